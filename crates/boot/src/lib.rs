@@ -1,0 +1,1 @@
+//! The life of a process: settings, telemetry, signals, readiness, exit code.

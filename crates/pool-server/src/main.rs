@@ -1,0 +1,3 @@
+//! Serves forebay.pool.v1 over gRPC.
+
+fn main() {}

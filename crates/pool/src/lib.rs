@@ -1,0 +1,1 @@
+//! The liquidity-pool service.

@@ -1,0 +1,1 @@
+//! PgPool: Postgres through bb8, gated, cancel-safe and with typed errors.

@@ -1,0 +1,49 @@
+//! The gRPC contracts of `proto/`, generated and committed.
+//!
+//! Building needs no `protoc`: `cargo xtask codegen` rewrites `src/gen` and
+//! `cargo xtask codegen --check` fails when it is stale.
+
+/// `forebay.token.v1`: tokens.
+pub mod token {
+    /// Version 1.
+    #[expect(
+        clippy::all,
+        clippy::as_conversions,
+        clippy::allow_attributes,
+        reason = "generated"
+    )]
+    pub mod v1 {
+        include!("gen/forebay.token.v1.rs");
+    }
+}
+
+/// `forebay.pool.v1`: liquidity pools.
+pub mod pool {
+    /// Version 1.
+    #[expect(
+        clippy::all,
+        clippy::as_conversions,
+        clippy::allow_attributes,
+        reason = "generated"
+    )]
+    pub mod v1 {
+        include!("gen/forebay.pool.v1.rs");
+    }
+}
+
+/// `forebay.ops.v1`: operations.
+pub mod ops {
+    /// Version 1.
+    #[expect(
+        clippy::all,
+        clippy::as_conversions,
+        clippy::allow_attributes,
+        reason = "generated"
+    )]
+    pub mod v1 {
+        include!("gen/forebay.ops.v1.rs");
+    }
+}
+
+/// The encoded `google.protobuf.FileDescriptorSet` of every contract, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/forebay.descriptors.bin");

@@ -1,0 +1,1 @@
+//! Finds, fetches and runs Postgres and Redis on this machine.

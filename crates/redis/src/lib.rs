@@ -1,0 +1,1 @@
+//! RedisPool: shared pipelined lanes, dedicated leases, pub/sub.

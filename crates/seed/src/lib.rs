@@ -1,0 +1,1 @@
+//! Fills a database with the real tokens and pools, or with synthetic ones.

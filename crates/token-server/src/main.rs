@@ -1,0 +1,3 @@
+//! Serves forebay.token.v1 over gRPC.
+
+fn main() {}
