@@ -1,0 +1,57 @@
+//! Starting, telling the truth about it, and stopping.
+
+use std::time::Duration;
+
+use forebay_e2e::{System, USDC, http_get};
+use forebay_proto::token::v1::LookupTokenRequest;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic::transport::Endpoint;
+
+/// Longer than the lame duck and the drain together.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_ready_process_says_so_on_every_port() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    for service in [&system.token, &system.pool] {
+        for path in ["/livez", "/readyz", "/startupz"] {
+            let (status, body) = http_get(service.ops_port, path).await?;
+            assert_eq!(status, 200, "{path}: {body}");
+        }
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", service.grpc_port))?;
+        let mut health = HealthClient::new(endpoint.connect().await?);
+        let reply = health.check(HealthCheckRequest { service: String::new() }).await?;
+        assert_eq!(reply.into_inner().status(), ServingStatus::Serving);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn metrics_count_calls_and_connections() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let mut tokens = system.token_client().await?;
+    for _ in 0..3 {
+        tokens.lookup_token(LookupTokenRequest { mint: USDC.to_owned() }).await?;
+    }
+    let (status, body) = http_get(system.token.ops_port, "/metrics").await?;
+    assert_eq!(status, 200);
+    for name in ["rpc_server_call_duration", "db_client_connection_count", "forebay_cache"] {
+        assert!(body.contains(name), "{name} is missing in:\n{body}");
+    }
+    Ok(())
+}
+
+/// An idle client that never closes its connection must not hold the process back.
+#[tokio::test]
+async fn a_stop_ends_within_its_cap_and_cleanly() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    let mut idle = system.token_client().await?;
+    idle.lookup_token(LookupTokenRequest { mint: USDC.to_owned() }).await?;
+    for service in [&mut system.pool, &mut system.token] {
+        let status = service.stop(STOP_TIMEOUT).await?;
+        assert!(status.success(), "{status}");
+    }
+    Ok(())
+}

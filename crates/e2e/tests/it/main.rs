@@ -1,0 +1,8 @@
+//! The whole system, through its ports.
+
+mod details;
+mod faults;
+mod lifecycle;
+mod real_data;
+mod trace;
+mod wrong_input;
