@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::TextError;
-use crate::text::check_text;
+use crate::text::check_label;
 
 /// Bytes of a logo's address at most.
 pub const LOGO_URI_BYTES_MAX: usize = 2048;
@@ -72,21 +72,24 @@ impl Tags {
     ///
     /// # Errors
     ///
-    /// When there are too many, or the first one that is not a label.
-    pub fn new(tags: Vec<String>) -> Result<Self, TagsError> {
+    /// When there are too many, or everything that is no label.
+    pub fn new(tags: Vec<String>) -> Result<Self, Vec<TagsError>> {
         if tags.len() > TAGS_MAX {
-            return Err(TagsError::TooMany { count: tags.len() });
+            return Err(vec![TagsError::TooMany { count: tags.len() }]);
         }
-        for (at, tag) in tags.iter().enumerate() {
-            if tag.is_empty() {
-                return Err(TagsError::Tag {
-                    at,
-                    cause: TextError::Empty,
-                });
-            }
-            check_text(tag, TAG_CHARS_MAX).map_err(|cause| TagsError::Tag { at, cause })?;
+        let errors: Vec<TagsError> = tags
+            .iter()
+            .enumerate()
+            .filter_map(|(at, tag)| {
+                let cause = check_label(tag, TAG_CHARS_MAX).err()?;
+                Some(TagsError::Tag { at, cause })
+            })
+            .collect();
+        if errors.is_empty() {
+            Ok(Self(tags))
+        } else {
+            Err(errors)
         }
-        Ok(Self(tags))
     }
 
     /// The labels.
@@ -112,7 +115,7 @@ pub enum TagsError {
     /// One of them is not a label.
     #[error("the tag at {at} is refused")]
     Tag {
-        /// Position of the first such label, from 0.
+        /// Its position, from 0.
         at: usize,
         /// Why.
         #[source]
@@ -129,33 +132,35 @@ impl Extensions {
     ///
     /// # Errors
     ///
-    /// When there are too many, or the first one with a bad key or value.
-    pub fn new(facts: BTreeMap<String, String>) -> Result<Self, ExtensionsError> {
+    /// When there are too many, or every bad key and value.
+    pub fn new(facts: BTreeMap<String, String>) -> Result<Self, Vec<ExtensionsError>> {
         if facts.len() > EXTENSIONS_MAX {
-            return Err(ExtensionsError::TooMany { count: facts.len() });
+            return Err(vec![ExtensionsError::TooMany { count: facts.len() }]);
         }
+        let mut errors = Vec::new();
         for (key, value) in &facts {
-            if key.is_empty() {
-                return Err(ExtensionsError::Key {
+            if let Err(cause) = check_label(key, EXTENSION_KEY_CHARS_MAX) {
+                errors.push(ExtensionsError::Key {
                     key: key.clone(),
-                    cause: TextError::Empty,
+                    cause,
                 });
             }
-            check_text(key, EXTENSION_KEY_CHARS_MAX).map_err(|cause| ExtensionsError::Key {
-                key: key.clone(),
-                cause,
-            })?;
             if value.len() > EXTENSION_VALUE_BYTES_MAX {
-                return Err(ExtensionsError::ValueTooLong {
+                let bytes = value.len();
+                errors.push(ExtensionsError::ValueTooLong {
                     key: key.clone(),
-                    bytes: value.len(),
+                    bytes,
                 });
             }
             if value.contains('\0') {
-                return Err(ExtensionsError::ValueNul { key: key.clone() });
+                errors.push(ExtensionsError::ValueNul { key: key.clone() });
             }
         }
-        Ok(Self(facts))
+        if errors.is_empty() {
+            Ok(Self(facts))
+        } else {
+            Err(errors)
+        }
     }
 
     /// The facts.

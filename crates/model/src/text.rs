@@ -23,8 +23,11 @@ pub enum TextError {
     Nul,
 }
 
-/// Checks that `text` has at most `max` characters and none of them is U+0000.
-pub(crate) fn check_text(text: &str, max: usize) -> Result<(), TextError> {
+/// Checks that `text` has 1 to `max` characters and none of them is U+0000.
+pub(crate) fn check_label(text: &str, max: usize) -> Result<(), TextError> {
+    if text.is_empty() {
+        return Err(TextError::Empty);
+    }
     let chars = text.chars().count();
     if chars > max {
         return Err(TextError::TooLong { chars, max });
@@ -52,10 +55,7 @@ macro_rules! text {
             /// When the text is empty, too long or holds U+0000.
             pub fn new(text: impl Into<Box<str>>) -> Result<Self, TextError> {
                 let text = text.into();
-                if text.is_empty() {
-                    return Err(TextError::Empty);
-                }
-                check_text(&text, Self::CHARS_MAX)?;
+                check_label(&text, Self::CHARS_MAX)?;
                 Ok(Self(text))
             }
 
