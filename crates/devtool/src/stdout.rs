@@ -1,0 +1,18 @@
+//! Writing an answer whole, to a terminal, a file or a pipe that may close early.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+
+/// Writes `text` to the standard output. A reader that has seen enough is not an error.
+///
+/// # Errors
+///
+/// When the output is a file that cannot take it.
+pub(crate) fn write(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("write to the standard output"),
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask tidy`: the rules of the house that the compiler does not know.
+//!
+//! A rule is kept only where a check enforces it. Every finding is one line that says where,
+//! which rule, and what to do about it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use self::manifest::Root;
+use self::tree::Tree;
+use crate::workspace::Workspace;
+
+mod invariants;
+mod layers;
+mod leaks;
+mod logs;
+mod manifest;
+mod manifests;
+mod rust;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+/// One broken rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Finding {
+    path: String,
+    line: usize,
+    rule: &'static str,
+    todo: String,
+}
+
+/// Checks the tree and prints what is wrong with it.
+///
+/// # Errors
+///
+/// When a file or a manifest cannot be read.
+pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    if let Some(unexpected) = args.first() {
+        bail!("tidy takes no argument, not {}", unexpected.display());
+    }
+    let findings = check(&workspace.root)?;
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    if findings.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("tidy: {} to mend", findings.len());
+    Ok(ExitCode::FAILURE)
+}
+
+/// Every finding in the tree at `root`, by file and line.
+///
+/// # Errors
+///
+/// When a file or a manifest cannot be read.
+pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
+    let tree = Tree::read(root)?;
+    let house = Root::read(&tree)?;
+    let members = house.members(&tree)?;
+    let mut findings = Vec::new();
+    layers::membership(&house, &members, &mut findings);
+    layers::edges(&house, &members, &mut findings);
+    layers::owners(&house, &members, &mut findings);
+    manifests::conventions(&house, &members, &mut findings);
+    manifests::one_version(&house, &tree, &mut findings);
+    manifests::sources(&tree, &mut findings);
+    rust::files(&tree, &mut findings);
+    rust::thin_binaries(&tree, &house, &members, &mut findings);
+    rust::transport(&tree, &house, &members, &mut findings);
+    logs::messages(&tree, &mut findings);
+    leaks::places(&tree, &mut findings);
+    invariants::tests_exist(&tree, &mut findings);
+    findings.sort();
+    Ok(findings)
+}
+
+impl Finding {
+    fn new(path: &str, line: usize, rule: &'static str, todo: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            line,
+            rule,
+            todo: todo.into(),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}:{}: {}: {}",
+            self.path, self.line, self.rule, self.todo
+        )
+    }
+}
