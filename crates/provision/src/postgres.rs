@@ -1,0 +1,9 @@
+//! Postgres: found, initialised and run on a loopback port.
+
+mod find;
+mod server;
+mod wire;
+
+pub use find::{PostgresTools, find};
+pub use server::{Options, Server, clear_stale_lock, data_dir};
+pub use wire::{Rows, WireError, query};
