@@ -14,6 +14,16 @@ pub use tonic_types::{FieldViolation, PreconditionViolation, QuotaViolation};
 #[cfg(test)]
 mod tests;
 
+/// Bytes of text that the bad fields of one status may have. Details travel in
+/// a header, in base64, and clients refuse more than 8 KiB of headers.
+const VIOLATION_BYTES_MAX: usize = 4096;
+/// Bytes of one description; what exceeds it is cut.
+const DESCRIPTION_BYTES_MAX: usize = 256;
+/// Bytes that the encoding of one violation adds to its text, at most.
+const VIOLATION_OVERHEAD_BYTES: usize = 8;
+/// Bad fields that the message names; the details name the others.
+const FIELDS_IN_MESSAGE_MAX: usize = 10;
+
 /// One error under construction.
 ///
 /// ```
@@ -73,9 +83,9 @@ impl Problem {
         self
     }
 
-    /// Adds `BadRequest`: every bad field at once.
+    /// Adds `BadRequest`: every bad field at once, as far as a header can carry them.
     pub fn fields(mut self, violations: Vec<FieldViolation>) -> Self {
-        self.details.set_bad_request(violations);
+        self.details.set_bad_request(within_a_header(violations));
         self
     }
 
@@ -93,8 +103,12 @@ impl Problem {
 
     /// The status with its details encoded.
     pub fn into_status(mut self) -> Status {
-        let metadata = self.metadata.into_iter().collect::<std::collections::HashMap<_, _>>();
-        self.details.set_error_info(self.reason, self.domain, metadata);
+        let metadata = self
+            .metadata
+            .into_iter()
+            .collect::<std::collections::HashMap<_, _>>();
+        self.details
+            .set_error_info(self.reason, self.domain, metadata);
         Status::with_error_details(self.code, self.message, self.details)
     }
 }
@@ -107,8 +121,17 @@ impl From<Problem> for Status {
 
 /// INVALID_ARGUMENT that names every bad field.
 pub fn invalid_argument(domain: &'static str, violations: Vec<FieldViolation>) -> Status {
-    let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
-    let message = format!("the request has invalid fields: {}", fields.join(", "));
+    let named = violations.iter().take(FIELDS_IN_MESSAGE_MAX);
+    let fields: Vec<&str> = named.map(|violation| violation.field.as_str()).collect();
+    let more = if violations.len() > fields.len() {
+        ", ..."
+    } else {
+        ""
+    };
+    let message = format!(
+        "the request has invalid fields: {}{more}",
+        fields.join(", ")
+    );
     Problem::new(Code::InvalidArgument, domain, "INVALID_FIELDS")
         .message(message)
         .fields(violations)
@@ -205,6 +228,34 @@ pub fn internal(domain: &'static str) -> Status {
     Problem::new(Code::Internal, domain, "INTERNAL")
         .message("the service failed to handle the request")
         .into_status()
+}
+
+/// As many violations as a header can carry, and one more that counts the others.
+fn within_a_header(mut violations: Vec<FieldViolation>) -> Vec<FieldViolation> {
+    let mut bytes = 0;
+    let mut kept = 0;
+    for violation in &mut violations {
+        cut(&mut violation.field);
+        cut(&mut violation.description);
+        bytes += violation.field.len() + violation.description.len() + VIOLATION_OVERHEAD_BYTES;
+        if bytes > VIOLATION_BYTES_MAX {
+            break;
+        }
+        kept += 1;
+    }
+    let left_out = violations.len() - kept;
+    if left_out > 0 {
+        violations.truncate(kept);
+        violations.push(FieldViolation::new(
+            "*",
+            format!("{left_out} more fields are invalid"),
+        ));
+    }
+    violations
+}
+
+fn cut(text: &mut String) {
+    text.truncate(text.floor_char_boundary(DESCRIPTION_BYTES_MAX));
 }
 
 /// A status is complete when it has details; this gives `ErrorInfo` to one that has none.

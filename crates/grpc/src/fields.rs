@@ -24,7 +24,8 @@ pub struct FieldViolations {
 impl FieldViolations {
     /// Notes that `field` is bad; `description` says what it must be.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.violations.push(FieldViolation::new(field, description));
+        self.violations
+            .push(FieldViolation::new(field, description));
     }
 
     /// The value, or `None` after noting why `field` has none.

@@ -15,7 +15,10 @@ pub fn parse(request_id: &str) -> Result<Option<Uuid>, FieldViolation> {
     }
     match Uuid::try_parse(request_id) {
         Ok(id) if !id.is_nil() => Ok(Some(id)),
-        Ok(_) | Err(_) => Err(FieldViolation::new("request_id", "must be a UUID other than nil")),
+        Ok(_) | Err(_) => Err(FieldViolation::new(
+            "request_id",
+            "must be a UUID other than nil",
+        )),
     }
 }
 
@@ -26,7 +29,10 @@ mod tests {
     #[test]
     fn takes_uuids_and_nothing_else() {
         let id = "0198c0de-0000-7000-8000-000000000001";
-        assert_eq!(parse(id).map(|id| id.map(|id| id.to_string())), Ok(Some(id.to_owned())));
+        assert_eq!(
+            parse(id).map(|id| id.map(|id| id.to_string())),
+            Ok(Some(id.to_owned()))
+        );
         assert_eq!(parse(""), Ok(None));
         for bad in ["x", "0198c0de", "00000000-0000-0000-0000-000000000000"] {
             assert_eq!(parse(bad).expect_err(bad).field, "request_id", "{bad}");

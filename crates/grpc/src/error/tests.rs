@@ -26,7 +26,10 @@ fn details(status: &Status) -> Vec<&'static str> {
     note(details.retry_info().is_some(), "RetryInfo");
     note(details.resource_info().is_some(), "ResourceInfo");
     note(details.quota_failure().is_some(), "QuotaFailure");
-    note(details.precondition_failure().is_some(), "PreconditionFailure");
+    note(
+        details.precondition_failure().is_some(),
+        "PreconditionFailure",
+    );
     names
 }
 
@@ -34,8 +37,13 @@ fn check(status: &Status, code: Code, reason: &str, expected: &[&str]) {
     assert_eq!(status.code(), code);
     assert!(!status.message().is_empty(), "{reason} has no message");
     assert_eq!(details(status), expected, "{reason}");
-    let info = status.get_details_error_info().expect("every error has ErrorInfo");
-    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, DOMAIN));
+    let info = status
+        .get_details_error_info()
+        .expect("every error has ErrorInfo");
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str()),
+        (reason, DOMAIN)
+    );
 }
 
 #[test]
@@ -59,7 +67,12 @@ fn every_builder_has_the_details_of_its_code() {
         "MINT_TAKEN",
         &["ErrorInfo", "ResourceInfo"],
     );
-    check(&aborted(DOMAIN, "ETAG_STALE", "stale"), Code::Aborted, "ETAG_STALE", &["ErrorInfo"]);
+    check(
+        &aborted(DOMAIN, "ETAG_STALE", "stale"),
+        Code::Aborted,
+        "ETAG_STALE",
+        &["ErrorInfo"],
+    );
     check(
         &failed_precondition(DOMAIN, "TOKEN_IN_USE", "token/x", "delete its pools first"),
         Code::FailedPrecondition,
@@ -84,7 +97,12 @@ fn every_builder_has_the_details_of_its_code() {
         "DEADLINE_EXCEEDED",
         &["ErrorInfo"],
     );
-    check(&internal(DOMAIN), Code::Internal, "INTERNAL", &["ErrorInfo"]);
+    check(
+        &internal(DOMAIN),
+        Code::Internal,
+        "INTERNAL",
+        &["ErrorInfo"],
+    );
 }
 
 #[test]
@@ -95,7 +113,34 @@ fn names_every_bad_field() {
     ];
     let status = invalid_argument(DOMAIN, violations);
     let bad = status.get_details_bad_request().expect("BadRequest");
-    let fields: Vec<_> = bad.field_violations.iter().map(|one| one.field.as_str()).collect();
+    let fields: Vec<_> = bad
+        .field_violations
+        .iter()
+        .map(|one| one.field.as_str())
+        .collect();
     assert_eq!(fields, ["mint", "decimals"]);
-    assert_eq!(status.message(), "the request has invalid fields: mint, decimals");
+    assert_eq!(
+        status.message(),
+        "the request has invalid fields: mint, decimals"
+    );
+}
+
+#[test]
+fn a_thousand_bad_fields_fit_into_a_header() {
+    let violations = (0..1000)
+        .map(|at| FieldViolation::new(format!("ids[{at}]"), "must be a UUID ".repeat(100)))
+        .collect();
+    let status = invalid_argument(DOMAIN, violations);
+    let headers = status.details().len() * 4 / 3 + status.message().len();
+    assert!(headers < 7 * 1024, "{headers} bytes of headers");
+    let bad = status
+        .get_details_bad_request()
+        .expect("BadRequest")
+        .field_violations;
+    let (last, named) = bad.split_last().expect("not empty");
+    assert_eq!(named[0].field, "ids[0]");
+    assert_eq!(
+        last.description,
+        format!("{} more fields are invalid", 1000 - named.len())
+    );
 }
