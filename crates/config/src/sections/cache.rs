@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::reader::Reader;
+
 /// The two-level cache of one process.
 #[derive(Debug, Clone)]
 pub struct CacheConfig {
@@ -26,4 +28,38 @@ pub struct EntityCacheConfig {
     pub negative_ttl: Duration,
     /// Largest encoded value that is cached, in bytes.
     pub value_bytes_max: usize,
+}
+
+impl CacheConfig {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let l1_bytes_max = reader.integer("cache.l1_bytes_max", 65_536..=1 << 40);
+        let short = Duration::from_millis(1)..=Duration::from_secs(10);
+        let l2_timeout = reader.duration("cache.l2_timeout", short);
+        let trusted = Duration::from_millis(1)..=Duration::from_secs(3600);
+        let staleness_max = reader.duration("cache.staleness_max", trusted);
+        let token = EntityCacheConfig::read(reader, "cache.token");
+        let pool = EntityCacheConfig::read(reader, "cache.pool");
+        Some(Self {
+            l1_bytes_max: l1_bytes_max?,
+            l2_timeout: l2_timeout?,
+            staleness_max: staleness_max?,
+            token: token?,
+            pool: pool?,
+        })
+    }
+}
+
+impl EntityCacheConfig {
+    fn read(reader: &mut Reader<'_>, section: &str) -> Option<Self> {
+        let limits = Duration::from_millis(100)..=Duration::from_secs(30 * 86_400);
+        let ttl = reader.duration(&format!("{section}.ttl"), limits.clone());
+        let negative_ttl = reader.duration(&format!("{section}.negative_ttl"), limits);
+        let bytes = 64..=64 << 20;
+        let value_bytes_max = reader.integer(&format!("{section}.value_bytes_max"), bytes);
+        Some(Self {
+            ttl: ttl?,
+            negative_ttl: negative_ttl?,
+            value_bytes_max: value_bytes_max?,
+        })
+    }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::Secret;
+use crate::reader::Reader;
 
 /// The gRPC server.
 #[derive(Debug, Clone)]
@@ -39,4 +40,77 @@ pub struct GrpcClientConfig {
     pub timeout: Duration,
     /// Attempts of one idempotent call, the first included.
     pub attempts_max: u32,
+}
+
+impl GrpcConfig {
+    pub(crate) fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Option<Self> {
+        let listen = reader.address("grpc.listen");
+        let request_bytes_max = reader.integer("grpc.request_bytes_max", 1024..=256 << 20);
+        let concurrent_requests_max = reader.integer("grpc.concurrent_requests_max", 1..=1_000_000);
+        let answer = Duration::from_millis(1)..=Duration::from_secs(3600);
+        let timeout_default = reader.duration("grpc.timeout_default", answer.clone());
+        let timeout_max = reader.duration("grpc.timeout_max", answer);
+        let drain = Duration::from_millis(1)..=Duration::from_secs(600);
+        let drain_timeout = reader.duration("grpc.drain_timeout", drain);
+        let lame_duck =
+            reader.duration("grpc.lame_duck", Duration::ZERO..=Duration::from_secs(300));
+        let reflection = reader.boolean("grpc.reflection");
+        let page_token_key = page_token_key(reader, warnings);
+        Some(Self {
+            listen: listen?,
+            request_bytes_max: request_bytes_max?,
+            concurrent_requests_max: concurrent_requests_max?,
+            timeout_default: timeout_default?,
+            timeout_max: timeout_max?,
+            drain_timeout: drain_timeout?,
+            lame_duck: lame_duck?,
+            reflection: reflection?,
+            page_token_key: page_token_key?,
+        })
+    }
+}
+
+/// Shortest key that signs page tokens, in characters.
+const PAGE_TOKEN_KEY_CHARS_MIN: usize = 32;
+
+/// The key in force. There is no compiled-in key, because everybody would share it:
+/// without one the process draws its own, which costs page tokens that cross replicas
+/// and says so.
+fn page_token_key(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Option<Secret> {
+    let key = "grpc.page_token_key";
+    let text = reader.secret_text(key)?;
+    if text.is_empty() {
+        reader.show(key, "\"\" # random in each process".to_owned());
+        warnings.push(format!(
+            "{key} is not set: page tokens are accepted by this process only, not by other \
+             replicas and not after a restart"
+        ));
+        let random: [u8; 32] = rand::random();
+        return Some(Secret::new(
+            random.map(|byte| format!("{byte:02x}")).concat(),
+        ));
+    }
+    if text.chars().count() < PAGE_TOKEN_KEY_CHARS_MIN {
+        let expected = format!("expected {PAGE_TOKEN_KEY_CHARS_MIN} characters or more, or none");
+        reader.refuse(key, expected);
+        return None;
+    }
+    reader.show(key, "\"[redacted]\"".to_owned());
+    Some(Secret::new(text))
+}
+
+impl GrpcClientConfig {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let endpoint = reader.endpoint("token_client.endpoint");
+        let wait = Duration::from_millis(1)..=Duration::from_secs(300);
+        let connect_timeout = reader.duration("token_client.connect_timeout", wait.clone());
+        let timeout = reader.duration("token_client.timeout", wait);
+        let attempts_max = reader.integer("token_client.attempts_max", 1..=10);
+        Some(Self {
+            endpoint: endpoint?,
+            connect_timeout: connect_timeout?,
+            timeout: timeout?,
+            attempts_max: attempts_max?,
+        })
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Secret;
+use crate::reader::Reader;
 
 /// One Postgres connection pool.
 #[derive(Debug, Clone)]
@@ -25,4 +26,34 @@ pub struct PostgresConfig {
     pub idle_in_transaction_timeout: Duration,
     /// A connection is replaced at this age, less up to 10 % so that they do not go together.
     pub lifetime_max: Duration,
+}
+
+impl PostgresConfig {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let form = "postgres://user:password@host:port/database";
+        let url = reader.store_url("postgres.url", &["postgres", "postgresql"], form);
+        let connections_max = reader.integer("postgres.connections_max", 1..=10_000);
+        let connections_min = reader.integer("postgres.connections_min", 0..=10_000);
+        let waiting_max = reader.integer("postgres.waiting_max", 1..=1_000_000);
+        let wait = Duration::from_millis(1)..=Duration::from_secs(300);
+        let acquire_timeout = reader.duration("postgres.acquire_timeout", wait.clone());
+        let connect_timeout = reader.duration("postgres.connect_timeout", wait);
+        let work = Duration::from_millis(1)..=Duration::from_secs(3600);
+        let statement_timeout = reader.duration("postgres.statement_timeout", work.clone());
+        let idle_in_transaction_timeout =
+            reader.duration("postgres.idle_in_transaction_timeout", work);
+        let age = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+        let lifetime_max = reader.duration("postgres.lifetime_max", age);
+        Some(Self {
+            url: url?,
+            connections_max: connections_max?,
+            connections_min: connections_min?,
+            waiting_max: waiting_max?,
+            acquire_timeout: acquire_timeout?,
+            connect_timeout: connect_timeout?,
+            statement_timeout: statement_timeout?,
+            idle_in_transaction_timeout: idle_in_transaction_timeout?,
+            lifetime_max: lifetime_max?,
+        })
+    }
 }

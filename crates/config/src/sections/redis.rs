@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Secret;
+use crate::reader::Reader;
 
 /// One Redis connection pool: shared lanes and dedicated leases.
 #[derive(Debug, Clone)]
@@ -29,4 +30,36 @@ pub struct RedisConfig {
     pub backoff_max: Duration,
     /// Commands that may wait while a lane reconnects; one more fails at once.
     pub offline_queue_max: usize,
+}
+
+impl RedisConfig {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let form = "redis://[user:password@]host:port[/db]";
+        let url = reader.store_url("redis.url", &["redis", "rediss"], form);
+        let key_prefix = reader.text("redis.key_prefix", 64);
+        let lanes = reader.integer("redis.lanes", 1..=256);
+        let lane_in_flight_max = reader.integer("redis.lane_in_flight_max", 1..=1_000_000);
+        let dedicated_max = reader.integer("redis.dedicated_max", 0..=10_000);
+        let wait = Duration::from_millis(1)..=Duration::from_secs(300);
+        let connect_timeout = reader.duration("redis.connect_timeout", wait.clone());
+        let command_timeout = reader.duration("redis.command_timeout", wait.clone());
+        let interval = Duration::from_secs(1)..=Duration::from_secs(7200);
+        let keep_alive = reader.duration("redis.keep_alive", interval);
+        let retries_max = reader.integer("redis.retries_max", 0..=100);
+        let backoff_max = reader.duration("redis.backoff_max", wait);
+        let offline_queue_max = reader.integer("redis.offline_queue_max", 0..=1_000_000);
+        Some(Self {
+            url: url?,
+            key_prefix: key_prefix?,
+            lanes: lanes?,
+            lane_in_flight_max: lane_in_flight_max?,
+            dedicated_max: dedicated_max?,
+            connect_timeout: connect_timeout?,
+            command_timeout: command_timeout?,
+            keep_alive: keep_alive?,
+            retries_max: retries_max?,
+            backoff_max: backoff_max?,
+            offline_queue_max: offline_queue_max?,
+        })
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::reader::Reader;
+
 /// Traces, metrics and logs.
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
@@ -26,4 +28,25 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl TelemetryConfig {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let otlp_endpoint = reader.optional_endpoint("telemetry.otlp_endpoint");
+        let sample_ratio = reader.ratio("telemetry.sample_ratio");
+        let span_queue_max = reader.integer("telemetry.span_queue_max", 64..=1_000_000);
+        let flush_limits = Duration::from_millis(1)..=Duration::from_secs(60);
+        let flush_timeout = reader.duration("telemetry.flush_timeout", flush_limits);
+        let log_filter = reader.text("telemetry.log_filter", 4096);
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let log_format = reader.choice("telemetry.log_format", &formats);
+        Some(Self {
+            otlp_endpoint: otlp_endpoint?,
+            sample_ratio: sample_ratio?,
+            span_queue_max: span_queue_max?,
+            flush_timeout: flush_timeout?,
+            log_filter: log_filter?,
+            log_format: log_format?,
+        })
+    }
 }
