@@ -1,1 +1,66 @@
-//! PgPool: Postgres through bb8, gated, cancel-safe and with typed errors.
+//! `PgPool`: Postgres through bb8, gated, cancel-safe and with typed errors.
+//!
+//! # Guarantees
+//! - Callers get connections in the order in which they asked; a bounded
+//!   number may wait, the next one is refused at once ([`PgError::Shed`]).
+//! - A connection is never handed out dirty. When a caller's future is dropped
+//!   in the middle of a statement, the statement is cancelled on the server,
+//!   an open transaction is rolled back, and only then does the connection
+//!   serve the next caller; what cannot be cleaned is closed.
+//! - Every statement has a deadline: the nearer of the caller's
+//!   ([`forebay_pooling::Deadline`]) and the statement timeout.
+//! - A read that loses its connection before it was answered is repeated on
+//!   another one. A write never is: its caller gets [`PgError::UnknownOutcome`].
+//! - When the server cannot be reached, callers get the cause as a type, at
+//!   once, and nobody has to restart anything when it comes back.
+//!
+//! # Failure modes
+//! [`PgError::is_unavailable`] tells "the store cannot serve now" apart from
+//! "this statement is wrong". Needs PostgreSQL 14 or later.
+//!
+//! ```no_run
+//! # async fn example(config: &forebay_config::PostgresConfig) -> Result<(), forebay_postgres::PgError> {
+//! use forebay_postgres::{PgPool, Sql};
+//!
+//! const GET: Sql = Sql::new("SELECT tokens", "SELECT symbol FROM tokens WHERE mint = $1");
+//!
+//! let postgres = PgPool::new(config, "token-server")?;
+//! let symbol: Option<String> = match postgres.query_opt(&GET, &[&"So111"]).await? {
+//!     Some(row) => Some(row.try_get(0)?),
+//!     None => None,
+//! };
+//! # Ok(())
+//! # }
+//! ```
+
+mod checkout;
+mod connection;
+mod connector;
+mod dsn;
+mod error;
+mod janitor;
+mod lease;
+pub mod maintenance;
+mod manager;
+pub mod migrate;
+mod observe;
+mod outage;
+mod pool;
+mod sql;
+mod statements;
+mod stream;
+mod tls;
+mod transaction;
+
+pub use error::{Cause, PgError};
+pub use pool::PgPool;
+pub use sql::Sql;
+pub use transaction::PgTransaction;
+
+/// State of one Postgres connection pool.
+pub use forebay_pooling::PoolStats as PgPoolStats;
+/// What callers need to bind parameters and to read rows.
+pub use tokio_postgres::{
+    Row,
+    types::{self, FromSql, Json, ToSql, Type},
+};

@@ -1,0 +1,171 @@
+//! The promises of the gate, under a paused clock.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::time::advance;
+
+use super::{Gate, GateConfig, GateError};
+use crate::Deadline;
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+fn here() -> &'static Location<'static> {
+    Location::caller()
+}
+
+fn gate(permits: usize, waiting_max: usize) -> Gate {
+    Gate::new(GateConfig {
+        permits,
+        waiting_max,
+        timeout: TIMEOUT,
+    })
+}
+
+/// Fails when a free permit may be taken past the queue.
+#[tokio::test(start_paused = true)]
+async fn waiters_are_served_in_the_order_they_came() {
+    let gate = gate(1, 100);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let first = gate.acquire(here()).await.expect("a free permit");
+    let mut waiters = Vec::new();
+    for number in 0..100 {
+        let (gate, order) = (gate.clone(), Arc::clone(&order));
+        waiters.push(tokio::spawn(async move {
+            let permit = gate.acquire(here()).await.expect("a permit in time");
+            order.lock().push(number);
+            // A newcomer that asks while others wait must not pass them.
+            assert!(gate.try_acquire(here()).expect("open").is_none());
+            tokio::task::yield_now().await;
+            drop(permit);
+        }));
+        tokio::task::yield_now().await;
+    }
+    drop(first);
+    for waiter in waiters {
+        waiter.await.expect("the waiter ends");
+    }
+    assert_eq!(*order.lock(), (0..100).collect::<Vec<_>>());
+}
+
+/// Fails when `join_queue` does not count.
+#[tokio::test(start_paused = true)]
+async fn one_more_waiter_than_allowed_is_shed_at_once() {
+    let gate = gate(1, 2);
+    let _held = gate.acquire(here()).await.expect("a free permit");
+    let mut waiters: Vec<_> = (0..2).map(|_| Box::pin(gate.acquire(here()))).collect();
+    for waiter in &mut waiters {
+        assert!(waiter.as_mut().now_or_never().is_none());
+    }
+    let shed = gate
+        .acquire(here())
+        .now_or_never()
+        .expect("an answer at once");
+    assert_eq!(shed.err(), Some(GateError::Shed { waiting: 2 }));
+    assert_eq!((gate.stats().waiting, gate.stats().shed), (2, 1));
+
+    // A waiter that goes away makes room and leaves no count behind.
+    waiters.pop();
+    assert_eq!(gate.stats().waiting, 1);
+    assert!(gate.acquire(here()).now_or_never().is_none());
+    drop(waiters);
+    assert_eq!(gate.stats().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_at_the_nearer_of_timeout_and_deadline() {
+    let gate = gate(1, 8);
+    let _held = gate.acquire(here()).await.expect("a free permit");
+    for (deadline, expected) in [(TIMEOUT * 5, TIMEOUT), (TIMEOUT / 4, TIMEOUT / 4)] {
+        let outcome = Deadline::after(deadline).scope(gate.acquire(here())).await;
+        match outcome {
+            Err(GateError::Timeout { waited }) => {
+                assert!(
+                    waited >= expected && waited < expected + TIMEOUT / 10,
+                    "{waited:?}"
+                );
+            }
+            other => panic!("expected a timeout, got {other:?}"),
+        }
+    }
+    assert_eq!(gate.stats().timeouts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_turns_waiters_away_and_waits_for_holders() {
+    let gate = gate(1, 8);
+    let held = gate.acquire(here()).await.expect("a free permit");
+    let waiter = tokio::spawn({
+        let gate = gate.clone();
+        async move { gate.acquire(here()).await.err() }
+    });
+    tokio::task::yield_now().await;
+    gate.close();
+    assert_eq!(
+        waiter.await.expect("the waiter ends"),
+        Some(GateError::Closed)
+    );
+    assert_eq!(gate.acquire(here()).await.err(), Some(GateError::Closed));
+
+    assert!(
+        !gate.idle(Deadline::after(TIMEOUT)).await,
+        "a permit is still held"
+    );
+    let drained = tokio::spawn({
+        let gate = gate.clone();
+        async move { gate.idle(Deadline::after(TIMEOUT)).await }
+    });
+    tokio::task::yield_now().await;
+    drop(held);
+    assert!(drained.await.expect("the task ends"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_holders_are_named() {
+    let gate = gate(3, 0);
+    let first = gate.acquire(here()).await.expect("a free permit");
+    advance(TIMEOUT).await;
+    let second = gate.acquire(here()).await.expect("a free permit");
+    let held: Vec<_> = gate
+        .oldest_holders(8)
+        .iter()
+        .map(|holder| holder.held)
+        .collect();
+    assert_eq!(held, [TIMEOUT, Duration::ZERO]);
+    assert!(gate.oldest_holders(1)[0].to_string().contains("tests.rs:"));
+    drop(first);
+    assert_eq!(gate.oldest_holders(8).len(), 1);
+    drop(second);
+    let _third = gate.acquire(here()).await.expect("a free permit");
+    assert_eq!(gate.oldest_holders(8).len(), 1);
+}
+
+/// 10,000 waits dropped at any point leave every permit and no count.
+#[tokio::test]
+async fn cancelled_waits_leave_nothing_behind() {
+    let gate = gate(4, 10_000);
+    let tasks: Vec<_> = (0..10_000)
+        .map(|number: u32| {
+            let gate = gate.clone();
+            tokio::spawn(async move {
+                let timeout = Duration::from_micros(u64::from(number % 500));
+                let work = async {
+                    let _permit = gate.acquire(here()).await;
+                    tokio::task::yield_now().await;
+                };
+                // Whether it ended or was cut off is not the point.
+                tokio::time::timeout(timeout, work).await.is_ok()
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("the task ends");
+    }
+    let stats = gate.stats();
+    assert_eq!((stats.held, stats.waiting), (0, 0));
+    let all: Vec<_> = (0..4).map(|_| gate.try_acquire(here())).collect();
+    assert!(all.iter().all(|permit| matches!(permit, Ok(Some(_)))));
+}

@@ -1,0 +1,207 @@
+//! Gets a usable connection for one caller, or the reason why there is none.
+
+use std::future::Future;
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bb8::RunError;
+use forebay_pooling::{Deadline, GatePermit};
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::PgError;
+use crate::lease::Lease;
+use crate::pool::Shared;
+
+/// A connection used within this time is taken to be alive. Checking every time would cost a round
+/// trip per statement; a statement that finds it dead after all is repeated or says so.
+const TRUSTED_FOR: Duration = Duration::from_millis(500);
+/// How many holders of connections an error names.
+const HOLDERS_NAMED: usize = 3;
+
+/// How sure a caller must be that the connection is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Checked if nobody used it lately.
+    Recent,
+    /// Checked in any case.
+    Proven,
+}
+
+impl Shared {
+    /// Waits in order for a connection, until the acquire timeout or the deadline in scope.
+    pub(crate) async fn checkout(
+        self: &Arc<Self>,
+        caller: &'static Location<'static>,
+        freshness: Freshness,
+    ) -> Result<Lease, PgError> {
+        let permit = match self.gate().try_acquire(caller) {
+            Ok(permit) => permit,
+            Err(error) => return Err(PgError::from_gate(error, Vec::new)),
+        };
+        // Most callers find an idle connection that was used a moment ago: no timer, no span.
+        if let Some(permit) = permit {
+            return match self.take_idle(permit) {
+                Ok(lease) if is_good(&lease, freshness) => {
+                    self.metrics().waited(Duration::ZERO);
+                    Ok(lease)
+                }
+                Ok(lease) => {
+                    self.traced(self.settle(Begin::With(lease), freshness))
+                        .await
+                }
+                Err(permit) => {
+                    self.traced(self.settle(Begin::Permitted(permit), freshness))
+                        .await
+                }
+            };
+        }
+        self.traced(self.settle(Begin::Queue(caller), freshness))
+            .await
+    }
+
+    /// A span for a checkout that had to wait for something.
+    fn traced<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        work.instrument(tracing::info_span!("postgres.acquire"))
+    }
+
+    async fn settle(
+        self: &Arc<Self>,
+        begin: Begin,
+        freshness: Freshness,
+    ) -> Result<Lease, PgError> {
+        let started = Instant::now();
+        let deadline = self.acquire_deadline();
+        let mut permit = match begin {
+            Begin::Queue(caller) => self.gate().acquire(caller).await.map_err(|error| {
+                PgError::from_gate(error, || self.gate().oldest_holders(HOLDERS_NAMED))
+            })?,
+            Begin::Permitted(permit) => permit,
+            Begin::With(lease) => match prove(lease).await {
+                Ok(lease) => return Ok(self.waited(started, lease)),
+                Err(permit) => permit,
+            },
+        };
+        // Each turn closes a connection found dead, so this ends with a new one at the latest.
+        loop {
+            let lease = match self.take_idle(permit) {
+                Ok(lease) => lease,
+                Err(permit) => self.wait_for_connection(permit, started, deadline).await?,
+            };
+            if is_good(&lease, freshness) {
+                return Ok(self.waited(started, lease));
+            }
+            match prove(lease).await {
+                Ok(lease) => return Ok(self.waited(started, lease)),
+                Err(again) => permit = again,
+            }
+        }
+    }
+
+    fn waited(&self, started: Instant, lease: Lease) -> Lease {
+        self.metrics().waited(started.elapsed());
+        lease
+    }
+
+    /// An idle connection if there is one now; otherwise bb8 has been told to open one.
+    fn take_idle(self: &Arc<Self>, permit: GatePermit) -> Result<Lease, GatePermit> {
+        match self.bb8().get_owned().now_or_never() {
+            Some(Ok(connection)) => Ok(Lease::new(connection, permit, Arc::clone(self))),
+            // bb8 gives no errors of its own, and its timeout is longer than any of ours.
+            Some(Err(_)) | None => Err(permit),
+        }
+    }
+
+    /// Waits for a connection to be opened or returned, or for the news that none can be opened.
+    async fn wait_for_connection(
+        self: &Arc<Self>,
+        permit: GatePermit,
+        started: Instant,
+        deadline: Deadline,
+    ) -> Result<Lease, PgError> {
+        // Before bb8 is asked, or a failure in between would go unnoticed.
+        let mut failures = self.manager().outage().listen();
+        let connection = async {
+            let get = self.bb8().get_owned();
+            tokio::pin!(get);
+            loop {
+                tokio::select! {
+                    // A connection beats the news that another attempt failed.
+                    biased;
+                    got = &mut get => return got.map_err(from_bb8),
+                    cause = failures.next() => {
+                        if !self.may_still_come(&cause) {
+                            return Err(cause);
+                        }
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout_at(deadline.instant(), connection).await {
+            Ok(connection) => Ok(Lease::new(connection?, permit, Arc::clone(self))),
+            Err(_elapsed) => Err(self.gave_up(started)),
+        }
+    }
+
+    /// Whether waiting makes sense although a connection could not be opened: a server that is
+    /// full still serves the connections that we have, and they come back.
+    fn may_still_come(&self, cause: &PgError) -> bool {
+        matches!(cause, PgError::ServerSlots { .. }) && self.bb8().state().connections > 0
+    }
+
+    /// What to tell a caller that had its turn and still got no connection in time.
+    fn gave_up(&self, started: Instant) -> PgError {
+        self.counters().timed_out();
+        let waited = started.elapsed();
+        if let Some(cause) = self.manager().outage().cause() {
+            return cause;
+        }
+        if self.bb8().state().connections == 0 {
+            let message = format!("no answer in {} ms", waited.as_millis());
+            let error = io::Error::new(io::ErrorKind::TimedOut, message);
+            return self.manager().connector().unreachable(error);
+        }
+        PgError::Timeout {
+            waited,
+            holders: self.gate().oldest_holders(HOLDERS_NAMED),
+        }
+    }
+}
+
+/// Where a slow checkout takes over.
+enum Begin {
+    /// At the end of the queue.
+    Queue(&'static Location<'static>),
+    /// Let in, without a connection.
+    Permitted(GatePermit),
+    /// With a connection that has to be checked.
+    With(Lease),
+}
+
+/// Whether the connection needs no check. One that is just opened has not been idle.
+fn is_good(lease: &Lease, freshness: Freshness) -> bool {
+    let is_trusted = freshness == Freshness::Recent || lease.is_new();
+    is_trusted && !lease.is_dead() && lease.idle_for() < TRUSTED_FOR
+}
+
+/// The lease if its connection is alive, otherwise the permit for another one.
+async fn prove(mut lease: Lease) -> Result<Lease, GatePermit> {
+    if !lease.is_dead() && lease.is_alive().await {
+        Ok(lease)
+    } else {
+        Err(lease.discard())
+    }
+}
+
+fn from_bb8(error: RunError<PgError>) -> PgError {
+    match error {
+        RunError::User(error) => error,
+        RunError::TimedOut => PgError::Timeout {
+            waited: Duration::ZERO,
+            holders: Vec::new(),
+        },
+    }
+}

@@ -1,0 +1,357 @@
+//! One connection and what is known about its state.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{Client, Row, Statement, types::ToSql};
+
+use crate::connector::{Canceller, Connector, Opened};
+use crate::dsn::Mode;
+use crate::error::is_fatal;
+use crate::statements::Statements;
+use crate::{PgError, Sql};
+
+/// How long a statement that was left behind may go on before it is cancelled.
+/// Most end by themselves sooner, and cancelling costs the server a process.
+const CANCEL_GRACE: Duration = Duration::from_millis(5);
+/// How long cancelling and cleaning may take before the connection is closed instead.
+const CLEAN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an idle connection may take to show that it is alive.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection of the connection pool.
+///
+/// `activity` is set before bytes leave and cleared after the last byte came
+/// back, so it tells the truth also when the future in between was dropped.
+pub(crate) struct PgConnection {
+    client: Client,
+    driver: JoinHandle<()>,
+    canceller: Canceller,
+    statements: Statements,
+    activity: Activity,
+    in_transaction: bool,
+    is_poisoned: bool,
+    is_new: bool,
+    expires_at: Instant,
+    used_at: Instant,
+}
+
+/// What the backend may be doing now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// Waiting for us.
+    None,
+    /// Running something that may be cancelled.
+    Statement,
+    /// Preparing a statement, whose name nobody would know if we went away.
+    Prepare,
+    /// Committing, which must not be cut off half-way.
+    Commit,
+}
+
+impl PgConnection {
+    /// A connection that is to be replaced after `lifetime`.
+    pub(crate) fn new(opened: Opened, lifetime: Duration) -> Self {
+        let Opened {
+            client,
+            driver,
+            canceller,
+        } = opened;
+        let now = Instant::now();
+        Self {
+            client,
+            driver,
+            canceller,
+            statements: Statements::default(),
+            activity: Activity::None,
+            in_transaction: false,
+            is_poisoned: false,
+            is_new: true,
+            expires_at: now + lifetime,
+            used_at: now,
+        }
+    }
+
+    /// Whether the next caller could use it as it is.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.activity == Activity::None && !self.in_transaction
+    }
+
+    /// Whether it can never be used again.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_poisoned || self.client.is_closed()
+    }
+
+    /// Whether nobody has used it yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Whether it is time for another one.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expires_at <= Instant::now()
+    }
+
+    /// How long nobody has used it.
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.used_at.elapsed()
+    }
+
+    /// Marks the moment of return.
+    pub(crate) fn touch(&mut self) {
+        self.used_at = Instant::now();
+        self.is_new = false;
+    }
+
+    /// Marks it as never to be used again and ends its task, which closes the socket.
+    pub(crate) fn poison(&mut self) {
+        self.is_poisoned = true;
+        self.driver.abort();
+    }
+
+    /// Asks the server for a sign of life.
+    pub(crate) async fn is_alive(&mut self) -> bool {
+        self.activity = Activity::Statement;
+        let alive = matches!(
+            timeout(CHECK_TIMEOUT, self.client.check_connection()).await,
+            Ok(Ok(()))
+        );
+        self.activity = Activity::None;
+        if !alive {
+            self.poison();
+        }
+        alive
+    }
+
+    /// Runs a statement.
+    pub(crate) async fn run<A: Answer>(
+        &mut self,
+        sql: &Sql,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<A, Failure> {
+        let (statement, was_cached) = self.prepared(sql).await?;
+        self.activity = Activity::Statement;
+        let result = A::ask(&self.client, &statement, params).await;
+        match self.settle(result) {
+            Err(failure) if was_cached && !self.in_transaction && failure.is_stale_plan() => {
+                // The schema changed under the statement; the server did nothing yet.
+                drop(statement);
+                self.statements.remove(sql.text());
+                let (statement, _) = self.prepared(sql).await?;
+                self.activity = Activity::Statement;
+                let result = A::ask(&self.client, &statement, params).await;
+                self.settle(result)
+            }
+            settled => settled,
+        }
+    }
+
+    /// Opens a transaction.
+    pub(crate) async fn begin(&mut self) -> Result<(), Failure> {
+        // Set before anything is sent: from here on nobody knows what the server has seen.
+        self.in_transaction = true;
+        self.control("BEGIN", Activity::Statement).await
+    }
+
+    /// Commits the open transaction.
+    pub(crate) async fn commit(&mut self) -> Result<(), Failure> {
+        let outcome = self.control("COMMIT", Activity::Commit).await;
+        // An error of the server is an answer: the transaction is over, it was rolled back.
+        if outcome.is_ok() || self.activity == Activity::None {
+            self.in_transaction = false;
+        }
+        outcome
+    }
+
+    /// Rolls the open transaction back.
+    pub(crate) async fn rollback(&mut self) -> Result<(), Failure> {
+        self.control("ROLLBACK", Activity::Statement).await?;
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    /// Brings a connection whose caller went away back to a clean state; `false` if it must be closed.
+    pub(crate) async fn clean(&mut self, connector: &Connector) -> bool {
+        let was = self.activity;
+        if self.is_dead() || was == Activity::Prepare {
+            return false;
+        }
+        if was != Activity::None && !self.quiesce(connector, was).await {
+            return false;
+        }
+        self.activity = Activity::None;
+        let rolled_back = async { !self.in_transaction || self.rollback().await.is_ok() };
+        timeout(CLEAN_TIMEOUT, rolled_back).await.unwrap_or(false)
+    }
+
+    /// Waits until the backend is idle, and cancels what it does if that takes too long.
+    async fn quiesce(&self, connector: &Connector, activity: Activity) -> bool {
+        let idle = self.client.check_connection();
+        tokio::pin!(idle);
+        if let Ok(answer) = timeout(CANCEL_GRACE, &mut idle).await {
+            return answer.is_ok();
+        }
+        if activity != Activity::Commit {
+            let cancelled = timeout(CLEAN_TIMEOUT, connector.cancel(&self.canceller)).await;
+            // A pooler answers a cancel request before the server has seen it,
+            // so the signal could still hit the next statement.
+            let is_safe_to_reuse = connector.target().mode == Mode::Session;
+            if !matches!(cancelled, Ok(Ok(()))) || !is_safe_to_reuse {
+                return false;
+            }
+        }
+        matches!(timeout(CLEAN_TIMEOUT, idle).await, Ok(Ok(())))
+    }
+
+    /// The statement prepared on this connection, and whether it was so before.
+    async fn prepared(&mut self, sql: &Sql) -> Result<(Statement, bool), Failure> {
+        if let Some(statement) = self.statements.get(sql.text()) {
+            return Ok((statement, true));
+        }
+        if sql.changes_session() {
+            return Err(Failure::refused(PgError::SessionStatement {
+                summary: sql.summary(),
+            }));
+        }
+        self.activity = Activity::Prepare;
+        let result = self.client.prepare(sql.text()).await;
+        let statement = self.settle(result).map_err(Failure::before_execution)?;
+        self.statements.insert(sql.text(), statement.clone());
+        Ok((statement, false))
+    }
+
+    async fn control(&mut self, text: &str, activity: Activity) -> Result<(), Failure> {
+        self.activity = activity;
+        let result = self.client.batch_execute(text).await;
+        self.settle(result)
+    }
+
+    /// Takes note of what an answer says about the connection.
+    fn settle<T>(&mut self, result: Result<T, tokio_postgres::Error>) -> Result<T, Failure> {
+        match result {
+            Ok(value) => {
+                self.activity = Activity::None;
+                Ok(value)
+            }
+            Err(error) if is_fatal(&error) => {
+                self.poison();
+                Err(Failure {
+                    error: error.into(),
+                    is_lost: true,
+                    reached_server: true,
+                    is_outcome_known: false,
+                })
+            }
+            Err(error) => {
+                // After an error of the server the session goes on. Any other
+                // error leaves open what was sent: the janitor finds out.
+                if error.as_db_error().is_some() {
+                    self.activity = Activity::None;
+                }
+                Err(Failure {
+                    error: error.into(),
+                    is_lost: false,
+                    reached_server: true,
+                    is_outcome_known: true,
+                })
+            }
+        }
+    }
+}
+
+/// What a statement is asked for: its rows, or how many rows it touched.
+pub(crate) trait Answer: Sized {
+    /// Sends the statement and waits for the whole answer.
+    fn ask(
+        client: &Client,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<Self, tokio_postgres::Error>> + Send;
+}
+
+impl Answer for Vec<Row> {
+    async fn ask(
+        client: &Client,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Self, tokio_postgres::Error> {
+        client.query(statement, params).await
+    }
+}
+
+impl Answer for u64 {
+    async fn ask(
+        client: &Client,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Self, tokio_postgres::Error> {
+        client.execute(statement, params).await
+    }
+}
+
+/// A statement that failed, with what its caller needs to know to repeat it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What to tell the caller.
+    pub(crate) error: PgError,
+    /// Whether the connection went away with it.
+    pub(crate) is_lost: bool,
+    /// Whether the server may have begun to execute it.
+    reached_server: bool,
+    /// Whether the server answered that it did nothing.
+    is_outcome_known: bool,
+}
+
+impl Failure {
+    /// A failure that the server has not seen.
+    pub(crate) fn refused(error: PgError) -> Self {
+        Self {
+            error,
+            is_lost: false,
+            reached_server: false,
+            is_outcome_known: true,
+        }
+    }
+
+    /// What the failure means for a statement that commits by itself.
+    pub(crate) fn of_write(self) -> PgError {
+        if !self.is_outcome_known && self.reached_server {
+            let source = Arc::new(self.error);
+            return PgError::UnknownOutcome { source };
+        }
+        self.error
+    }
+
+    fn before_execution(self) -> Self {
+        Self {
+            reached_server: false,
+            ..self
+        }
+    }
+
+    /// "cached plan must not change result type", or the prepared statement is gone.
+    fn is_stale_plan(&self) -> bool {
+        matches!(self.error.sqlstate(), Some("0A000" | "26000"))
+    }
+}
+
+/// Cuts `work` off at `deadline`.
+pub(crate) async fn by<T>(
+    deadline: forebay_pooling::Deadline,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::time::timeout_at(deadline.instant(), work)
+        .await
+        .unwrap_or_else(|_elapsed| {
+            let error = PgError::StatementTimeout { source: None };
+            Err(Failure {
+                error,
+                is_lost: false,
+                reached_server: true,
+                is_outcome_known: false,
+            })
+        })
+}

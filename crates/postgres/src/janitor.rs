@@ -1,0 +1,42 @@
+//! Cleans up after callers that went away in the middle of something.
+//!
+//! The connection keeps its permit meanwhile: the server is still busy for us,
+//! and letting the next caller in would exceed the number of connections that
+//! the server granted us.
+
+use std::sync::Arc;
+
+use crate::lease::Held;
+use crate::pool::Shared;
+
+/// Cancels, rolls back and returns the connection, or closes it.
+pub(crate) fn clean(mut held: Held) {
+    let limbo = Limbo::enter(&held.shared);
+    let runtime = held.shared.runtime().clone();
+    runtime.spawn(async move {
+        let connector = held.shared.manager().connector().clone();
+        if !held.connection.clean(&connector).await {
+            held.connection.poison();
+            held.shared.counters().discarded();
+            tracing::debug!("a postgres connection could not be cleaned and is closed");
+        }
+        held.give_back();
+        drop(limbo);
+    });
+}
+
+/// Counts a connection that is being cleaned, also when the runtime ends before that.
+struct Limbo(Arc<Shared>);
+
+impl Limbo {
+    fn enter(shared: &Arc<Shared>) -> Self {
+        shared.counters().enter_limbo();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Limbo {
+    fn drop(&mut self) {
+        self.0.counters().leave_limbo();
+    }
+}

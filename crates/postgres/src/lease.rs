@@ -1,0 +1,105 @@
+//! A connection on loan to one caller.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use bb8::PooledConnection;
+use forebay_pooling::GatePermit;
+use tokio::time::Instant;
+
+use crate::connection::PgConnection;
+use crate::janitor;
+use crate::manager::Manager;
+use crate::pool::Shared;
+
+/// A checked-out connection with the permit for it. However it is dropped, the connection goes
+/// back clean or not at all.
+pub(crate) struct Lease(Option<Held>);
+
+/// What a lease holds. The fields drop in order: the next caller, let in by
+/// the permit, must find the connection already returned.
+pub(crate) struct Held {
+    pub(crate) connection: PooledConnection<'static, Manager>,
+    pub(crate) permit: GatePermit,
+    pub(crate) shared: Arc<Shared>,
+    since: Instant,
+}
+
+impl Lease {
+    pub(crate) fn new(
+        connection: PooledConnection<'static, Manager>,
+        permit: GatePermit,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self(Some(Held {
+            connection,
+            permit,
+            shared,
+            since: Instant::now(),
+        }))
+    }
+
+    /// Closes the connection and keeps the right to another one.
+    pub(crate) fn discard(mut self) -> GatePermit {
+        let Held {
+            mut connection,
+            permit,
+            ..
+        } = self.0.take().expect("only drop and discard take it");
+        connection.poison();
+        permit
+    }
+}
+
+impl Deref for Lease {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self
+            .0
+            .as_ref()
+            .expect("only drop and discard take it")
+            .connection
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self
+            .0
+            .as_mut()
+            .expect("only drop and discard take it")
+            .connection
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut held) = self.0.take() else {
+            return;
+        };
+        held.shared.metrics().used(held.since.elapsed());
+        held.connection.touch();
+        if held.connection.is_clean() || held.connection.is_dead() {
+            held.give_back();
+        } else {
+            janitor::clean(held);
+        }
+    }
+}
+
+impl Held {
+    /// Returns the connection to bb8, which closes it unless it is usable.
+    pub(crate) fn give_back(self) {
+        let Self {
+            connection,
+            permit,
+            shared,
+            since: _,
+        } = self;
+        // bb8 may want to open another connection, also when a lease is dropped outside the runtime.
+        let _runtime = shared.runtime().enter();
+        drop(connection);
+        drop(permit);
+    }
+}

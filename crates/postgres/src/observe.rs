@@ -1,0 +1,125 @@
+//! Spans and durations of statements, under the names of the OpenTelemetry conventions.
+//!
+//! Names: OpenTelemetry semantic conventions, "Database client spans" and "Database client metrics".
+
+use std::future::Future;
+
+use forebay_pooling::SECONDS_BOUNDARIES;
+use opentelemetry::metrics::Histogram;
+use opentelemetry::{KeyValue, global};
+use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+
+use crate::dsn::{Place, Target};
+use crate::{PgError, Sql};
+
+/// What all statements of one connection pool have in common.
+pub(crate) struct Observer {
+    database: String,
+    address: String,
+    port: u16,
+    duration: Histogram<f64>,
+}
+
+impl Observer {
+    pub(crate) fn new(target: &Target) -> Self {
+        let (address, port) = match target.places.first() {
+            Some(Place::Tcp { host, port }) => (host.clone(), *port),
+            Some(Place::Unix(path)) => (path.display().to_string(), 0),
+            None => (String::new(), 0),
+        };
+        let duration = global::meter("forebay.postgres")
+            .f64_histogram("db.client.operation.duration")
+            .with_unit("s")
+            .with_description("Duration of database client operations.")
+            .with_boundaries(SECONDS_BOUNDARIES.to_vec())
+            .build();
+        Self {
+            database: target.database.clone(),
+            address,
+            port,
+            duration,
+        }
+    }
+
+    /// Runs `work` inside a span for `sql`.
+    pub(crate) async fn statement<T>(
+        &self,
+        sql: &Sql,
+        work: impl Future<Output = Result<T, PgError>>,
+    ) -> Result<T, PgError> {
+        let mut running = Running {
+            observer: self,
+            sql,
+            span: self.span(sql),
+            started: Some(Instant::now()),
+        };
+        let outcome = work.instrument(running.span.clone()).await;
+        running.finish(outcome.as_ref().err());
+        outcome
+    }
+
+    fn span(&self, sql: &Sql) -> Span {
+        tracing::info_span!(
+            "postgres.statement",
+            otel.name = sql.summary(),
+            otel.kind = "client",
+            otel.status_code = Empty,
+            db.system.name = "postgresql",
+            db.namespace = self.database,
+            db.operation.name = sql.operation(),
+            db.query.summary = sql.summary(),
+            db.query.text = sql.text(),
+            db.response.status_code = Empty,
+            server.address = self.address,
+            server.port = self.port,
+            error.type = Empty,
+        )
+    }
+}
+
+/// A statement under way; dropped before its end, it was cancelled by its caller.
+struct Running<'a> {
+    observer: &'a Observer,
+    sql: &'a Sql,
+    span: Span,
+    started: Option<Instant>,
+}
+
+impl Running<'_> {
+    fn finish(&mut self, error: Option<&PgError>) {
+        if let Some(error) = error
+            && let Some(sqlstate) = error.sqlstate()
+        {
+            self.span.record("db.response.status_code", sqlstate);
+        }
+        self.end(error.map(PgError::kind));
+    }
+
+    fn end(&mut self, error: Option<&'static str>) {
+        let Some(started) = self.started.take() else {
+            return;
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let system = KeyValue::new("db.system.name", "postgresql");
+        let summary = KeyValue::new("db.query.summary", self.sql.summary());
+        match error {
+            None => self.observer.duration.record(seconds, &[system, summary]),
+            Some(kind) => {
+                self.span.record("error.type", kind);
+                self.span.record("otel.status_code", "ERROR");
+                let error = KeyValue::new("error.type", kind);
+                self.observer
+                    .duration
+                    .record(seconds, &[system, summary, error]);
+            }
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.end(Some("cancelled"));
+    }
+}

@@ -1,0 +1,207 @@
+//! The connection pool itself.
+
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+
+use forebay_config::PostgresConfig;
+use forebay_pooling::Deadline;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::checkout::Freshness;
+use crate::connection::{Answer, by};
+use crate::transaction::PgTransaction;
+use crate::{PgError, PgPoolStats, Sql};
+
+pub(crate) use shared::Shared;
+
+mod shared;
+
+/// Tries of one read, the first included: its connection may die before the answer, and so may the
+/// one after it when a server ends several.
+const READ_ATTEMPTS_MAX: u32 = 3;
+
+/// A Postgres connection pool. Clones share it.
+#[derive(Clone)]
+pub struct PgPool(Arc<Shared>);
+
+impl PgPool {
+    /// A connection pool for the database in `config`.
+    ///
+    /// Never waits and needs no server: connections are opened when they are needed, so a service
+    /// starts while Postgres is down. [`PgPool::ready`] tells whether it can be reached. Must be
+    /// called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`PgError::InvalidUrl`] and [`PgError::Tls`] when the address or the trusted roots are unusable.
+    pub fn new(config: &PostgresConfig, application_name: &str) -> Result<Self, PgError> {
+        Shared::open(config, application_name).map(Self)
+    }
+
+    /// Asks the server for a sign of life, within the acquire timeout and the deadline in scope.
+    ///
+    /// # Errors
+    /// Why the server cannot be used now.
+    #[track_caller]
+    pub fn ready(&self) -> impl Future<Output = Result<(), PgError>> + Send + '_ {
+        static PROBE: Sql = Sql::new("SELECT 1", "SELECT 1");
+        let rows = self.query(&PROBE, &[]);
+        async move { rows.await.map(drop) }
+    }
+
+    /// Runs one read and returns all its rows.
+    ///
+    /// Repeated on another connection when the one in use dies before the answer is complete, if
+    /// the text begins with `SELECT`, `VALUES`, `TABLE`, `SHOW` or `EXPLAIN`. For a `SELECT` that
+    /// changes data use a transaction.
+    ///
+    /// # Errors
+    /// Any [`PgError`] of getting a connection and of the statement.
+    #[track_caller]
+    pub fn query<'a>(
+        &'a self,
+        sql: &'a Sql,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<Vec<Row>, PgError>> + Send + 'a {
+        let caller = Location::caller();
+        self.0.observer().statement(sql, async move {
+            if sql.is_read() {
+                self.read(caller, sql, params).await
+            } else {
+                self.write(caller, sql, params).await
+            }
+        })
+    }
+
+    /// Like [`PgPool::query`], for a statement that returns one row or none.
+    ///
+    /// # Errors
+    /// [`PgError::RowCount`] when there are several, and all of [`PgPool::query`].
+    #[track_caller]
+    pub fn query_opt<'a>(
+        &'a self,
+        sql: &'a Sql,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<Option<Row>, PgError>> + Send + 'a {
+        let rows = self.query(sql, params);
+        async move { at_most_one(rows.await?) }
+    }
+
+    /// Like [`PgPool::query`], for a statement that returns exactly one row.
+    ///
+    /// # Errors
+    /// [`PgError::RowCount`] when there is none or there are several, and all of [`PgPool::query`].
+    #[track_caller]
+    pub fn query_one<'a>(
+        &'a self,
+        sql: &'a Sql,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<Row, PgError>> + Send + 'a {
+        let rows = self.query(sql, params);
+        async move { exactly_one(rows.await?) }
+    }
+
+    /// Runs one write, in a transaction of its own, and returns how many rows it touched. Never
+    /// repeated.
+    ///
+    /// # Errors
+    /// [`PgError::UnknownOutcome`] when the statement was sent and no answer came, also because
+    /// the deadline passed; any other [`PgError`] means that nothing was written.
+    #[track_caller]
+    pub fn execute<'a>(
+        &'a self,
+        sql: &'a Sql,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<u64, PgError>> + Send + 'a {
+        let caller = Location::caller();
+        self.0
+            .observer()
+            .statement(sql, self.write(caller, sql, params))
+    }
+
+    /// Opens a transaction (READ COMMITTED). Dropped without [`PgTransaction::commit`], it is
+    /// rolled back.
+    ///
+    /// # Errors
+    /// Any [`PgError`] of getting a connection.
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<PgTransaction, PgError>> + Send + '_ {
+        PgTransaction::begin(&self.0, Location::caller())
+    }
+
+    /// The state of the connection pool now.
+    pub fn stats(&self) -> PgPoolStats {
+        self.0.stats()
+    }
+
+    /// Refuses new callers at once, waits for the connections in use until `deadline`, closes the
+    /// idle ones. Returns how many were still in use; they are closed when they come back.
+    pub async fn drain(&self, deadline: Deadline) -> usize {
+        self.0.drain(deadline).await
+    }
+
+    /// A read may be repeated as often as its connection dies: nothing of the answer was given out.
+    async fn read(
+        &self,
+        caller: &'static Location<'static>,
+        sql: &Sql,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, PgError> {
+        let mut freshness = Freshness::Recent;
+        let mut attempt = 1;
+        loop {
+            let mut lease = self.0.checkout(caller, freshness).await?;
+            match by(self.0.statement_deadline(), lease.run(sql, params)).await {
+                Ok(rows) => return Ok(rows),
+                Err(failure) if failure.is_lost && attempt < READ_ATTEMPTS_MAX => {
+                    // What killed this connection has probably killed idle ones too.
+                    freshness = Freshness::Proven;
+                    attempt += 1;
+                }
+                Err(failure) => return Err(failure.error),
+            }
+        }
+    }
+
+    async fn write<A: Answer>(
+        &self,
+        caller: &'static Location<'static>,
+        sql: &Sql,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<A, PgError> {
+        let mut lease = self.0.checkout(caller, Freshness::Recent).await?;
+        let outcome = by(self.0.statement_deadline(), lease.run(sql, params)).await;
+        outcome.map_err(|failure| failure.of_write())
+    }
+}
+
+impl std::fmt::Debug for PgPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgPool")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The row, if there is one.
+pub(crate) fn at_most_one(rows: Vec<Row>) -> Result<Option<Row>, PgError> {
+    let count = rows.len();
+    let mut rows = rows.into_iter();
+    match (rows.next(), rows.next()) {
+        (row, None) => Ok(row),
+        (_, Some(_)) => Err(PgError::RowCount {
+            rows: count,
+            expected: "one or none",
+        }),
+    }
+}
+
+/// The row.
+pub(crate) fn exactly_one(rows: Vec<Row>) -> Result<Row, PgError> {
+    let rows_count = rows.len();
+    at_most_one(rows).ok().flatten().ok_or(PgError::RowCount {
+        rows: rows_count,
+        expected: "exactly one",
+    })
+}

@@ -1,0 +1,184 @@
+//! What the clones of a connection pool, its leases and its janitor share.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bb8::QueueStrategy;
+use forebay_config::PostgresConfig;
+use forebay_pooling::{Deadline, Gate, GateConfig, PoolMetrics, PoolStats};
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+
+use crate::PgError;
+use crate::connector::Connector;
+use crate::manager::Manager;
+use crate::observe::Observer;
+
+/// Name of the connection pool in metrics and statistics.
+const NAME: &str = "postgres";
+/// bb8's own timeout. Ours is always nearer, so bb8 must never be the one to give up.
+const BB8_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// See the module.
+pub(crate) struct Shared {
+    pub(super) bb8: bb8::Pool<Manager>,
+    gate: Gate,
+    manager: Manager,
+    observer: Observer,
+    metrics: PoolMetrics,
+    counters: Counters,
+    runtime: Handle,
+    connections_max: u32,
+    acquire_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+impl Shared {
+    pub(crate) fn open(
+        config: &PostgresConfig,
+        application_name: &str,
+    ) -> Result<Arc<Self>, PgError> {
+        // bb8 panics on zero and on more to keep than to have.
+        let connections_max = config.connections_max.max(1);
+        let connections_min = config.connections_min.min(connections_max);
+
+        let connector = Connector::new(config, application_name)?;
+        let observer = Observer::new(connector.target());
+        let cell: Arc<OnceLock<Weak<Self>>> = Arc::default();
+        let metrics = PoolMetrics::new(NAME, {
+            let cell = Arc::clone(&cell);
+            move || {
+                cell.get()
+                    .and_then(Weak::upgrade)
+                    .map(|shared| shared.stats())
+            }
+        });
+        let manager = Manager::new(connector, config.lifetime_max, metrics.clone());
+        let bb8 = bb8::Pool::builder()
+            .max_size(connections_max)
+            .min_idle(connections_min)
+            .test_on_check_out(false)
+            .retry_connection(false)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .queue_strategy(QueueStrategy::Lifo)
+            .connection_timeout(BB8_TIMEOUT)
+            .build_unchecked(manager.clone());
+        let shared = Arc::new(Self {
+            bb8,
+            gate: Gate::new(GateConfig {
+                permits: usize::try_from(connections_max).unwrap_or(usize::MAX),
+                waiting_max: config.waiting_max,
+                timeout: config.acquire_timeout,
+            }),
+            manager,
+            observer,
+            metrics,
+            counters: Counters::default(),
+            runtime: Handle::current(),
+            connections_max,
+            acquire_timeout: config.acquire_timeout,
+            statement_timeout: config.statement_timeout,
+        });
+        // The cell is new, so nobody has set it.
+        cell.get_or_init(|| Arc::downgrade(&shared));
+        Ok(shared)
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub(crate) fn bb8(&self) -> &bb8::Pool<Manager> {
+        &self.bb8
+    }
+
+    pub(crate) fn manager(&self) -> &Manager {
+        &self.manager
+    }
+
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    pub(crate) fn metrics(&self) -> &PoolMetrics {
+        &self.metrics
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// By when a caller that asks now must have a connection.
+    pub(crate) fn acquire_deadline(&self) -> Deadline {
+        Deadline::within(self.acquire_timeout)
+    }
+
+    /// By when a statement that is sent now must be answered.
+    pub(crate) fn statement_deadline(&self) -> Deadline {
+        Deadline::within(self.statement_timeout)
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        let gate = self.gate.stats();
+        let state = self.bb8.state();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        PoolStats {
+            name: NAME.to_owned(),
+            connections: state.connections,
+            idle_connections: state.idle_connections,
+            in_use_connections: count(gate.held),
+            limbo_connections: self.counters.limbo.load(Ordering::Relaxed),
+            connections_max: self.connections_max,
+            waiting: count(gate.waiting),
+            waiting_max: count(gate.waiting_max),
+            timeouts: gate.timeouts + self.counters.timeouts.load(Ordering::Relaxed),
+            shed: gate.shed,
+            created: self.manager.created(),
+            connect_failures: self.manager.outage().attempts_failed(),
+            discarded: self.counters.discarded.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) async fn drain(&self, deadline: Deadline) -> usize {
+        self.manager.drain();
+        self.gate.close();
+        self.gate.idle(deadline).await;
+        // With the manager draining, whatever is taken out here is closed on return.
+        while let Some(Ok(connection)) = self.bb8.get_owned().now_or_never() {
+            drop(connection);
+        }
+        self.gate.stats().held
+    }
+}
+
+/// Numbers that neither the gate nor bb8 keeps.
+#[derive(Default)]
+pub(crate) struct Counters {
+    limbo: AtomicU32,
+    timeouts: AtomicU64,
+    discarded: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn enter_limbo(&self) {
+        self.limbo.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave_limbo(&self) {
+        self.limbo.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.timeouts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn discarded(&self) {
+        self.discarded.fetch_add(1, Ordering::Relaxed);
+    }
+}

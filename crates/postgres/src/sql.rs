@@ -1,0 +1,127 @@
+//! A statement with the name under which it appears in traces.
+
+use std::borrow::Cow;
+
+/// One SQL statement: a constant text with parameters `$1`, `$2`, … and a summary.
+///
+/// Values never become part of the text; they are bound. The text is what a
+/// trace shows, so it holds nothing secret.
+#[derive(Debug, Clone)]
+pub struct Sql {
+    summary: &'static str,
+    text: Cow<'static, str>,
+}
+
+impl Sql {
+    /// A constant statement; `summary` is its operation and its table, such as `SELECT tokens`.
+    pub const fn new(summary: &'static str, text: &'static str) -> Self {
+        Self {
+            summary,
+            text: Cow::Borrowed(text),
+        }
+    }
+
+    /// A statement put together from constant fragments at run time.
+    ///
+    /// Every distinct text is prepared once per connection, so the number of
+    /// distinct texts must be small.
+    pub const fn owned(summary: &'static str, text: String) -> Self {
+        Self {
+            summary,
+            text: Cow::Owned(text),
+        }
+    }
+
+    /// Operation and table, the name of its span.
+    pub fn summary(&self) -> &'static str {
+        self.summary
+    }
+
+    /// The text sent to the server.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The first word of the summary: `SELECT`, `INSERT`, …
+    pub fn operation(&self) -> &'static str {
+        self.summary.split(' ').next().unwrap_or(self.summary)
+    }
+
+    /// Whether repeating the statement is harmless as far as its first word tells.
+    pub(crate) fn is_read(&self) -> bool {
+        ["select", "values", "table", "show", "explain"]
+            .iter()
+            .any(|word| self.starts_with(word))
+    }
+
+    /// Whether the statement would leave a trace in the session for the next user of the connection.
+    pub(crate) fn changes_session(&self) -> bool {
+        const WORDS: [&str; 16] = [
+            "begin",
+            "start",
+            "commit",
+            "end",
+            "rollback",
+            "abort",
+            "savepoint",
+            "release",
+            "set",
+            "reset",
+            "listen",
+            "unlisten",
+            "prepare",
+            "deallocate",
+            "declare",
+            "discard",
+        ];
+        WORDS.iter().any(|word| self.starts_with(word))
+    }
+
+    fn starts_with(&self, word: &str) -> bool {
+        let text = self.text.trim_start().as_bytes();
+        let follows = text.get(word.len());
+        text.get(..word.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+            && !follows.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What the text says about itself.
+
+    use super::Sql;
+
+    #[test]
+    fn first_word_decides() {
+        let cases = [
+            ("SELECT 1", true, false),
+            ("\n  select 1", true, false),
+            ("selection", false, false),
+            (
+                "WITH x AS (INSERT INTO t VALUES (1)) SELECT 1",
+                false,
+                false,
+            ),
+            ("insert into t values (1)", false, false),
+            ("BEGIN", false, true),
+            ("set local x = 1", false, true),
+            ("settle", false, false),
+            ("", false, false),
+        ];
+        for (text, is_read, changes_session) in cases {
+            let sql = Sql::new("SELECT t", text);
+            assert_eq!(
+                (sql.is_read(), sql.changes_session()),
+                (is_read, changes_session),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn operation_is_the_first_word_of_the_summary() {
+        assert_eq!(Sql::new("SELECT tokens", "").operation(), "SELECT");
+        assert_eq!(Sql::new("BEGIN", "").operation(), "BEGIN");
+    }
+}
