@@ -1,1 +1,56 @@
 //! RedisPool: shared pipelined lanes, dedicated leases, pub/sub.
+//!
+//! Three ways to use one server, because each needs its own kind of connection:
+//!
+//! - [`RedisPool::shared`]: typed commands of all callers, pipelined on a few connections (lanes).
+//!   This is the way for everything that does not block.
+//! - [`RedisPool::dedicated`]: a connection for one caller alone, for commands that block.
+//! - [`RedisPool::subscribe`]: messages of a channel, with every gap made visible.
+//!
+//! Guarantees:
+//!
+//! - A service starts and keeps running while the server is down. Lanes, leases and subscriptions
+//!   come back by themselves, with jittered pauses of at most `backoff_max`.
+//! - A connection whose peer vanished without a word is found and replaced, whether or not
+//!   commands are sent.
+//! - A command is sent again only if that cannot change anything twice; otherwise its caller gets
+//!   [`RedisError::UnknownOutcome`].
+//! - Everything that waits is bounded: in number by the lane's queue and the offline queue, in time
+//!   by the command's timeout and the deadline in scope.
+//! - A cancelled caller never leaves a connection to others on which its answer is still to come.
+//!
+//! Needs Redis 6 or later (RESP3).
+//!
+//! ```no_run
+//! # async fn example(config: &forebay_config::RedisConfig) -> Result<(), forebay_redis::RedisError> {
+//! use std::time::Duration;
+//!
+//! let redis = forebay_redis::RedisPool::new(config)?;
+//! let shared = redis.shared();
+//! shared.set_px("greeting", "hello", Duration::from_secs(60)).await?;
+//! assert_eq!(shared.get("greeting").await?.as_deref(), Some(b"hello".as_slice()));
+//! # Ok(())
+//! # }
+//! ```
+
+mod command;
+mod dedicated;
+mod error;
+mod execute;
+mod lane;
+mod manager;
+mod pool;
+mod reply;
+mod shared;
+mod span;
+mod stats;
+mod subscription;
+
+pub use command::{Command, Script, ScriptCall};
+pub use dedicated::DedicatedRedis;
+pub use error::RedisError;
+pub use pool::RedisPool;
+pub use reply::Reply;
+pub use shared::SharedRedis;
+pub use stats::RedisPoolStats;
+pub use subscription::{Event, Subscription};

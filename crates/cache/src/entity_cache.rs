@@ -1,0 +1,379 @@
+//! The handle through which one entity is read and invalidated.
+
+use std::collections::HashMap;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_config::EntityCacheConfig;
+use forebay_pooling::Deadline;
+use tokio::time::Instant;
+use tracing::{Instrument, Span, field};
+
+use crate::announce::Announcement;
+use crate::cache::CacheInner;
+use crate::fetch::{Departure, fetch};
+use crate::flight::{Arrival, Boarding, Flights, Landed, arrive};
+use crate::local::{EntityId, Slot};
+use crate::metrics::Outcomes;
+use crate::remote::{Invalidation, Remote};
+use crate::{CacheError, Consistency, Entity, Loader, Lookup, Outcome};
+
+/// Reads one entity through both levels. Clones are cheap and share everything.
+pub struct EntityCache<E: Entity, L: Loader<E>>(Arc<EntityInner<E, L>>);
+
+pub(crate) struct EntityInner<E: Entity, L: Loader<E>> {
+    pub(crate) id: EntityId,
+    pub(crate) cache: Arc<CacheInner>,
+    pub(crate) config: EntityCacheConfig,
+    pub(crate) loader: L,
+    pub(crate) flights: Arc<Flights<E, L>>,
+    outcomes: Arc<Outcomes>,
+    span_names: SpanNames,
+}
+
+/// Names of spans, made once.
+struct SpanNames {
+    get: String,
+    get_many: String,
+}
+
+/// A key of a `get_many` on its way to an answer.
+enum Place<E: Entity, L: Loader<E>> {
+    Here(Lookup<E>),
+    Awaited(Arrival<E, L>),
+    /// The same key as at this index.
+    Same(usize),
+}
+
+impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
+    pub(crate) fn new(
+        id: EntityId,
+        cache: Arc<CacheInner>,
+        config: EntityCacheConfig,
+        loader: L,
+    ) -> Self {
+        let outcomes = Outcomes::registered(E::NAME, &cache.metrics);
+        let span_names = SpanNames {
+            get: format!("cache.get {}", E::NAME),
+            get_many: format!("cache.get_many {}", E::NAME),
+        };
+        let flights = Flights::new();
+        Self(Arc::new(EntityInner {
+            id,
+            cache,
+            config,
+            loader,
+            flights,
+            outcomes,
+            span_names,
+        }))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<EntityInner<E, L>> {
+        &self.0
+    }
+
+    /// Reads one key.
+    ///
+    /// Callers who want the same key at the same time share one read. Cancel-safe: the read goes
+    /// on for the others.
+    ///
+    /// # Errors
+    /// [`CacheError`] if the store had to be read and did not answer. A failing Redis only makes
+    /// the read slower.
+    pub async fn get(
+        &self,
+        key: &E::Key,
+        consistency: Consistency,
+    ) -> Result<Lookup<E>, CacheError<L::Error>> {
+        let span = self.0.span("cache.get", &self.0.span_names.get, None);
+        let read = async {
+            let mut answers = self.0.read(std::slice::from_ref(key), consistency).await?;
+            Ok(answers.pop().expect("one key has one answer"))
+        };
+        let answer = self.0.answer_l1(key, consistency);
+        let answer = match answer {
+            Some(lookup) => Ok(lookup),
+            None => read.instrument(span.clone()).await,
+        };
+        match &answer {
+            Ok(lookup) => {
+                self.0.outcomes.count(lookup.outcome);
+                span.record("forebay.cache.outcome", lookup.outcome.as_str());
+            }
+            Err(_) => mark_failed(&span),
+        }
+        answer
+    }
+
+    /// Reads several keys; the answers are in the order of the keys, which may repeat.
+    ///
+    /// What L1 does not hold is asked from Redis with one command, and what Redis does not hold
+    /// with one call of the loader.
+    ///
+    /// # Errors
+    /// As [`EntityCache::get`]; the first failure is the failure of all.
+    pub async fn get_many(
+        &self,
+        keys: &[E::Key],
+        consistency: Consistency,
+    ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
+        let span = self.0.span(
+            "cache.get_many",
+            &self.0.span_names.get_many,
+            Some(keys.len()),
+        );
+        let answers = self
+            .0
+            .read(keys, consistency)
+            .instrument(span.clone())
+            .await;
+        match &answers {
+            Ok(lookups) => {
+                for lookup in lookups {
+                    self.0.outcomes.count(lookup.outcome);
+                }
+                let hits = lookups
+                    .iter()
+                    .filter(|lookup| is_hit(lookup.outcome))
+                    .count();
+                span.record("forebay.cache.hits", hits);
+            }
+            Err(_) => mark_failed(&span),
+        }
+        answers
+    }
+
+    /// Makes every replica forget what it holds of these keys. To be called after the commit, with
+    /// the versions that were committed.
+    ///
+    /// This process forgets at once. Returns when Redis has confirmed, so that the others are about
+    /// to know, but waits no longer than `l2_timeout` for it: an unconfirmed change is sent again
+    /// and again in the background, also when this future is dropped.
+    pub async fn invalidate(&self, changes: &[(E::Key, i64)]) {
+        self.0.invalidate(changes, false).await;
+    }
+}
+
+impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
+    fn span(&self, kind: &'static str, name: &str, batch: Option<usize>) -> Span {
+        let span = tracing::info_span!(
+            "cache",
+            otel.name = name,
+            otel.status_code = field::Empty,
+            forebay.cache.operation = kind,
+            forebay.cache.entity = E::NAME,
+            forebay.cache.outcome = field::Empty,
+            forebay.cache.keys = field::Empty,
+            forebay.cache.hits = field::Empty,
+        );
+        if let Some(size) = batch {
+            span.record("forebay.cache.keys", size);
+        }
+        span
+    }
+
+    /// The answer of L1, if it is fresh enough.
+    fn answer_l1(&self, key: &E::Key, consistency: Consistency) -> Option<Lookup<E>> {
+        let bound = self.bound(consistency)?;
+        let hash = self.cache.local.hash(self.id, key);
+        self.look(hash, key, bound)
+    }
+
+    fn look(&self, hash: u64, key: &E::Key, bound: Duration) -> Option<Lookup<E>> {
+        let slot = self.cache.local.get(self.id, hash, key)?;
+        if !self.cache.link.trusts_l1(&slot, Instant::now(), bound) {
+            return None;
+        }
+        let value = slot.value::<E>()?;
+        let outcome = if value.is_some() {
+            Outcome::HitL1
+        } else {
+            Outcome::NegativeL1
+        };
+        Some(Lookup { value, outcome })
+    }
+
+    /// How old an answer may be; `None` for the store itself.
+    fn bound(&self, consistency: Consistency) -> Option<Duration> {
+        let staleness_max = self.cache.link.staleness_max();
+        match consistency {
+            Consistency::Strict => None,
+            Consistency::Bounded(bound) => Some(bound.min(staleness_max)),
+            Consistency::Available { .. } => Some(staleness_max),
+        }
+    }
+
+    async fn read(
+        self: &Arc<Self>,
+        keys: &[E::Key],
+        consistency: Consistency,
+    ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
+        let bound = self.bound(consistency);
+        let departure = Departure {
+            fetched_at: Instant::now(),
+            session: self.cache.link.session(),
+            is_strict: bound.is_none(),
+        };
+        let mut tickets = Vec::new();
+        let mut places: Vec<Place<E, L>> = Vec::with_capacity(keys.len());
+        // A key may be asked for twice; a strict read would otherwise read it twice.
+        let mut seen = HashMap::with_capacity(keys.len());
+        for key in keys {
+            if let Some(&first) = seen.get(key) {
+                places.push(Place::Same(first));
+                continue;
+            }
+            seen.insert(key, places.len());
+            let hash = self.cache.local.hash(self.id, key);
+            let boarding = self.flights.board(
+                key,
+                hash,
+                bound,
+                || self.cache.local.generation(hash),
+                |bound| self.look(hash, key, bound),
+            );
+            places.push(match boarding {
+                Boarding::Answered(lookup) => Place::Here(lookup),
+                Boarding::Joined(arrival) => Place::Awaited(arrival),
+                Boarding::Leads(ticket, arrival) => {
+                    tickets.push(ticket);
+                    Place::Awaited(arrival)
+                }
+            });
+        }
+        if !tickets.is_empty() {
+            // A task of its own: when the caller goes away, the others still get their answer.
+            let fetch = fetch(Arc::clone(self), tickets, departure);
+            tokio::spawn(fetch.instrument(Span::current()));
+        }
+        let mut answers: Vec<Lookup<E>> = Vec::with_capacity(places.len());
+        for (key, place) in keys.iter().zip(places) {
+            answers.push(match place {
+                Place::Here(lookup) => lookup,
+                Place::Same(first) => answers[first].clone(),
+                Place::Awaited(arrival) => self.wait(key, arrival, consistency).await?,
+            });
+        }
+        Ok(answers)
+    }
+
+    /// Waits for a flight within the caller's deadline; falls back to an old entry if allowed.
+    async fn wait(
+        &self,
+        key: &E::Key,
+        arrival: Arrival<E, L>,
+        consistency: Consistency,
+    ) -> Landed<E, L> {
+        let landed = match Deadline::current() {
+            None => arrive::<E, L>(arrival).await,
+            Some(deadline) => {
+                let arrived = tokio::time::timeout_at(deadline.instant(), arrive::<E, L>(arrival));
+                arrived.await.unwrap_or(Err(CacheError::Deadline))
+            }
+        };
+        match (landed, consistency) {
+            (Err(error), Consistency::Available { max_age }) => {
+                self.stale(key, max_age).ok_or(error)
+            }
+            (landed, _) => landed,
+        }
+    }
+
+    /// An entry of L1 that is not trusted any more but not known to be wrong either.
+    fn stale(&self, key: &E::Key, max_age: Duration) -> Option<Lookup<E>> {
+        let hash = self.cache.local.hash(self.id, key);
+        let slot: Arc<Slot> = self.cache.local.get(self.id, hash, key)?;
+        if slot.fetched_at.elapsed() > max_age {
+            return None;
+        }
+        let value = slot.value::<E>()?;
+        Some(Lookup {
+            value,
+            outcome: Outcome::Stale,
+        })
+    }
+
+    /// Forgets a key in this process.
+    pub(crate) fn forget(&self, key: &E::Key) {
+        let hash = self.cache.local.hash(self.id, key);
+        self.cache.local.invalidate(self.id, hash, key);
+    }
+
+    pub(crate) async fn invalidate(&self, changes: &[(E::Key, i64)], force: bool) {
+        if changes.is_empty() {
+            return;
+        }
+        let invalidations: Vec<_> = changes
+            .iter()
+            .map(|(key, version)| {
+                let (key_text, version) = (E::key_text(key), *version);
+                let origin = self.cache.origin.as_str();
+                let announcement = Announcement {
+                    origin,
+                    entity: E::NAME,
+                    version,
+                    key_text: &key_text,
+                };
+                Invalidation {
+                    key: Remote::entry_key(E::NAME, &key_text),
+                    version,
+                    message: announcement.encode(),
+                    force,
+                }
+            })
+            .collect();
+        let keys: Vec<_> = invalidations
+            .iter()
+            .map(|change| change.key.clone())
+            .collect();
+        // First pending, then forgotten: a read that begins in between must not take the old
+        // value from L2 after L1 has lost it.
+        self.cache.pending.add(invalidations, &self.cache.link);
+        for (key, _) in changes {
+            self.forget(key);
+        }
+        self.cache
+            .metrics
+            .invalidated(E::NAME, "local", changes.len());
+        if self.cache.link.is_connected() {
+            let settled = self.cache.pending.settled(&keys);
+            if tokio::time::timeout(self.cache.l2_timeout, settled)
+                .await
+                .is_err()
+            {
+                tracing::debug!(
+                    cache.entity = E::NAME,
+                    "an invalidation goes on in the background"
+                );
+            }
+        }
+    }
+}
+
+fn is_hit(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::HitL1 | Outcome::HitL2 | Outcome::NegativeL1 | Outcome::NegativeL2 => true,
+        Outcome::Loaded | Outcome::Absent | Outcome::Stale => false,
+    }
+}
+
+fn mark_failed(span: &Span) {
+    span.record("otel.status_code", "ERROR");
+}
+
+impl<E: Entity, L: Loader<E>> Clone for EntityCache<E, L> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<E: Entity, L: Loader<E>> Debug for EntityCache<E, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntityCache")
+            .field("entity", &E::NAME)
+            .field("flights", &self.0.flights)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! Why a read of the cache failed. Redis is never the reason.
+
+use std::error::Error;
+use std::sync::Arc;
+
+/// Why a read failed; `L` is the loader's error.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError<L: Error + Send + Sync + 'static> {
+    /// The store failed. All callers who waited for the same load share the error.
+    #[error("the value could not be loaded")]
+    Load(#[source] Arc<L>),
+    /// The loader panicked; the panic was reported by the panic hook.
+    #[error("the loader panicked")]
+    LoaderPanicked,
+    /// The caller's deadline passed before there was an answer.
+    #[error("the deadline passed before the value was loaded")]
+    Deadline,
+}
+
+impl<L: Error + Send + Sync + 'static> Clone for CacheError<L> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Load(cause) => Self::Load(Arc::clone(cause)),
+            Self::LoaderPanicked => Self::LoaderPanicked,
+            Self::Deadline => Self::Deadline,
+        }
+    }
+}

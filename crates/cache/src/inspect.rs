@@ -1,0 +1,178 @@
+//! What an operator may see and do: look at one entry, drop one entry.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use forebay_redis::RedisError;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::entity_cache::EntityInner;
+use crate::remote::Remote;
+use crate::wire::{self, Content, Header};
+use crate::{Cache, Entity, Loader};
+
+/// One cache entry in both levels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// State in this process; absent when it is not there.
+    pub l1: Option<LevelEntry>,
+    /// State in Redis; absent when it is not there. A tombstone shows as a negative entry of no
+    /// known age.
+    pub l2: Option<LevelEntry>,
+}
+
+/// One cache entry in one level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LevelEntry {
+    /// Version of the row it was filled from.
+    pub version: i64,
+    /// Size of the encoded value.
+    pub size_bytes: usize,
+    /// Time since it was filled, if the level knows.
+    pub age: Option<Duration>,
+    /// Time until it expires, if the level knows.
+    pub time_to_live: Option<Duration>,
+    /// Whether it says that there is no such row.
+    pub negative: bool,
+}
+
+/// Why an entry could not be inspected or dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The process has no such entity.
+    #[error("there is no cached entity of this name")]
+    UnknownEntity {
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// The text is not a key of the entity.
+    #[error("the text is not a key of the entity")]
+    NotAKey,
+    /// Redis did not answer.
+    #[error("the entry in Redis could not be read")]
+    Redis(#[source] RedisError),
+}
+
+impl Cache {
+    /// The state of one entry in both levels.
+    ///
+    /// # Errors
+    /// [`InspectError`].
+    pub async fn inspect(&self, entity: &str, key_text: &str) -> Result<Inspection, InspectError> {
+        self.find(entity)?.inspect(key_text).await
+    }
+
+    /// Drops one entry from both levels, on every replica. Returns when Redis has confirmed or
+    /// `l2_timeout` is over; then it goes on in the background.
+    ///
+    /// # Errors
+    /// [`InspectError::UnknownEntity`] or [`InspectError::NotAKey`].
+    pub async fn evict(&self, entity: &str, key_text: &str) -> Result<(), InspectError> {
+        self.find(entity)?.evict(key_text).await
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<dyn AnyEntity>, InspectError> {
+        let entities = self.0.entities.read();
+        let found = entities.iter().find(|entity| entity.name() == name);
+        found
+            .map(Arc::clone)
+            .ok_or_else(|| InspectError::UnknownEntity {
+                known: entities.iter().map(|entity| entity.name()).collect(),
+            })
+    }
+}
+
+/// An entity whose types are not known.
+pub(crate) trait AnyEntity: Send + Sync {
+    fn name(&self) -> &'static str;
+    /// Forgets a key in this process.
+    fn forget(&self, key_text: &str);
+    fn inspect<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<Inspection, InspectError>>;
+    fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>>;
+}
+
+impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
+    fn name(&self) -> &'static str {
+        E::NAME
+    }
+
+    fn forget(&self, key_text: &str) {
+        if let (Some(entity), Some(key)) = (self.upgrade(), E::parse_key(key_text)) {
+            entity.forget(&key);
+        }
+    }
+
+    fn inspect<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<Inspection, InspectError>> {
+        Box::pin(async move {
+            let (entity, key) = self.resolve(key_text)?;
+            let l1 = entity.inspect_l1(&key);
+            let l2_key = Remote::entry_key(E::NAME, &E::key_text(&key));
+            let stored = entity
+                .cache
+                .remote
+                .inspect(&l2_key)
+                .await
+                .map_err(InspectError::Redis)?;
+            let l2 = stored.and_then(|(stored, time_to_live)| {
+                let size_of = |content: &Content| match content {
+                    Content::Value { body, .. } => body.len(),
+                    Content::Negative { .. } | Content::Tombstone => 0,
+                };
+                wire::decode(&stored).map(|stored| LevelEntry {
+                    version: stored.version,
+                    size_bytes: size_of(&stored.content),
+                    age: header_of(&stored.content).map(Header::age),
+                    time_to_live,
+                    negative: !matches!(stored.content, Content::Value { .. }),
+                })
+            });
+            Ok(Inspection { l1, l2 })
+        })
+    }
+
+    fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>> {
+        Box::pin(async move {
+            let (entity, key) = self.resolve(key_text)?;
+            // Version zero with force: whatever version is there becomes a tombstone, so that
+            // a fill under way of an older version stays shut out.
+            entity.invalidate(&[(key, 0)], true).await;
+            Ok(())
+        })
+    }
+}
+
+/// What both operations need first.
+trait Resolve<E: Entity, L: Loader<E>> {
+    fn resolve(&self, key_text: &str) -> Result<(Arc<EntityInner<E, L>>, E::Key), InspectError>;
+}
+
+impl<E: Entity, L: Loader<E>> Resolve<E, L> for Weak<EntityInner<E, L>> {
+    fn resolve(&self, key_text: &str) -> Result<(Arc<EntityInner<E, L>>, E::Key), InspectError> {
+        let gone = || InspectError::UnknownEntity { known: Vec::new() };
+        let entity = self.upgrade().ok_or_else(gone)?;
+        let key = E::parse_key(key_text).ok_or(InspectError::NotAKey)?;
+        Ok((entity, key))
+    }
+}
+
+fn header_of(content: &Content) -> Option<&Header> {
+    match content {
+        Content::Value { header, .. } | Content::Negative { header } => Some(header),
+        Content::Tombstone => None,
+    }
+}
+
+impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
+    fn inspect_l1(&self, key: &E::Key) -> Option<LevelEntry> {
+        let hash = self.cache.local.hash(self.id, key);
+        let slot = self.cache.local.get(self.id, hash, key)?;
+        Some(LevelEntry {
+            version: slot.version,
+            size_bytes: slot.size_bytes::<E>(),
+            age: Some(slot.fetched_at.elapsed()),
+            time_to_live: Some(slot.expires_at.saturating_duration_since(Instant::now())),
+            negative: slot.is_negative(),
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! How well this process is informed about changes, and whether L2 may be trusted.
+//!
+//! Two questions are kept apart. *L1*: up to which instant has every announced change arrived?
+//! *L2*: has Redis been up all the time since its entries were last known to be right?
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::local::Slot;
+
+/// The state of the connection to the announcements. One task writes it; reads are atomic loads.
+#[derive(Debug)]
+pub(crate) struct Link {
+    origin: Instant,
+    staleness_max: Duration,
+    /// Even: not connected. Odd: connected. Each change of the connection counts up.
+    session: AtomicU64,
+    /// Nanoseconds after `origin` up to which every announced change has been applied.
+    caught_up_at: AtomicU64,
+    /// The session in which L2 was last found trustworthy.
+    trusted_session: AtomicU64,
+    /// The number of replaced Redis connections at that time.
+    trusted_replaced: AtomicU64,
+    /// Counts the connections to the announcements, failed first attempts included.
+    connection: AtomicU64,
+    /// How often it was found that entries of L2 may be wrong and nobody can say which.
+    epochs_required: AtomicU64,
+    /// How many of those were answered by a new epoch.
+    epochs_made: AtomicU64,
+    changed: Notify,
+}
+
+/// Leave to use L2, to be shown again when the answer is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trust {
+    session: u64,
+    replaced: u64,
+}
+
+impl Link {
+    pub(crate) fn new(staleness_max: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            staleness_max,
+            session: AtomicU64::new(0),
+            caught_up_at: AtomicU64::new(0),
+            trusted_session: AtomicU64::new(0),
+            trusted_replaced: AtomicU64::new(0),
+            connection: AtomicU64::new(0),
+            epochs_required: AtomicU64::new(0),
+            epochs_made: AtomicU64::new(0),
+            changed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn staleness_max(&self) -> Duration {
+        self.staleness_max
+    }
+
+    /// The session to note before the first read of a fill.
+    pub(crate) fn session(&self) -> u64 {
+        self.session.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        is_connected(self.session())
+    }
+
+    /// Whether an L1 entry contains every change announced more than `bound` before `now`.
+    ///
+    /// Either it was read from the store within the bound, or it was read while the announcements
+    /// arrived without a gap until now and the last sign of life is within the bound.
+    pub(crate) fn trusts_l1(&self, slot: &Slot, now: Instant, bound: Duration) -> bool {
+        if now >= slot.expires_at {
+            return false;
+        }
+        let bound = bound.min(self.staleness_max);
+        if now.saturating_duration_since(slot.fetched_at) <= bound {
+            return true;
+        }
+        // The order matters: a session read after the sign of life might be a newer one, whose
+        // sign of life says nothing about this entry.
+        let session = self.session();
+        let caught_up_at = self.caught_up_at();
+        is_connected(session)
+            && slot.session == session
+            && now.saturating_duration_since(caught_up_at) <= bound
+            && self.session() == session
+    }
+
+    fn caught_up_at(&self) -> Instant {
+        self.origin + Duration::from_nanos(self.caught_up_at.load(Ordering::SeqCst))
+    }
+
+    /// The announcements arrive from now on.
+    pub(crate) fn connected(&self) {
+        self.connection.fetch_add(1, Ordering::SeqCst);
+        let next = if self.is_connected() { 2 } else { 1 };
+        self.session.fetch_add(next, Ordering::SeqCst);
+    }
+
+    /// Announcements may be missed from now on. What L1 holds is no longer kept up to date, and
+    /// L2 may have missed invalidations too.
+    pub(crate) fn disconnected(&self) {
+        if self.is_connected() {
+            self.session.fetch_add(1, Ordering::SeqCst);
+        } else {
+            // Redis could not be reached: the next connection is not the first one.
+            self.connection.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Nothing that was filled before may be trusted, although the connection is as it was.
+    pub(crate) fn renew(&self) {
+        self.session.fetch_add(2, Ordering::SeqCst);
+    }
+
+    /// Every change announced before `instant` has been applied.
+    pub(crate) fn caught_up(&self, instant: Instant) {
+        let nanos = instant.saturating_duration_since(self.origin).as_nanos();
+        self.caught_up_at
+            .fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+
+    /// The number of the connection to the announcements; one for the first, if it was made at the
+    /// first attempt.
+    pub(crate) fn connection(&self) -> u64 {
+        self.connection.load(Ordering::SeqCst)
+    }
+
+    /// Leave to use L2, if Redis has been up since L2 was last found trustworthy. `replaced` is
+    /// the number of Redis connections replaced so far.
+    pub(crate) fn trust(&self, replaced: u64) -> Option<Trust> {
+        let session = self.session();
+        let trusted = is_connected(session)
+            && self.trusted_session.load(Ordering::SeqCst) == session
+            && self.trusted_replaced.load(Ordering::SeqCst) == replaced
+            && self.epoch_required().is_none();
+        trusted.then_some(Trust { session, replaced })
+    }
+
+    /// L2 was found trustworthy in this session, with this number of replaced connections.
+    pub(crate) fn grant(&self, session: u64, replaced: u64) {
+        self.trusted_replaced.store(replaced, Ordering::SeqCst);
+        self.trusted_session.store(session, Ordering::SeqCst);
+    }
+
+    /// Entries of L2 may be wrong: use none of them before a new epoch is in force.
+    pub(crate) fn require_epoch(&self) {
+        self.epochs_required.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+
+    /// The number of the newest requirement of an epoch, if it is still open.
+    pub(crate) fn epoch_required(&self) -> Option<u64> {
+        let required = self.epochs_required.load(Ordering::SeqCst);
+        (required != self.epochs_made.load(Ordering::SeqCst)).then_some(required)
+    }
+
+    /// An epoch is in force that was made after requirement number `required`.
+    pub(crate) fn epoch_made(&self, required: u64) {
+        self.epochs_made.store(required, Ordering::SeqCst);
+    }
+
+    /// Asks for L2 to be checked again, for example because its epoch is gone.
+    pub(crate) fn check_l2(&self) {
+        self.trusted_session.store(0, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+
+    /// Waits for a sign of life or for a need to check L2.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+fn is_connected(session: u64) -> bool {
+    session % 2 == 1
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! What the cache counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use opentelemetry::metrics::{Counter, Meter};
+use opentelemetry::{KeyValue, global};
+
+use crate::Outcome;
+
+/// All outcomes, in the order in which they are counted.
+const OUTCOMES: [Outcome; 7] = [
+    Outcome::HitL1,
+    Outcome::HitL2,
+    Outcome::Loaded,
+    Outcome::NegativeL1,
+    Outcome::NegativeL2,
+    Outcome::Absent,
+    Outcome::Stale,
+];
+
+/// Instruments of one cache.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    meter: Meter,
+    l2_errors: Counter<u64>,
+    fills: Counter<u64>,
+    invalidations: Counter<u64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Arc<Self> {
+        let meter = global::meter("forebay.cache");
+        let counter = |name: &'static str, description: &'static str| {
+            meter
+                .u64_counter(name)
+                .with_description(description)
+                .build()
+        };
+        Arc::new(Self {
+            l2_errors: counter("forebay.cache.l2.errors", "Failed operations on Redis."),
+            fills: counter(
+                "forebay.cache.l2.fills",
+                "Fills of Redis by what became of them.",
+            ),
+            invalidations: counter(
+                "forebay.cache.invalidations",
+                "Invalidated keys: written here, announced by a replica, or given up.",
+            ),
+            meter,
+        })
+    }
+
+    pub(crate) fn l2_failed(&self, operation: &'static str, error: &'static str) {
+        let operation = KeyValue::new("forebay.cache.operation", operation);
+        self.l2_errors
+            .add(1, &[operation, KeyValue::new("error.type", error)]);
+    }
+
+    pub(crate) fn filled(&self, entity: &'static str, result: &'static str) {
+        let entity = KeyValue::new("forebay.cache.entity", entity);
+        self.fills
+            .add(1, &[entity, KeyValue::new("forebay.cache.result", result)]);
+    }
+
+    pub(crate) fn invalidated(&self, entity: &'static str, origin: &'static str, keys: usize) {
+        let entity = KeyValue::new("forebay.cache.entity", entity);
+        let origin = KeyValue::new("forebay.cache.origin", origin);
+        self.invalidations
+            .add(u64::try_from(keys).unwrap_or(u64::MAX), &[entity, origin]);
+    }
+
+    /// Registers a gauge. The provider keeps the callback; `read` gives `None` once the cache is
+    /// gone.
+    pub(crate) fn gauge(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        read: impl Fn() -> Option<u64> + Send + Sync + 'static,
+    ) {
+        self.meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                if let Some(value) = read() {
+                    observer.observe(value, &[]);
+                }
+            })
+            .build();
+    }
+}
+
+/// Outcomes of one entity. A hit costs one atomic addition; the provider reads when it collects.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes([AtomicU64; OUTCOMES.len()]);
+
+impl Outcomes {
+    pub(crate) fn registered(entity: &'static str, metrics: &Metrics) -> Arc<Self> {
+        let outcomes = Arc::new(Self::default());
+        let weak = Arc::downgrade(&outcomes);
+        metrics
+            .meter
+            .u64_observable_counter("forebay.cache.lookups")
+            .with_description("Reads of the cache by outcome.")
+            .with_callback(move |observer| {
+                let Some(outcomes) = weak.upgrade() else {
+                    return;
+                };
+                for (outcome, count) in OUTCOMES.iter().zip(&outcomes.0) {
+                    let entity = KeyValue::new("forebay.cache.entity", entity);
+                    let outcome = KeyValue::new("forebay.cache.outcome", outcome.as_str());
+                    observer.observe(count.load(Ordering::Relaxed), &[entity, outcome]);
+                }
+            })
+            .build();
+        outcomes
+    }
+
+    pub(crate) fn count(&self, outcome: Outcome) {
+        for (known, count) in OUTCOMES.iter().zip(&self.0) {
+            if *known == outcome {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}

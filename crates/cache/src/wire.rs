@@ -1,0 +1,166 @@
+//! The stored form of an entry in L2.
+//!
+//! `kind(1) version(16) epoch(16) schema(4) filled_at(16) length(8) checksum(16) body`, all numbers
+//! as lower-case hexadecimal of fixed width: Lua compares versions as text, and an operator can
+//! read an entry in `redis-cli`. A tombstone ends after its version.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+/// Length of the header before the body.
+const HEADER_BYTES: usize = 1 + 16 + 16 + 4 + 16 + 8 + 16;
+/// Length of a tombstone.
+const TOMBSTONE_BYTES: usize = 1 + 16;
+
+/// Marks the entries that may be trusted: those of the epoch that is in force.
+///
+/// Whoever suspects that entries are wrong and cannot say which ones puts a new epoch in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch([u8; Epoch::BYTES]);
+
+impl Epoch {
+    const BYTES: usize = 16;
+
+    /// An epoch that never was in force.
+    pub(crate) fn fresh() -> Self {
+        let mut text = [b'0'; Self::BYTES];
+        text.copy_from_slice(format!("{:016x}", rand::random::<u64>()).as_bytes());
+        Self(text)
+    }
+
+    /// The epoch in force, from the value of its key.
+    pub(crate) fn parse(stored: &[u8]) -> Option<Self> {
+        let text = stored.get(..Self::BYTES)?;
+        text.iter()
+            .all(u8::is_ascii_hexdigit)
+            .then(|| text.try_into().ok().map(Self))
+            .flatten()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What a stored value says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) content: Content,
+    pub(crate) version: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// An encoded value.
+    Value { body: Bytes, header: Header },
+    /// There is no such row.
+    Negative { header: Header },
+    /// The row changed to this version and nobody has read it since.
+    Tombstone,
+}
+
+/// What a fill adds to its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) epoch: Epoch,
+    pub(crate) schema: u16,
+    /// By the wall clock of the process that filled the entry.
+    pub(crate) filled_at_ms: u64,
+}
+
+impl Header {
+    pub(crate) fn now(epoch: Epoch, schema: u16) -> Self {
+        Self {
+            epoch,
+            schema,
+            filled_at_ms: unix_ms(),
+        }
+    }
+
+    /// Time since the fill. It serves to let entries expire, never to judge whether they are
+    /// right, so wrong clocks only make them expire earlier or later.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_millis(unix_ms().saturating_sub(self.filled_at_ms))
+    }
+}
+
+/// The version as it is stored.
+pub(crate) fn version_text(version: i64) -> String {
+    format!("{:016x}", version.max(0))
+}
+
+/// A stored value, or a stored "there is no such row" for `body: None`.
+pub(crate) fn encode(body: Option<&[u8]>, version: i64, header: &Header) -> Vec<u8> {
+    let kind = if body.is_some() { 'V' } else { 'N' };
+    let body = body.unwrap_or_default();
+    let mut stored = Vec::with_capacity(HEADER_BYTES + body.len());
+    stored.extend_from_slice(format!("{kind}{}", version_text(version)).as_bytes());
+    stored.extend_from_slice(header.epoch.as_bytes());
+    let rest = format!(
+        "{:04x}{:016x}{:08x}{:016x}",
+        header.schema,
+        header.filled_at_ms,
+        body.len(),
+        checksum(body)
+    );
+    stored.extend_from_slice(rest.as_bytes());
+    stored.extend_from_slice(body);
+    stored
+}
+
+/// Reads a stored value; `None` for anything that we did not write, or not completely.
+pub(crate) fn decode(stored: &Bytes) -> Option<Stored> {
+    let kind = *stored.first()?;
+    let version = i64::try_from(hex(stored, 1, 16)?).ok()?;
+    if kind == b'T' {
+        let content = Content::Tombstone;
+        return (stored.len() == TOMBSTONE_BYTES).then_some(Stored { content, version });
+    }
+    let header = Header {
+        epoch: Epoch::parse(stored.get(17..33)?)?,
+        schema: u16::try_from(hex(stored, 33, 4)?).ok()?,
+        filled_at_ms: hex(stored, 37, 16)?,
+    };
+    let length = usize::try_from(hex(stored, 53, 8)?).ok()?;
+    let sum = hex(stored, 61, 16)?;
+    if stored.len() != HEADER_BYTES.checked_add(length)? {
+        return None;
+    }
+    let body = stored.slice(HEADER_BYTES..);
+    if checksum(&body) != sum {
+        return None;
+    }
+    let content = match kind {
+        b'V' => Content::Value { body, header },
+        b'N' if length == 0 => Content::Negative { header },
+        _ => return None,
+    };
+    Some(Stored { content, version })
+}
+
+fn hex(stored: &Bytes, at: usize, digits: usize) -> Option<u64> {
+    let text = stored.get(at..at + digits)?;
+    // `from_str_radix` would accept a sign.
+    if !text.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+/// FNV-1a, 64 bits (draft-eastlake-fnv): enough against damage, and needs no table.
+fn checksum(body: &[u8]) -> u64 {
+    body.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

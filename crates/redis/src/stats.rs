@@ -1,0 +1,135 @@
+//! What an operator sees of a Redis connection pool.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use opentelemetry::global;
+use opentelemetry::metrics::Meter;
+
+/// State of one Redis connection pool at one moment, with its counters since it was created.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedisPoolStats {
+    /// Name of the connection pool.
+    pub name: String,
+    /// Whether a shared lane can send commands now.
+    pub connected: bool,
+    /// State of the best lane: `wait`, `connecting`, `ready`, `reconnecting` or `end`.
+    pub status: &'static str,
+    /// Commands sent on shared lanes and not yet answered.
+    pub command_queue_length: usize,
+    /// Commands that wait for a lane to connect.
+    pub offline_queue_length: usize,
+    /// Commands that wait for their turn on a connected lane.
+    pub waiting: usize,
+    /// Connections of lanes and subscriptions that were replaced.
+    pub reconnects: u64,
+    /// Commands that ran out of time.
+    pub timeouts: u64,
+    /// Commands sent again after their answer was lost.
+    pub retries: u64,
+    /// Commands refused because too many were waiting.
+    pub shed: u64,
+    /// Commands whose outcome is unknown.
+    pub unknown_outcomes: u64,
+    /// Open dedicated connections, idle and leased.
+    pub dedicated_connections: u32,
+    /// Open dedicated connections that nobody leases.
+    pub dedicated_idle_connections: u32,
+    /// The limit of dedicated connections.
+    pub dedicated_connections_max: u32,
+}
+
+/// Counters shared by all parts of one connection pool.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) offline: AtomicUsize,
+    pub(crate) reconnects: AtomicU64,
+    pub(crate) timeouts: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) shed: AtomicU64,
+    pub(crate) unknown_outcomes: AtomicU64,
+}
+
+pub(crate) fn add_one(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Registers the observed instruments; `stats` gives `None` once the connection pool is gone. The
+/// provider keeps the callbacks, so nothing is returned.
+pub(crate) fn observe(stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static) {
+    let meter = global::meter("forebay.redis");
+    observe_counters(&meter, stats.clone());
+    let gauges: [(&'static str, &'static str, fn(&RedisPoolStats) -> usize); 3] = [
+        (
+            "forebay.redis.commands.in_flight",
+            "Commands sent and not yet answered.",
+            |stats| stats.command_queue_length,
+        ),
+        (
+            "forebay.redis.commands.offline",
+            "Commands that wait for a connection.",
+            |stats| stats.offline_queue_length,
+        ),
+        (
+            "forebay.redis.connected",
+            "One if commands can be sent.",
+            |stats| usize::from(stats.connected),
+        ),
+    ];
+    for (name, description, value) in gauges {
+        let read = stats.clone();
+        meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                if let Some(stats) = read() {
+                    observer.observe(u64::try_from(value(&stats)).unwrap_or(u64::MAX), &[]);
+                }
+            })
+            .build();
+    }
+}
+
+fn observe_counters(
+    meter: &Meter,
+    stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static,
+) {
+    let counters: [(&'static str, &'static str, fn(&RedisPoolStats) -> u64); 5] = [
+        (
+            "forebay.redis.reconnects",
+            "Connections that were replaced.",
+            |stats| stats.reconnects,
+        ),
+        (
+            "forebay.redis.timeouts",
+            "Commands that ran out of time.",
+            |stats| stats.timeouts,
+        ),
+        (
+            "forebay.redis.retries",
+            "Commands that were sent again.",
+            |stats| stats.retries,
+        ),
+        (
+            "forebay.redis.shed",
+            "Commands refused by a full queue.",
+            |stats| stats.shed,
+        ),
+        (
+            "forebay.redis.unknown_outcomes",
+            "Commands with an unknown outcome.",
+            |stats| stats.unknown_outcomes,
+        ),
+    ];
+    for (name, description, value) in counters {
+        let read = stats.clone();
+        meter
+            .u64_observable_counter(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                if let Some(stats) = read() {
+                    observer.observe(value(&stats), &[]);
+                }
+            })
+            .build();
+    }
+}
