@@ -47,6 +47,11 @@ impl LogoUri {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The address, taken out.
+    pub fn into_string(self) -> String {
+        self.0.into()
+    }
 }
 
 /// Why a text is not the address of a logo.

@@ -1,1 +1,35 @@
-//! The liquidity-pool service.
+//! The liquidity-pool service: pools by id, by address, in batches and in pages.
+//!
+//! Reads of single pools and of batches go through the two-level cache; lists and writes go
+//! to Postgres, which alone holds the truth. A pool names its two tokens by mint; which tokens
+//! those are is the token service's to say, and it is asked over gRPC.
+//!
+//! Guarantees:
+//! - A write that was answered is seen by every later read of this process, and by reads of
+//!   other processes within their staleness bound: the cache is told after each commit, even
+//!   when the caller has gone by then.
+//! - A write with a request id takes effect once and is answered the same each time.
+//! - An invalid request is answered with all of its bad fields and changes nothing.
+//! - The mints of a pool never change, and neither does the mint of a token in use, so a cached
+//!   pool is never wrong about them.
+//!
+//! Failure modes: without Redis everything works, slower. Without Postgres cached pools are
+//! still served; everything else is UNAVAILABLE with the time after which to try again. Without
+//! the token service pools cannot be created nor listed by token; all other calls work.
+
+mod convert;
+mod entity;
+mod error;
+mod grpc;
+mod list;
+mod loader;
+mod resolve;
+mod service;
+mod store;
+mod validate;
+
+pub use entity::{PoolByAddress, PoolById};
+pub use error::{Error, StoreError};
+pub use grpc::{DOMAIN, server};
+pub use resolve::{MintResolver, ResolveError};
+pub use service::PoolService;

@@ -1,1 +1,29 @@
-//! The token service.
+//! The token service: fungible tokens by id, by mint, in batches and in pages.
+//!
+//! Reads of single tokens and of batches go through the two-level cache; lists and writes go
+//! to Postgres, which alone holds the truth.
+//!
+//! Guarantees:
+//! - A write that was answered is seen by every later read of this process, and by reads of
+//!   other processes within their staleness bound: the cache is told after each commit, even
+//!   when the caller has gone by then.
+//! - A write with a request id takes effect once and is answered the same each time.
+//! - An invalid request is answered with all of its bad fields and changes nothing.
+//!
+//! Failure modes: without Redis everything works, slower. Without Postgres cached tokens are
+//! still served; everything else is UNAVAILABLE with the time after which to try again.
+
+mod convert;
+mod entity;
+mod error;
+mod grpc;
+mod list;
+mod loader;
+mod service;
+mod store;
+mod validate;
+
+pub use entity::{TokenById, TokenByMint};
+pub use error::{Error, StoreError};
+pub use grpc::{DOMAIN, server};
+pub use service::TokenService;

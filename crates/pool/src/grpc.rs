@@ -1,0 +1,284 @@
+//! The pool service over gRPC: requests in, replies and statuses out.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use forebay_grpc::error::{self, PreconditionViolation, Problem};
+use forebay_grpc::fields::FieldViolations;
+use forebay_idempotency::RequestKey;
+use forebay_model::Mint;
+use forebay_pooling::Deadline;
+use forebay_postgres::PgError;
+use forebay_proto::pool::v1 as pb;
+use forebay_proto::pool::v1::pool_service_server::{PoolService as Contract, PoolServiceServer};
+use prost::Message;
+use tonic::{Code, Request, Response, Status};
+use uuid::Uuid;
+
+use crate::{Error, PoolService, ResolveError, StoreError, validate};
+
+/// The domain of every error of this service.
+pub const DOMAIN: &str = "pool.forebay";
+
+/// What a caller waits before a repetition when nothing tells better.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The gRPC server of `service`.
+pub fn server(service: PoolService) -> PoolServiceServer<PoolService> {
+    PoolServiceServer::new(service)
+}
+
+#[tonic::async_trait]
+impl Contract for PoolService {
+    async fn get_pool(
+        &self,
+        request: Request<pb::GetPoolRequest>,
+    ) -> Result<Response<pb::GetPoolResponse>, Status> {
+        let id = validate::get(request.get_ref()).map_err(invalid)?;
+        let entry = self.get(id).await.map_err(status)?;
+        Ok(Response::new(pb::GetPoolResponse {
+            pool: Some(entry.value.clone()),
+        }))
+    }
+
+    async fn lookup_pool(
+        &self,
+        request: Request<pb::LookupPoolRequest>,
+    ) -> Result<Response<pb::LookupPoolResponse>, Status> {
+        let address = validate::lookup(request.get_ref()).map_err(invalid)?;
+        let entry = self.lookup(address).await.map_err(status)?;
+        Ok(Response::new(pb::LookupPoolResponse {
+            pool: Some(entry.value.clone()),
+        }))
+    }
+
+    async fn batch_get_pools(
+        &self,
+        request: Request<pb::BatchGetPoolsRequest>,
+    ) -> Result<Response<pb::BatchGetPoolsResponse>, Status> {
+        let request = request.into_inner();
+        let batch = validate::batch(&request).map_err(invalid)?;
+        let found = self.batch(&batch).await.map_err(status)?;
+        let mut reply = pb::BatchGetPoolsResponse::default();
+        for (key, pool) in request
+            .ids
+            .into_iter()
+            .chain(request.pool_addresses)
+            .zip(found)
+        {
+            match pool {
+                Some(pool) => reply.pools.push(pool),
+                None => reply.missing.push(key),
+            }
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn list_pools(
+        &self,
+        request: Request<pb::ListPoolsRequest>,
+    ) -> Result<Response<pb::ListPoolsResponse>, Status> {
+        let (pools, next_page_token) = self.list(request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(pb::ListPoolsResponse {
+            pools,
+            next_page_token,
+        }))
+    }
+
+    async fn create_pool(
+        &self,
+        request: Request<pb::CreatePoolRequest>,
+    ) -> Result<Response<pb::CreatePoolResponse>, Status> {
+        let request = request.into_inner();
+        let unnamed = pb::CreatePoolRequest {
+            request_id: String::new(),
+            ..request.clone()
+        };
+        let creation = validate::create(request).map_err(invalid)?;
+        let key = request_key(
+            "forebay.pool.v1.PoolService/CreatePool",
+            creation.request_id,
+            &unnamed,
+        );
+        let pool = self.create(&creation, key.as_ref()).await.map_err(status)?;
+        Ok(Response::new(pb::CreatePoolResponse { pool: Some(pool) }))
+    }
+
+    async fn update_pool(
+        &self,
+        request: Request<pb::UpdatePoolRequest>,
+    ) -> Result<Response<pb::UpdatePoolResponse>, Status> {
+        let request = request.into_inner();
+        let unnamed = pb::UpdatePoolRequest {
+            request_id: String::new(),
+            ..request.clone()
+        };
+        let update = validate::update(request).map_err(invalid)?;
+        let key = request_key(
+            "forebay.pool.v1.PoolService/UpdatePool",
+            update.request_id,
+            &unnamed,
+        );
+        let pool = self.update(update, key.as_ref()).await.map_err(status)?;
+        Ok(Response::new(pb::UpdatePoolResponse { pool: Some(pool) }))
+    }
+
+    async fn delete_pool(
+        &self,
+        request: Request<pb::DeletePoolRequest>,
+    ) -> Result<Response<pb::DeletePoolResponse>, Status> {
+        let request = request.into_inner();
+        let deletion = validate::delete(&request).map_err(invalid)?;
+        let unnamed = pb::DeletePoolRequest {
+            request_id: String::new(),
+            ..request
+        };
+        let key = request_key(
+            "forebay.pool.v1.PoolService/DeletePool",
+            deletion.request_id,
+            &unnamed,
+        );
+        self.delete(&deletion, key.as_ref()).await.map_err(status)?;
+        Ok(Response::new(pb::DeletePoolResponse {}))
+    }
+}
+
+/// What makes a write repeatable: its method, the caller's id, and what was asked.
+fn request_key(
+    method: &'static str,
+    request_id: Option<Uuid>,
+    unnamed: &impl Message,
+) -> Option<RequestKey> {
+    request_id.map(|id| RequestKey::new(method, id, &unnamed.encode_to_vec()))
+}
+
+fn invalid(violations: FieldViolations) -> Status {
+    status(Error::Invalid(violations))
+}
+
+/// The status of an error.
+fn status(error: Error) -> Status {
+    match error {
+        Error::Invalid(violations) => violations.into_status(DOMAIN),
+        Error::NotFound { name } => error::not_found(DOMAIN, "POOL_NOT_FOUND", "pool", name),
+        Error::AddressTaken { address } => {
+            error::already_exists(DOMAIN, "ADDRESS_TAKEN", "pool", address.to_string())
+        }
+        Error::UnknownMints { mints } => unknown_mints(&mints),
+        Error::EtagStale { .. } => error::aborted(
+            DOMAIN,
+            "ETAG_STALE",
+            "the pool changed since it was read, read it again",
+        ),
+        Error::Immutable { fields, .. } => bad_fields(&fields, "is another one and cannot change"),
+        Error::Resolve(cause) => resolve_status(&cause),
+        Error::RequestIdReused => bad_fields(&["request_id"], "was used for another request"),
+        Error::Deadline => error::deadline_exceeded(DOMAIN),
+        Error::Load(cause) => store_status(&cause),
+        Error::Store(cause) => store_status(&cause),
+        Error::RequestLog(cause) => postgres_status(&cause, &cause),
+        error @ (Error::LoaderPanicked | Error::KeptReply(_) | Error::CommitTask(_)) => {
+            internal(&error)
+        }
+    }
+}
+
+fn bad_fields(fields: &[&str], description: &str) -> Status {
+    let mut bad = FieldViolations::default();
+    for field in fields {
+        bad.add(*field, description);
+    }
+    bad.into_status(DOMAIN)
+}
+
+fn unknown_mints(mints: &[(&'static str, Mint)]) -> Status {
+    let violations = mints.iter().map(|(field, mint)| {
+        let description = format!("{field} is the mint of no token, create the token first");
+        PreconditionViolation::new("TOKEN_UNKNOWN", format!("tokens/{mint}"), description)
+    });
+    let fields: Vec<&str> = mints.iter().map(|(field, _)| *field).collect();
+    Problem::new(Code::FailedPrecondition, DOMAIN, "TOKEN_UNKNOWN")
+        .message(format!("no token has the mint in {}", fields.join(" and ")))
+        .preconditions(violations.collect())
+        .into_status()
+}
+
+fn resolve_status(error: &ResolveError) -> Status {
+    match error {
+        ResolveError::Unavailable { retry_after, .. } => {
+            tracing::warn!(error = chain(error), "the token service is unavailable");
+            error::unavailable(DOMAIN, "TOKEN_SERVICE_UNAVAILABLE", *retry_after)
+        }
+        ResolveError::Deadline => error::deadline_exceeded(DOMAIN),
+        ResolveError::Refused(_) | ResolveError::Reply { .. } => internal(error),
+    }
+}
+
+fn store_status(error: &StoreError) -> Status {
+    match error {
+        StoreError::Query { source, .. } => postgres_status(source, error),
+        StoreError::Column { .. } | StoreError::Corrupt { .. } => internal(error),
+    }
+}
+
+/// The status of a statement that failed with `error`, of which `whole` tells more.
+fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
+    match error {
+        PgError::Timeout { .. } | PgError::StatementTimeout { .. } if out_of_time() => {
+            error::deadline_exceeded(DOMAIN)
+        }
+        PgError::Shed { .. }
+        | PgError::Timeout { .. }
+        | PgError::StatementTimeout { .. }
+        | PgError::Draining
+        | PgError::Unreachable { .. }
+        | PgError::ServerSlots { .. }
+        | PgError::Auth { .. }
+        | PgError::UnknownDatabase { .. }
+        | PgError::Tls { .. }
+        | PgError::ConnectionLost { .. }
+        // A repetition is harmless: addresses are unique and etags guard what was read.
+        | PgError::UnknownOutcome { .. }
+        | PgError::ReadOnly { .. } => {
+            tracing::warn!(error.type = error.kind(), error = chain(whole), "the store is unavailable");
+            let retry_after = error.retry_after().unwrap_or(RETRY_AFTER);
+            error::unavailable(DOMAIN, "STORE_UNAVAILABLE", retry_after)
+        }
+        PgError::Serialization { .. } | PgError::LockTimeout { .. } => {
+            Problem::new(Code::Aborted, DOMAIN, "CONCURRENT_CHANGE")
+                .message("the pool is being changed by another request, try again")
+                .retry_after(error.retry_after().unwrap_or(RETRY_AFTER))
+                .into_status()
+        }
+        PgError::InvalidUrl { .. }
+        | PgError::UniqueViolation { .. }
+        | PgError::ForeignKeyViolation { .. }
+        | PgError::CheckViolation { .. }
+        | PgError::TransactionFailed
+        | PgError::RowCount { .. }
+        | PgError::SessionStatement { .. }
+        | PgError::Database { .. }
+        | PgError::Mismatch { .. } => internal(whole),
+    }
+}
+
+/// Whether the caller's own deadline has passed, so that the time was theirs and not ours.
+fn out_of_time() -> bool {
+    Deadline::current().is_some_and(|deadline| deadline.has_passed())
+}
+
+fn internal(error: &dyn StdError) -> Status {
+    tracing::error!(error = chain(error), "the request failed");
+    error::internal(DOMAIN)
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text += &format!(": {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,49 @@
+//! How the cache reads pools that it does not hold.
+
+use forebay_cache::Loader;
+use forebay_model::{PoolAddress, PoolId};
+use forebay_proto::pool::v1 as pb;
+
+use crate::convert::to_message;
+use crate::entity::{PoolByAddress, PoolById};
+use crate::error::StoreError;
+use crate::store::PoolStore;
+
+/// Reads pools from Postgres, many with one statement.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolLoader {
+    store: PoolStore,
+}
+
+impl PoolLoader {
+    pub(crate) fn new(store: PoolStore) -> Self {
+        Self { store }
+    }
+}
+
+impl Loader<PoolById> for PoolLoader {
+    type Error = StoreError;
+
+    async fn load_many(&self, keys: Vec<PoolId>) -> Result<Vec<(PoolId, pb::Pool)>, StoreError> {
+        let pools = self.store.by_ids(&keys).await?;
+        Ok(pools
+            .into_iter()
+            .map(|pool| (pool.id, to_message(pool)))
+            .collect())
+    }
+}
+
+impl Loader<PoolByAddress> for PoolLoader {
+    type Error = StoreError;
+
+    async fn load_many(
+        &self,
+        keys: Vec<PoolAddress>,
+    ) -> Result<Vec<(PoolAddress, pb::Pool)>, StoreError> {
+        let pools = self.store.by_addresses(&keys).await?;
+        Ok(pools
+            .into_iter()
+            .map(|pool| (pool.pool_address, to_message(pool)))
+            .collect())
+    }
+}

@@ -1,0 +1,334 @@
+//! What the pool service does, apart from how it is asked.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use forebay_cache::{Cache, Consistency, EntityCache, Entry};
+use forebay_config::{EntityCacheConfig, Secret};
+use forebay_grpc::page::PageTokens;
+use forebay_idempotency::{self as idempotency, Begun, RequestKey};
+use forebay_model::{Pool, PoolAddress, PoolId, Version};
+use forebay_postgres::{PgError, PgPool, PgTransaction};
+use forebay_proto::pool::v1 as pb;
+use opentelemetry::trace::FutureExt as _;
+use prost::Message as _;
+use tracing::Instrument as _;
+
+use crate::convert::to_message;
+use crate::entity::{PoolByAddress, PoolById};
+use crate::error::{Error, StoreError};
+use crate::list::PageRequest;
+use crate::loader::PoolLoader;
+use crate::resolve::MintResolver;
+use crate::store::{self, PoolStore};
+use crate::validate::{Batch, Creation, Deletion, Update};
+
+/// The pool service: give it to [`server`](crate::server). Clones share everything.
+#[derive(Debug, Clone)]
+pub struct PoolService {
+    store: PoolStore,
+    by_id: EntityCache<PoolById, PoolLoader>,
+    by_address: EntityCache<PoolByAddress, PoolLoader>,
+    mints: MintResolver,
+    page_tokens: PageTokens,
+}
+
+impl PoolService {
+    /// A service over these stores. Nothing is connected yet.
+    ///
+    /// `page_token_key` signs page tokens; replicas must share it.
+    pub fn new(
+        postgres: PgPool,
+        cache: &Cache,
+        entries: &EntityCacheConfig,
+        mints: MintResolver,
+        page_token_key: &Secret,
+    ) -> Self {
+        let store = PoolStore::new(postgres);
+        let loader = PoolLoader::new(store.clone());
+        Self {
+            by_id: cache.entity(entries, loader.clone()),
+            by_address: cache.entity(entries, loader),
+            store,
+            mints,
+            page_tokens: PageTokens::new(page_token_key),
+        }
+    }
+
+    pub(crate) async fn get(&self, id: PoolId) -> Result<Arc<Entry<PoolById>>, Error> {
+        let found = self.by_id.get(&id, Consistency::default()).await?;
+        found.value.ok_or_else(|| Error::NotFound {
+            name: id.to_string(),
+        })
+    }
+
+    pub(crate) async fn lookup(
+        &self,
+        address: PoolAddress,
+    ) -> Result<Arc<Entry<PoolByAddress>>, Error> {
+        let found = self
+            .by_address
+            .get(&address, Consistency::default())
+            .await?;
+        found.value.ok_or_else(|| Error::NotFound {
+            name: address.to_string(),
+        })
+    }
+
+    /// The pools of a batch in its order, ids first; `None` where there is none.
+    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<pb::Pool>>, Error> {
+        let consistency = Consistency::default();
+        let (by_id, by_address) = tokio::try_join!(
+            self.by_id.get_many(&batch.ids, consistency),
+            self.by_address.get_many(&batch.addresses, consistency),
+        )?;
+        let by_id = by_id
+            .into_iter()
+            .map(|found| found.value.map(|entry| entry.value.clone()));
+        let by_address = by_address
+            .into_iter()
+            .map(|found| found.value.map(|entry| entry.value.clone()));
+        Ok(by_id.chain(by_address).collect())
+    }
+
+    /// One page of pools and the name of the next one.
+    pub(crate) async fn list(
+        &self,
+        request: pb::ListPoolsRequest,
+    ) -> Result<(Vec<pb::Pool>, String), Error> {
+        let request = PageRequest::new(request, &self.page_tokens)?;
+        let ids = self.mints.resolve(&request.mints()).await?;
+        let Some(query) = request.resolved(&ids) else {
+            return Ok((Vec::new(), String::new()));
+        };
+        let rows = self.store.list(&query).await?;
+        let (pools, next) = request.page(rows, |pool: &Pool| pool.pool_address, &self.page_tokens);
+        Ok((pools.into_iter().map(to_message).collect(), next))
+    }
+
+    pub(crate) async fn create(
+        &self,
+        creation: &Creation,
+        request: Option<&RequestKey>,
+    ) -> Result<pb::Pool, Error> {
+        // A repeated request gets its first reply whatever has become of its tokens since. The
+        // transaction ends before the token service is asked: a peer's slowness must not hold
+        // a connection.
+        if request.is_some() {
+            let mut tx = self.store.begin().await?;
+            if let Some(reply) = self.kept_reply(&mut tx, request).await? {
+                return Ok(reply);
+            }
+        }
+        let pool = self.with_tokens(creation).await?;
+        match self.try_create(&pool, request).await {
+            // The address was deleted while it was created: the database refuses the version that
+            // would be older than the deletion's. Once more, because nobody else is at fault.
+            Err(Error::Store(StoreError::Query {
+                source: PgError::Serialization { .. },
+                ..
+            })) => self.try_create(&pool, request).await,
+            result => result,
+        }
+    }
+
+    /// The pool to create, with the ids of its tokens.
+    async fn with_tokens(&self, creation: &Creation) -> Result<Pool, Error> {
+        let Creation {
+            base_mint,
+            quote_mint,
+            ..
+        } = *creation;
+        let ids = self.mints.resolve(&[base_mint, quote_mint]).await?;
+        let (Some(base_token_id), Some(quote_token_id)) =
+            (ids.get(&base_mint), ids.get(&quote_mint))
+        else {
+            let fields = [
+                ("pool.base_mint", base_mint),
+                ("pool.quote_mint", quote_mint),
+            ];
+            let unknown = fields
+                .into_iter()
+                .filter(|(_, mint)| !ids.contains_key(mint));
+            return Err(Error::UnknownMints {
+                mints: unknown.collect(),
+            });
+        };
+        Ok(Pool {
+            id: PoolId::new(),
+            pool_address: creation.pool_address,
+            dex: creation.dex.clone(),
+            base_mint,
+            quote_mint,
+            base_token_id: *base_token_id,
+            quote_token_id: *quote_token_id,
+            facts: creation.facts.clone(),
+            // The database says these three when it stores the row.
+            version: Version::new(0),
+            created_at: SystemTime::UNIX_EPOCH,
+            updated_at: SystemTime::UNIX_EPOCH,
+        })
+    }
+
+    async fn try_create(
+        &self,
+        pool: &Pool,
+        request: Option<&RequestKey>,
+    ) -> Result<pb::Pool, Error> {
+        let mut tx = self.store.begin().await?;
+        if let Some(reply) = self.kept_reply(&mut tx, request).await? {
+            return Ok(reply);
+        }
+        let inserted = store::insert(&mut tx, pool.clone()).await;
+        let pool = inserted.map_err(|error| refusal(error, pool))?;
+        self.commit(tx, request, to_message(pool)).await
+    }
+
+    pub(crate) async fn update(
+        &self,
+        update: Update,
+        request: Option<&RequestKey>,
+    ) -> Result<pb::Pool, Error> {
+        let id = update.id;
+        let mut tx = self.store.begin().await?;
+        if let Some(reply) = self.kept_reply(&mut tx, request).await? {
+            return Ok(reply);
+        }
+        let pool = locked(&mut tx, id, update.etag).await?;
+        let fields = update.belief.errors(&pool);
+        if !fields.is_empty() {
+            return Err(Error::Immutable { id, fields });
+        }
+        let pool = if update.change.is_empty() {
+            pool
+        } else {
+            let facts = update.change.apply(pool.facts);
+            store::update(&mut tx, Pool { facts, ..pool }).await?
+        };
+        self.commit(tx, request, to_message(pool)).await
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        deletion: &Deletion,
+        request: Option<&RequestKey>,
+    ) -> Result<(), Error> {
+        let id = deletion.id;
+        let mut tx = self.store.begin().await?;
+        if self.kept_reply(&mut tx, request).await?.is_some() {
+            return Ok(());
+        }
+        let pool = locked(&mut tx, id, deletion.etag).await?;
+        let tombstone = store::delete(&mut tx, id).await?;
+        // What is kept of a deletion names both keys and the version to invalidate.
+        self.commit(
+            tx,
+            request,
+            to_message(Pool {
+                version: tombstone,
+                ..pool
+            }),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The first reply to a repeated request.
+    async fn kept_reply(
+        &self,
+        tx: &mut PgTransaction,
+        request: Option<&RequestKey>,
+    ) -> Result<Option<pb::Pool>, Error> {
+        let Some(request) = request else {
+            return Ok(None);
+        };
+        match idempotency::begin(tx, request).await? {
+            Begun::New => Ok(None),
+            Begun::Replay(reply) => {
+                let pool = pb::Pool::decode(reply).map_err(Error::KeptReply)?;
+                // The process that wrote it may have died before it could tell the caches.
+                self.invalidate(&pool).await;
+                Ok(Some(pool))
+            }
+        }
+    }
+
+    /// Commits what was done to `pool` and tells the caches.
+    async fn commit(
+        &self,
+        mut tx: PgTransaction,
+        request: Option<&RequestKey>,
+        pool: pb::Pool,
+    ) -> Result<pb::Pool, Error> {
+        if let Some(request) = request {
+            let reply = pool.encode_to_vec();
+            idempotency::finish(&mut tx, request, &reply).await?;
+        }
+        let service = self.clone();
+        let commit = async move {
+            let committed = tx.commit().await;
+            // When the answer to the commit was lost the row may be there, and telling the
+            // caches of a change that did not happen costs them one load.
+            if matches!(committed, Ok(()) | Err(PgError::UnknownOutcome { .. })) {
+                service.invalidate(&pool).await;
+            }
+            committed
+                .map(|()| pool)
+                .map_err(StoreError::query("commit"))
+        };
+        // A task of its own: a caller who goes away now must not take the invalidation along.
+        let task = tokio::spawn(commit.with_current_context().in_current_span());
+        Ok(task.await.map_err(Error::CommitTask)??)
+    }
+
+    async fn invalidate(&self, pool: &pb::Pool) {
+        // Both texts were written by us, so they always parse.
+        if let Ok(id) = pool.id.parse() {
+            self.by_id.invalidate(&[(id, pool.version)]).await;
+        }
+        if let Ok(address) = pool.pool_address.parse() {
+            self.by_address.invalidate(&[(address, pool.version)]).await;
+        }
+    }
+}
+
+/// The pool, locked; it must have the version that the caller has seen.
+async fn locked(tx: &mut PgTransaction, id: PoolId, seen: Option<Version>) -> Result<Pool, Error> {
+    let Some(pool) = store::lock(tx, id).await? else {
+        return Err(Error::NotFound {
+            name: id.to_string(),
+        });
+    };
+    if seen.is_some_and(|seen| seen != pool.version) {
+        return Err(Error::EtagStale { id });
+    }
+    Ok(pool)
+}
+
+/// What it means that the database refuses a new pool.
+fn refusal(error: StoreError, pool: &Pool) -> Error {
+    let StoreError::Query { source, .. } = &error else {
+        return Error::Store(error);
+    };
+    match source {
+        PgError::UniqueViolation { .. } => Error::AddressTaken {
+            address: pool.pool_address,
+        },
+        // The token was deleted since the token service was asked.
+        PgError::ForeignKeyViolation { constraint, .. }
+            if constraint == "pools_base_token_fkey" =>
+        {
+            Error::UnknownMints {
+                mints: vec![("pool.base_mint", pool.base_mint)],
+            }
+        }
+        PgError::ForeignKeyViolation { constraint, .. }
+            if constraint == "pools_quote_token_fkey" =>
+        {
+            Error::UnknownMints {
+                mints: vec![("pool.quote_mint", pool.quote_mint)],
+            }
+        }
+        _ => Error::Store(error),
+    }
+}

@@ -1,0 +1,135 @@
+//! Why a request failed, from the rows up to the service.
+
+use std::sync::Arc;
+
+use forebay_cache::CacheError;
+use forebay_grpc::fields::FieldViolations;
+use forebay_model::{Mint, TokenId};
+use forebay_postgres::PgError;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Why tokens could not be read or written.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// A statement failed.
+    #[error("{action}")]
+    Query {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: PgError,
+    },
+    /// A row lacks a column or has one of another type: the schema is not the one we know.
+    #[error("read the column {name}")]
+    Column {
+        /// Name of the column.
+        name: &'static str,
+        /// Why it could not be read.
+        #[source]
+        source: PgError,
+    },
+    /// A row holds a value that this service would have refused.
+    #[error("the token {id} has an invalid {column}")]
+    Corrupt {
+        /// Id of the row.
+        id: Uuid,
+        /// Name of the column or of the key in its metadata.
+        column: &'static str,
+    },
+}
+
+impl StoreError {
+    /// Wraps the failure of a statement that did `action`.
+    pub(crate) fn query(action: &'static str) -> impl FnOnce(PgError) -> Self {
+        move |source| Self::Query { action, source }
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Fields of the request are bad.
+    #[error("the request has invalid fields")]
+    Invalid(FieldViolations),
+    /// There is no such token.
+    #[error("there is no token {name}")]
+    NotFound {
+        /// The id or the mint that was asked for.
+        name: String,
+    },
+    /// Another token has this mint.
+    #[error("there is a token of mint {mint}")]
+    MintTaken {
+        /// The mint.
+        mint: Mint,
+    },
+    /// A liquidity pool refers to the token.
+    #[error("the token {id} is used by a liquidity pool")]
+    InUse {
+        /// Id of the token.
+        id: TokenId,
+    },
+    /// The token changed since the caller read it.
+    #[error("the etag of token {id} is stale")]
+    EtagStale {
+        /// Id of the token.
+        id: TokenId,
+    },
+    /// An update names another mint than the token has.
+    #[error("the mint of token {id} cannot change")]
+    MintImmutable {
+        /// Id of the token.
+        id: TokenId,
+    },
+    /// The request id came with another request before.
+    #[error("the request id was used for another request")]
+    RequestIdReused,
+    /// The caller's time is over.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The cache could not load tokens; the callers who waited share the cause.
+    #[error("load tokens")]
+    Load(#[source] Arc<StoreError>),
+    /// The cache's loader panicked.
+    #[error("the loader of tokens panicked")]
+    LoaderPanicked,
+    /// A statement failed.
+    #[error("access the store")]
+    Store(#[from] StoreError),
+    /// The record of requests failed.
+    #[error("keep the request")]
+    RequestLog(#[source] PgError),
+    /// The first reply to a repeated request cannot be read.
+    #[error("decode the reply that was kept")]
+    KeptReply(#[source] prost::DecodeError),
+    /// The task that commits a write ended without an answer.
+    #[error("the task of the commit failed")]
+    CommitTask(#[source] tokio::task::JoinError),
+}
+
+impl From<CacheError<StoreError>> for Error {
+    fn from(error: CacheError<StoreError>) -> Self {
+        match error {
+            CacheError::Load(cause) => Self::Load(cause),
+            CacheError::LoaderPanicked => Self::LoaderPanicked,
+            CacheError::Deadline => Self::Deadline,
+        }
+    }
+}
+
+impl From<forebay_idempotency::Error> for Error {
+    fn from(error: forebay_idempotency::Error) -> Self {
+        match error {
+            forebay_idempotency::Error::Mismatch => Self::RequestIdReused,
+            forebay_idempotency::Error::Store(cause) => Self::RequestLog(cause),
+        }
+    }
+}
+
+impl From<FieldViolations> for Error {
+    fn from(violations: FieldViolations) -> Self {
+        Self::Invalid(violations)
+    }
+}

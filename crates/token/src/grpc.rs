@@ -1,0 +1,263 @@
+//! The token service over gRPC: requests in, replies and statuses out.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use forebay_grpc::error::{self, Problem};
+use forebay_grpc::fields::FieldViolations;
+use forebay_idempotency::RequestKey;
+use forebay_pooling::Deadline;
+use forebay_postgres::PgError;
+use forebay_proto::token::v1 as pb;
+use forebay_proto::token::v1::token_service_server::{
+    TokenService as Contract, TokenServiceServer,
+};
+use prost::Message;
+use tonic::{Code, Request, Response, Status};
+use uuid::Uuid;
+
+use crate::{Error, StoreError, TokenService, validate};
+
+/// The domain of every error of this service.
+pub const DOMAIN: &str = "token.forebay";
+
+/// What a caller waits before a repetition when nothing tells better.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The gRPC server of `service`.
+pub fn server(service: TokenService) -> TokenServiceServer<TokenService> {
+    TokenServiceServer::new(service)
+}
+
+#[tonic::async_trait]
+impl Contract for TokenService {
+    async fn get_token(
+        &self,
+        request: Request<pb::GetTokenRequest>,
+    ) -> Result<Response<pb::GetTokenResponse>, Status> {
+        let id = validate::get(request.get_ref()).map_err(invalid)?;
+        let entry = self.get(id).await.map_err(status)?;
+        Ok(Response::new(pb::GetTokenResponse {
+            token: Some(entry.value.clone()),
+        }))
+    }
+
+    async fn lookup_token(
+        &self,
+        request: Request<pb::LookupTokenRequest>,
+    ) -> Result<Response<pb::LookupTokenResponse>, Status> {
+        let mint = validate::lookup(request.get_ref()).map_err(invalid)?;
+        let entry = self.lookup(mint).await.map_err(status)?;
+        Ok(Response::new(pb::LookupTokenResponse {
+            token: Some(entry.value.clone()),
+        }))
+    }
+
+    async fn batch_get_tokens(
+        &self,
+        request: Request<pb::BatchGetTokensRequest>,
+    ) -> Result<Response<pb::BatchGetTokensResponse>, Status> {
+        let request = request.into_inner();
+        let batch = validate::batch(&request).map_err(invalid)?;
+        let found = self.batch(&batch).await.map_err(status)?;
+        let mut reply = pb::BatchGetTokensResponse::default();
+        for (key, token) in request.ids.into_iter().chain(request.mints).zip(found) {
+            match token {
+                Some(token) => reply.tokens.push(token),
+                None => reply.missing.push(key),
+            }
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<pb::ListTokensRequest>,
+    ) -> Result<Response<pb::ListTokensResponse>, Status> {
+        let (tokens, next_page_token) = self.list(request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(pb::ListTokensResponse {
+            tokens,
+            next_page_token,
+        }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<pb::CreateTokenRequest>,
+    ) -> Result<Response<pb::CreateTokenResponse>, Status> {
+        let request = request.into_inner();
+        let unnamed = pb::CreateTokenRequest {
+            request_id: String::new(),
+            ..request.clone()
+        };
+        let creation = validate::create(request).map_err(invalid)?;
+        let key = request_key(
+            "forebay.token.v1.TokenService/CreateToken",
+            creation.request_id,
+            &unnamed,
+        );
+        let token = self.create(&creation, key.as_ref()).await.map_err(status)?;
+        Ok(Response::new(pb::CreateTokenResponse {
+            token: Some(token),
+        }))
+    }
+
+    async fn update_token(
+        &self,
+        request: Request<pb::UpdateTokenRequest>,
+    ) -> Result<Response<pb::UpdateTokenResponse>, Status> {
+        let request = request.into_inner();
+        let unnamed = pb::UpdateTokenRequest {
+            request_id: String::new(),
+            ..request.clone()
+        };
+        let update = validate::update(request).map_err(invalid)?;
+        let key = request_key(
+            "forebay.token.v1.TokenService/UpdateToken",
+            update.request_id,
+            &unnamed,
+        );
+        let token = self.update(update, key.as_ref()).await.map_err(status)?;
+        Ok(Response::new(pb::UpdateTokenResponse {
+            token: Some(token),
+        }))
+    }
+
+    async fn delete_token(
+        &self,
+        request: Request<pb::DeleteTokenRequest>,
+    ) -> Result<Response<pb::DeleteTokenResponse>, Status> {
+        let request = request.into_inner();
+        let deletion = validate::delete(&request).map_err(invalid)?;
+        let unnamed = pb::DeleteTokenRequest {
+            request_id: String::new(),
+            ..request
+        };
+        let key = request_key(
+            "forebay.token.v1.TokenService/DeleteToken",
+            deletion.request_id,
+            &unnamed,
+        );
+        self.delete(&deletion, key.as_ref()).await.map_err(status)?;
+        Ok(Response::new(pb::DeleteTokenResponse {}))
+    }
+}
+
+/// What makes a write repeatable: its method, the caller's id, and what was asked.
+fn request_key(
+    method: &'static str,
+    request_id: Option<Uuid>,
+    unnamed: &impl Message,
+) -> Option<RequestKey> {
+    request_id.map(|id| RequestKey::new(method, id, &unnamed.encode_to_vec()))
+}
+
+fn invalid(violations: FieldViolations) -> Status {
+    status(Error::Invalid(violations))
+}
+
+/// The status of an error.
+fn status(error: Error) -> Status {
+    match error {
+        Error::Invalid(violations) => violations.into_status(DOMAIN),
+        Error::NotFound { name } => error::not_found(DOMAIN, "TOKEN_NOT_FOUND", "token", name),
+        Error::MintTaken { mint } => {
+            error::already_exists(DOMAIN, "MINT_TAKEN", "token", mint.to_string())
+        }
+        Error::InUse { id } => error::failed_precondition(
+            DOMAIN,
+            "TOKEN_IN_USE",
+            format!("tokens/{id}"),
+            "the token is used by a liquidity pool, delete that first",
+        ),
+        Error::EtagStale { .. } => error::aborted(
+            DOMAIN,
+            "ETAG_STALE",
+            "the token changed since it was read, read it again",
+        ),
+        Error::MintImmutable { .. } => bad_field("token.mint", "is another one and cannot change"),
+        Error::RequestIdReused => bad_field("request_id", "was used for another request"),
+        Error::Deadline => error::deadline_exceeded(DOMAIN),
+        Error::Load(cause) => store_status(&cause),
+        Error::Store(cause) => store_status(&cause),
+        Error::RequestLog(cause) => postgres_status(&cause, &cause),
+        error @ (Error::LoaderPanicked | Error::KeptReply(_) | Error::CommitTask(_)) => {
+            internal(&error)
+        }
+    }
+}
+
+fn bad_field(field: &str, description: &str) -> Status {
+    let mut bad = FieldViolations::default();
+    bad.add(field, description);
+    bad.into_status(DOMAIN)
+}
+
+fn store_status(error: &StoreError) -> Status {
+    match error {
+        StoreError::Query { source, .. } => postgres_status(source, error),
+        StoreError::Column { .. } | StoreError::Corrupt { .. } => internal(error),
+    }
+}
+
+/// The status of a statement that failed with `error`, of which `whole` tells more.
+fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
+    match error {
+        PgError::Timeout { .. } | PgError::StatementTimeout { .. } if out_of_time() => {
+            error::deadline_exceeded(DOMAIN)
+        }
+        PgError::Shed { .. }
+        | PgError::Timeout { .. }
+        | PgError::StatementTimeout { .. }
+        | PgError::Draining
+        | PgError::Unreachable { .. }
+        | PgError::ServerSlots { .. }
+        | PgError::Auth { .. }
+        | PgError::UnknownDatabase { .. }
+        | PgError::Tls { .. }
+        | PgError::ConnectionLost { .. }
+        // A repetition is harmless: mints are unique and etags guard what was read.
+        | PgError::UnknownOutcome { .. }
+        | PgError::ReadOnly { .. } => {
+            tracing::warn!(error.type = error.kind(), error = chain(whole), "the store is unavailable");
+            let retry_after = error.retry_after().unwrap_or(RETRY_AFTER);
+            error::unavailable(DOMAIN, "STORE_UNAVAILABLE", retry_after)
+        }
+        PgError::Serialization { .. } | PgError::LockTimeout { .. } => {
+            Problem::new(Code::Aborted, DOMAIN, "CONCURRENT_CHANGE")
+                .message("the token is being changed by another request, try again")
+                .retry_after(error.retry_after().unwrap_or(RETRY_AFTER))
+                .into_status()
+        }
+        PgError::InvalidUrl { .. }
+        | PgError::UniqueViolation { .. }
+        | PgError::ForeignKeyViolation { .. }
+        | PgError::CheckViolation { .. }
+        | PgError::TransactionFailed
+        | PgError::RowCount { .. }
+        | PgError::SessionStatement { .. }
+        | PgError::Database { .. }
+        | PgError::Mismatch { .. } => internal(whole),
+    }
+}
+
+/// Whether the caller's own deadline has passed, so that the time was theirs and not ours.
+fn out_of_time() -> bool {
+    Deadline::current().is_some_and(|deadline| deadline.has_passed())
+}
+
+fn internal(error: &dyn StdError) -> Status {
+    tracing::error!(error = chain(error), "the request failed");
+    error::internal(DOMAIN)
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text += &format!(": {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,128 @@
+//! Lists of tokens: what may be asked and the statement that answers it.
+
+use forebay_grpc::error::FieldViolation;
+use forebay_grpc::fields::FieldViolations;
+use forebay_grpc::page::{self, Fingerprint, PageTokens};
+use forebay_model::{Mint, PublicKey};
+use forebay_postgres::{Sql, ToSql};
+use forebay_proto::token::v1 as pb;
+
+use crate::store::COLUMNS;
+
+/// The method that page tokens are bound to.
+const METHOD: &str = "forebay.token.v1.TokenService/ListTokens";
+
+/// One page to read.
+#[derive(Debug)]
+pub(crate) struct PageQuery {
+    symbol: Option<String>,
+    tag: Option<String>,
+    name_prefix: Option<String>,
+    /// The mint before the first one of the page; empty for the first page.
+    after: String,
+    /// Rows of the page at most.
+    size: usize,
+    /// One row more than the page has: it tells whether a next page exists.
+    limit: i64,
+    fingerprint: Fingerprint,
+}
+
+impl PageQuery {
+    /// Checks a request; page tokens are those that `page_tokens` made.
+    pub(crate) fn new(
+        request: pb::ListTokensRequest,
+        page_tokens: &PageTokens,
+    ) -> Result<Self, FieldViolations> {
+        let mut bad = FieldViolations::default();
+        let fingerprint = Fingerprint::new(METHOD, request.filter.as_ref());
+        let size = bad.absorb(page::page_size(request.page_size));
+        let cursor = bad.absorb(page_tokens.decode(fingerprint, &request.page_token));
+        let after = cursor.and_then(|cursor| bad.absorb(after(cursor)));
+        let filter = request.filter.unwrap_or_default();
+        let symbol = condition(&mut bad, "filter.symbol", filter.symbol);
+        let tag = condition(&mut bad, "filter.tag", filter.tag);
+        let name_prefix = condition(&mut bad, "filter.name_prefix", filter.name_prefix);
+        match (size, after) {
+            (Some(size), Some(after)) if bad.is_empty() => {
+                let limit = i64::try_from(size + 1).unwrap_or(i64::MAX);
+                Ok(Self {
+                    symbol,
+                    tag,
+                    name_prefix,
+                    after,
+                    size,
+                    limit,
+                    fingerprint,
+                })
+            }
+            _ => Err(bad),
+        }
+    }
+
+    /// The statement and its parameters. Each combination of filters has a text of its own, so
+    /// that each gets a plan of its own; the fragments match the performance indexes.
+    pub(crate) fn statement(&self) -> (Sql, Vec<&(dyn ToSql + Sync)>) {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.after, &self.limit];
+        let mut conditions = String::from("mint > $1");
+        if let Some(symbol) = &self.symbol {
+            parameters.push(symbol);
+            conditions += &format!(" AND symbol = ${}", parameters.len());
+        }
+        if let Some(tag) = &self.tag {
+            parameters.push(tag);
+            let n = parameters.len();
+            conditions += &format!(" AND metadata -> 'tags' @> jsonb_build_array(${n}::text)");
+        }
+        if let Some(prefix) = &self.name_prefix {
+            parameters.push(prefix);
+            let n = parameters.len();
+            // A range instead of LIKE: a prefix has no wildcards to escape, and the index
+            // serves it in a prepared statement too.
+            conditions += &format!(
+                " AND lower(name) ~>=~ lower(${n}::text) \
+                 AND lower(name) ~<~ lower(${n}::text) || chr(1114111)"
+            );
+        }
+        let text =
+            format!("SELECT {COLUMNS} FROM tokens WHERE {conditions} ORDER BY mint LIMIT $2");
+        (Sql::owned("SELECT tokens", text), parameters)
+    }
+
+    /// Cuts `rows` to the page and names the next one, if there is one.
+    pub(crate) fn page<T>(
+        &self,
+        mut rows: Vec<T>,
+        mint: impl Fn(&T) -> Mint,
+        page_tokens: &PageTokens,
+    ) -> (Vec<T>, String) {
+        if rows.len() <= self.size {
+            return (rows, String::new());
+        }
+        rows.truncate(self.size);
+        let next = rows
+            .last()
+            .map(|last| page_tokens.encode(self.fingerprint, mint(last).key().as_bytes()));
+        (rows, next.unwrap_or_default())
+    }
+}
+
+/// The mint that a cursor names, as text; no cursor comes before every mint.
+fn after(cursor: Option<Vec<u8>>) -> Result<String, FieldViolation> {
+    match cursor.map(<[u8; 32]>::try_from) {
+        None => Ok(String::new()),
+        Some(Ok(key)) => Ok(PublicKey::from_bytes(key).to_string()),
+        // Signed by us, so it must come from another release.
+        Some(Err(_)) => Err(FieldViolation::new(
+            "page_token",
+            "is of another release, start over",
+        )),
+    }
+}
+
+/// A filter's value: empty means that it is not set.
+fn condition(bad: &mut FieldViolations, field: &str, text: String) -> Option<String> {
+    if text.contains('\0') {
+        bad.add(field, "must not contain the character U+0000");
+    }
+    (!text.is_empty()).then_some(text)
+}

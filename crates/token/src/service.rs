@@ -1,0 +1,260 @@
+//! What the token service does, apart from how it is asked.
+
+use std::sync::Arc;
+
+use forebay_cache::{Cache, Consistency, EntityCache, Entry};
+use forebay_config::{EntityCacheConfig, Secret};
+use forebay_grpc::page::PageTokens;
+use forebay_idempotency::{self as idempotency, Begun, RequestKey};
+use forebay_model::{Mint, Token, TokenId, Version};
+use forebay_postgres::{PgError, PgPool, PgTransaction};
+use forebay_proto::token::v1 as pb;
+use opentelemetry::trace::FutureExt as _;
+use prost::Message as _;
+use tracing::Instrument as _;
+
+use crate::convert::to_message;
+use crate::entity::{TokenById, TokenByMint};
+use crate::error::{Error, StoreError};
+use crate::list::PageQuery;
+use crate::loader::TokenLoader;
+use crate::store::{self, TokenStore};
+use crate::validate::{Batch, Creation, Deletion, Update};
+
+/// The token service: give it to [`server`](crate::server). Clones share everything.
+#[derive(Debug, Clone)]
+pub struct TokenService {
+    store: TokenStore,
+    by_id: EntityCache<TokenById, TokenLoader>,
+    by_mint: EntityCache<TokenByMint, TokenLoader>,
+    page_tokens: PageTokens,
+}
+
+impl TokenService {
+    /// A service over these stores. Nothing is connected yet.
+    ///
+    /// `page_token_key` signs page tokens; replicas must share it.
+    pub fn new(
+        postgres: PgPool,
+        cache: &Cache,
+        entries: &EntityCacheConfig,
+        page_token_key: &Secret,
+    ) -> Self {
+        let store = TokenStore::new(postgres);
+        let loader = TokenLoader::new(store.clone());
+        Self {
+            by_id: cache.entity(entries, loader.clone()),
+            by_mint: cache.entity(entries, loader),
+            store,
+            page_tokens: PageTokens::new(page_token_key),
+        }
+    }
+
+    pub(crate) async fn get(&self, id: TokenId) -> Result<Arc<Entry<TokenById>>, Error> {
+        let found = self.by_id.get(&id, Consistency::default()).await?;
+        found.value.ok_or_else(|| Error::NotFound {
+            name: id.to_string(),
+        })
+    }
+
+    pub(crate) async fn lookup(&self, mint: Mint) -> Result<Arc<Entry<TokenByMint>>, Error> {
+        let found = self.by_mint.get(&mint, Consistency::default()).await?;
+        found.value.ok_or_else(|| Error::NotFound {
+            name: mint.to_string(),
+        })
+    }
+
+    /// The tokens of a batch in its order, ids first; `None` where there is none.
+    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<pb::Token>>, Error> {
+        let consistency = Consistency::default();
+        let (by_id, by_mint) = tokio::try_join!(
+            self.by_id.get_many(&batch.ids, consistency),
+            self.by_mint.get_many(&batch.mints, consistency),
+        )?;
+        let by_id = by_id
+            .into_iter()
+            .map(|found| found.value.map(|entry| entry.value.clone()));
+        let by_mint = by_mint
+            .into_iter()
+            .map(|found| found.value.map(|entry| entry.value.clone()));
+        Ok(by_id.chain(by_mint).collect())
+    }
+
+    /// One page of tokens and the name of the next one.
+    pub(crate) async fn list(
+        &self,
+        request: pb::ListTokensRequest,
+    ) -> Result<(Vec<pb::Token>, String), Error> {
+        let query = PageQuery::new(request, &self.page_tokens)?;
+        let rows = self.store.list(&query).await?;
+        let (tokens, next) = query.page(rows, |token: &Token| token.mint, &self.page_tokens);
+        Ok((tokens.into_iter().map(to_message).collect(), next))
+    }
+
+    pub(crate) async fn create(
+        &self,
+        creation: &Creation,
+        request: Option<&RequestKey>,
+    ) -> Result<pb::Token, Error> {
+        match self.try_create(creation, request).await {
+            // The mint was deleted while it was created: the database refuses the version that
+            // would be older than the deletion's. Once more, because nobody else is at fault.
+            Err(Error::Store(StoreError::Query {
+                source: PgError::Serialization { .. },
+                ..
+            })) => self.try_create(creation, request).await,
+            result => result,
+        }
+    }
+
+    async fn try_create(
+        &self,
+        creation: &Creation,
+        request: Option<&RequestKey>,
+    ) -> Result<pb::Token, Error> {
+        let mint = creation.mint;
+        let mut tx = self.store.begin().await?;
+        if let Some(reply) = self.kept_reply(&mut tx, request).await? {
+            return Ok(reply);
+        }
+        let inserted = store::insert(&mut tx, TokenId::new(), mint, creation.facts.clone()).await;
+        let token = inserted.map_err(|error| match error {
+            StoreError::Query {
+                source: PgError::UniqueViolation { .. },
+                ..
+            } => Error::MintTaken { mint },
+            other => Error::Store(other),
+        })?;
+        self.commit(tx, request, to_message(token)).await
+    }
+
+    pub(crate) async fn update(
+        &self,
+        update: Update,
+        request: Option<&RequestKey>,
+    ) -> Result<pb::Token, Error> {
+        let id = update.id;
+        let mut tx = self.store.begin().await?;
+        if let Some(reply) = self.kept_reply(&mut tx, request).await? {
+            return Ok(reply);
+        }
+        let token = locked(&mut tx, id, update.etag).await?;
+        if update.mint.is_some_and(|mint| mint != token.mint) {
+            return Err(Error::MintImmutable { id });
+        }
+        let token = if update.change.is_empty() {
+            token
+        } else {
+            store::update(&mut tx, id, token.mint, update.change.apply(token.facts)).await?
+        };
+        self.commit(tx, request, to_message(token)).await
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        deletion: &Deletion,
+        request: Option<&RequestKey>,
+    ) -> Result<(), Error> {
+        let id = deletion.id;
+        let mut tx = self.store.begin().await?;
+        if self.kept_reply(&mut tx, request).await?.is_some() {
+            return Ok(());
+        }
+        let token = locked(&mut tx, id, deletion.etag).await?;
+        let tombstone = store::delete(&mut tx, id)
+            .await
+            .map_err(|error| match error {
+                StoreError::Query {
+                    source: PgError::ForeignKeyViolation { .. },
+                    ..
+                } => Error::InUse { id },
+                other => Error::Store(other),
+            })?;
+        // What is kept of a deletion names both keys and the version to invalidate.
+        self.commit(
+            tx,
+            request,
+            to_message(Token {
+                version: tombstone,
+                ..token
+            }),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The first reply to a repeated request.
+    async fn kept_reply(
+        &self,
+        tx: &mut PgTransaction,
+        request: Option<&RequestKey>,
+    ) -> Result<Option<pb::Token>, Error> {
+        let Some(request) = request else {
+            return Ok(None);
+        };
+        match idempotency::begin(tx, request).await? {
+            Begun::New => Ok(None),
+            Begun::Replay(reply) => {
+                let token = pb::Token::decode(reply).map_err(Error::KeptReply)?;
+                // The process that wrote it may have died before it could tell the caches.
+                self.invalidate(&token).await;
+                Ok(Some(token))
+            }
+        }
+    }
+
+    /// Commits what was done to `token` and tells the caches.
+    async fn commit(
+        &self,
+        mut tx: PgTransaction,
+        request: Option<&RequestKey>,
+        token: pb::Token,
+    ) -> Result<pb::Token, Error> {
+        if let Some(request) = request {
+            let reply = token.encode_to_vec();
+            idempotency::finish(&mut tx, request, &reply).await?;
+        }
+        let service = self.clone();
+        let commit = async move {
+            let committed = tx.commit().await;
+            // When the answer to the commit was lost the row may be there, and telling the
+            // caches of a change that did not happen costs them one load.
+            if matches!(committed, Ok(()) | Err(PgError::UnknownOutcome { .. })) {
+                service.invalidate(&token).await;
+            }
+            committed
+                .map(|()| token)
+                .map_err(StoreError::query("commit"))
+        };
+        // A task of its own: a caller who goes away now must not take the invalidation along.
+        let task = tokio::spawn(commit.with_current_context().in_current_span());
+        Ok(task.await.map_err(Error::CommitTask)??)
+    }
+
+    async fn invalidate(&self, token: &pb::Token) {
+        // Both texts were written by us, so they always parse.
+        if let Ok(id) = token.id.parse() {
+            self.by_id.invalidate(&[(id, token.version)]).await;
+        }
+        if let Ok(mint) = token.mint.parse() {
+            self.by_mint.invalidate(&[(mint, token.version)]).await;
+        }
+    }
+}
+
+/// The token, locked; it must have the version that the caller has seen.
+async fn locked(
+    tx: &mut PgTransaction,
+    id: TokenId,
+    seen: Option<Version>,
+) -> Result<Token, Error> {
+    let Some(token) = store::lock(tx, id).await? else {
+        return Err(Error::NotFound {
+            name: id.to_string(),
+        });
+    };
+    if seen.is_some_and(|seen| seen != token.version) {
+        return Err(Error::EtagStale { id });
+    }
+    Ok(token)
+}
