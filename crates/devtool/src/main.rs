@@ -4,25 +4,86 @@
     reason = "a command-line tool answers on its terminal"
 )]
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use forebay_provision::guard;
 
 use crate::workspace::Workspace;
 
+mod call;
+mod cargo;
+mod ci;
+mod codegen;
+mod data;
+mod proto_lint;
+mod say;
+mod signals;
+mod state;
 mod stdout;
+mod testing;
 mod tidy;
 mod trace;
 mod workspace;
 
-fn main() -> anyhow::Result<ExitCode> {
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [ARGS]          run every test on a Postgres and a Redis made for the run
+  ci [--keep-going]    everything a change must pass
+  tidy                 the rules of the house
+  codegen [--check]    the committed gRPC code
+  proto lint           the contracts
+  migrate              the schema of the instance's database
+  seed [--scale N]     its data
+  call [pkg.Service[/Method] ['{json}']]
+                       any method of a running service; lists them without one
+  trace ls | show ID   the traces that the built-in receiver has kept
+
+Each command explains itself with --help.";
+
+type Run = fn(Vec<OsString>, &Workspace) -> anyhow::Result<ExitCode>;
+
+fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let command = args.next().unwrap_or_default();
-    let rest: Vec<_> = args.collect();
-    let workspace = Workspace::find()?;
-    match command.to_str() {
-        Some("tidy") => tidy::run(rest, &workspace),
-        Some("trace") => trace::run(rest, &workspace),
-        _ => bail!("unknown command {}", command.display()),
+    if command == guard::ARGUMENT {
+        guard::main();
+        return ExitCode::SUCCESS;
     }
+    let Some(run) = command.to_str().and_then(find) else {
+        return help(&command);
+    };
+    match Workspace::find().and_then(|workspace| run(args.collect(), &workspace)) {
+        Ok(code) => code,
+        Err(error) => {
+            say::warn(&format!("{}: {error:#}", command.display()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn find(command: &str) -> Option<Run> {
+    Some(match command {
+        "ci" => ci::run,
+        "codegen" => codegen::run,
+        "call" => call::run,
+        "migrate" => data::migrate,
+        "seed" => data::seed,
+        "proto" => proto_lint::run,
+        "test" => testing::run,
+        "tidy" => tidy::run,
+        "trace" => trace::run,
+        _ => return None,
+    })
+}
+
+fn help(command: &OsString) -> ExitCode {
+    const USAGE_ERROR: u8 = 2;
+    if command.is_empty() || command == "help" || command == "--help" || command == "-h" {
+        say::line(HELP);
+        return ExitCode::SUCCESS;
+    }
+    say::warn(&format!("no command {}\n\n{HELP}", command.display()));
+    ExitCode::from(USAGE_ERROR)
 }

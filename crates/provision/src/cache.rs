@@ -142,7 +142,8 @@ pub(crate) fn library_path(dir: &Path) -> Option<OsString> {
     }
 }
 
-/// `dir` and the directories below it, links not followed, near ones first.
+/// `dir` and the directories below it, links not followed, near ones first. `etc` is left out: start
+/// scripts there bear the names of the programs that they start.
 fn directories(dir: &Path) -> Vec<PathBuf> {
     const DEPTH_MAX: usize = 8;
     let mut all = vec![dir.to_path_buf()];
@@ -153,6 +154,7 @@ fn directories(dir: &Path) -> Vec<PathBuf> {
             .filter_map(|dir| std::fs::read_dir(dir).ok())
             .flat_map(Iterator::flatten)
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter(|entry| entry.file_name() != "etc")
             .map(|entry| entry.path())
             .collect();
         next.sort();
@@ -210,7 +212,12 @@ mod tests {
     #[test]
     fn programs_and_libraries_are_found_below() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["usr/bin/server", "usr/lib/arch/liba.so.1", "usr/share/doc"] {
+        for name in [
+            "etc/init.d/server",
+            "usr/bin/server",
+            "usr/lib/arch/liba.so.1",
+            "usr/share/doc",
+        ] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();

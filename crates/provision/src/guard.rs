@@ -48,6 +48,19 @@ pub fn identity() -> Option<Identity> {
     Identity::of(guard.child.id())
 }
 
+/// Lets the guard go at the end of a process that has stopped everything itself, and waits for it.
+pub fn close() {
+    const GOODBYE: Duration = Duration::from_secs(5);
+    let Some(Some(guard)) = GUARD.get() else {
+        return;
+    };
+    let mut guard = guard.lock();
+    drop(guard.child.stdin.take());
+    let gone = || guard.child.try_wait().ok().flatten();
+    // It ends what is left, should there be anything; the bound is for a stuck one.
+    let _status = crate::wait_until(GOODBYE, Duration::from_millis(5), gone);
+}
+
 /// Lets the guard remove `dir` after the groups have ended, should we not live to do it.
 pub fn add_dir(dir: &Path) {
     send(Entry::Dir(dir.to_path_buf()));

@@ -28,7 +28,7 @@ pub struct Options {
     pub output: Output,
 }
 
-/// A running server. Dropping it kills it; [`Server::stop`] lets it finish its work.
+/// A running server. Dropping it ends it without a checkpoint; [`Server::stop`] takes that time.
 #[derive(Debug)]
 pub struct Server {
     tools: PostgresTools,
@@ -139,6 +139,15 @@ impl Server {
             // A backend that has ended meanwhile needs no signal.
             let _gone = kill(raw(process), signal);
         }
+    }
+}
+
+impl Drop for Server {
+    /// Ends the server the quick way, but lets it gather its children first.
+    fn drop(&mut self) {
+        const GRACE: Duration = Duration::from_secs(2);
+        self.process.signal(Signal::SIGQUIT);
+        self.process.stop(GRACE);
     }
 }
 
