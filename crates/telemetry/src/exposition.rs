@@ -152,6 +152,3 @@ fn escape(text: &str) -> String {
         .replace('\n', "\\n")
         .replace('"', "\\\"")
 }
-
-#[cfg(test)]
-mod tests;

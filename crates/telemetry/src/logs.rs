@@ -11,17 +11,29 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-/// The layer that writes log lines.
+/// The layer that writes log lines to stderr.
 pub(crate) fn layer(
     format: LogFormat,
     service: &'static str,
 ) -> impl tracing_subscriber::Layer<Registry> + use<> {
+    layer_to(stderr, stderr().is_terminal(), format, service)
+}
+
+fn layer_to<W>(
+    writer: W,
+    is_terminal: bool,
+    format: LogFormat,
+    service: &'static str,
+) -> impl tracing_subscriber::Layer<Registry> + use<W>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     tracing_subscriber::fmt::layer()
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal() && format == LogFormat::Text)
+        .with_writer(writer)
+        .with_ansi(is_terminal && format == LogFormat::Text)
         // It would report a closed stderr by panicking on stderr.
         .log_internal_errors(false)
         .event_format(Line { format, service })

@@ -77,3 +77,6 @@ fn observe_export(provider: &SdkMeterProvider, queue: &Arc<SpanQueue>) {
         })
         .build();
 }
+
+#[cfg(test)]
+mod tests;

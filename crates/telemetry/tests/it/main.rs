@@ -1,0 +1,5 @@
+//! Telemetry against a real OTLP receiver in this process.
+
+mod collector;
+mod export;
+mod filter;
