@@ -10,13 +10,6 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use prost::Message as _;
 
-/// Every contract we own, relative to `proto/`.
-const PROTOS: [&str; 3] = [
-    "forebay/ops/v1/ops.proto",
-    "forebay/pool/v1/pool.proto",
-    "forebay/token/v1/token.proto",
-];
-
 /// The encoded `FileDescriptorSet`, which server reflection answers from.
 const DESCRIPTOR_FILE: &str = "forebay.descriptors.bin";
 
@@ -52,7 +45,8 @@ fn generate(protos: &Path, out: &Path) -> anyhow::Result<()> {
         fs::remove_dir_all(out).with_context(|| format!("empty {}", out.display()))?;
     }
     fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
-    let descriptors = protox::compile(PROTOS, [protos]).context("compile the proto files")?;
+    let contracts = contracts_below(protos)?;
+    let descriptors = protox::compile(contracts, [protos]).context("compile the proto files")?;
     fs::write(out.join(DESCRIPTOR_FILE), descriptors.encode_to_vec())
         .context("write the descriptor set")?;
     tonic_prost_build::configure()
@@ -61,6 +55,31 @@ fn generate(protos: &Path, out: &Path) -> anyhow::Result<()> {
         .out_dir(out)
         .compile_fds(descriptors)
         .context("generate Rust from the descriptors")
+}
+
+/// Every `.proto` file, in an order that does not depend on the machine.
+fn contracts_below(protos: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![protos.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+        for entry in entries {
+            let path = entry
+                .with_context(|| format!("list {}", folder.display()))?
+                .path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "proto")
+            {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Names of files that are missing, superfluous or different in `committed`.

@@ -12,6 +12,7 @@ use anyhow::bail;
 
 use self::manifest::Root;
 use self::tree::Tree;
+use crate::say;
 use crate::workspace::Workspace;
 
 mod invariants;
@@ -46,12 +47,12 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
     }
     let findings = check(&workspace.root)?;
     for finding in &findings {
-        eprintln!("{finding}");
+        say::warn(&finding.to_string());
     }
     if findings.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("tidy: {} to mend", findings.len());
+    say::warn(&format!("tidy: {} to mend", findings.len()));
     Ok(ExitCode::FAILURE)
 }
 

@@ -15,16 +15,19 @@ use tokio::time::Instant;
 
 use self::list::Filter;
 use self::model::Trace;
-use crate::stdout;
 use crate::workspace::Workspace;
+use crate::{say, stdout};
 
-mod clock;
+pub(crate) mod clock;
 mod list;
 mod model;
 pub(crate) mod receiver;
 mod segment;
 mod store;
 mod waterfall;
+
+#[cfg(test)]
+mod tests;
 
 const USAGE: &str =
     "usage: cargo xtask trace ls [--limit N] [--service NAME] [--errors] [--min-ms N] [--json]
@@ -49,8 +52,13 @@ struct Request {
 ///
 /// When the arguments are wrong or the stored traces cannot be read.
 pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
-    let request = parse(args)?;
-    let dir = traces_dir(workspace, request.instance.as_deref())?;
+    let Some(request) = parse(args)? else {
+        say::line(USAGE);
+        return Ok(ExitCode::SUCCESS);
+    };
+    let dir = workspace
+        .instance(request.instance.as_deref())?
+        .traces_dir();
     let traces = load(&dir)?;
     let Some(id) = &request.id else {
         return list(&traces, &request, &dir);
@@ -59,7 +67,7 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         Ok(trace) if request.json => stdout::write(&format!("{:#}\n", document(trace)))?,
         Ok(trace) => stdout::write(&waterfall::draw(trace))?,
         Err(problem) => {
-            eprintln!("{problem}");
+            say::warn(&problem);
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -98,25 +106,11 @@ pub(crate) async fn wait_and_draw(
     }
 }
 
-/// Where an instance keeps its traces.
-///
-/// # Errors
-///
-/// When the name is no name of an instance.
-pub(crate) fn traces_dir(
-    workspace: &Workspace,
-    instance: Option<&str>,
-) -> anyhow::Result<std::path::PathBuf> {
-    Ok(workspace
-        .root
-        .join(".dev")
-        .join(instance.unwrap_or("default"))
-        .join("traces"))
-}
-
-fn parse(args: Vec<OsString>) -> anyhow::Result<Request> {
+/// Reads the command line; nothing when it asks for help.
+fn parse(args: Vec<OsString>) -> anyhow::Result<Option<Request>> {
     let mut parser = lexopt::Parser::from_args(args);
     let command = match parser.next().context(USAGE)? {
+        Some(Long("help") | Short('h')) => return Ok(None),
         Some(Value(command)) => command.string().context(USAGE)?,
         _ => bail!("{USAGE}"),
     };
@@ -139,6 +133,7 @@ fn parse(args: Vec<OsString>) -> anyhow::Result<Request> {
     };
     while let Some(argument) = parser.next().context(USAGE)? {
         match argument {
+            Long("help") | Short('h') => return Ok(None),
             Long("json") => request.json = true,
             Long("instance") => request.instance = Some(parser.value()?.string()?),
             Long("limit") if listing => request.filter.limit = parser.value()?.parse()?,
@@ -152,7 +147,7 @@ fn parse(args: Vec<OsString>) -> anyhow::Result<Request> {
     if !listing && request.id.is_none() {
         bail!("trace show takes the id of a trace, or the start of one\n{USAGE}");
     }
-    Ok(request)
+    Ok(Some(request))
 }
 
 fn load(dir: &Path) -> anyhow::Result<Vec<Trace>> {
@@ -165,7 +160,10 @@ fn list(traces: &[Trace], request: &Request, dir: &Path) -> anyhow::Result<ExitC
         let summaries: Json = listed.iter().map(|trace| list::summary(trace)).collect();
         stdout::write(&format!("{summaries:#}\n"))?;
     } else if traces.is_empty() {
-        eprintln!("no trace in {} yet: call a service first", dir.display());
+        say::warn(&format!(
+            "no trace in {} yet: call a service first",
+            dir.display()
+        ));
     } else {
         stdout::write(&list::table(&listed))?;
     }

@@ -7,7 +7,7 @@ const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Nanoseconds since 1970, printed in UTC to the millisecond as RFC 3339 has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Utc(pub(super) u64);
+pub(crate) struct Utc(pub(crate) u64);
 
 /// Nanoseconds, printed in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::clock::{Millis, Utc};
 use super::model::{Span, Trace};
 
 /// How many cells the longest bar has.
-const BAR_CELLS: u64 = 24;
+const BAR_CELLS: u8 = 24;
 
 /// The deepest nesting drawn; deeper spans line up below.
 const DEPTH_MAX: usize = 12;
@@ -107,20 +107,21 @@ fn heading(trace: &Trace) -> String {
 }
 
 fn bar(trace: &Trace, span: &Span) -> String {
-    let whole = trace.duration().max(1);
+    let cells = usize::from(BAR_CELLS);
+    let whole = u128::from(trace.duration().max(1));
     let cell = |at: u64| {
-        let cells = u128::from(at) * u128::from(BAR_CELLS) / u128::from(whole);
-        usize::try_from(cells).unwrap_or(0).min(24)
+        let filled = u128::from(at) * u128::from(BAR_CELLS) / whole;
+        usize::try_from(filled).map_or(cells, |filled| filled.min(cells))
     };
     let offset = span.start.saturating_sub(trace.start());
-    let from = cell(offset).min(23);
+    let from = cell(offset).min(cells - 1);
     // Even the shortest span is seen.
-    let until = cell(offset + span.duration()).max(from + 1);
+    let until = cell(offset.saturating_add(span.duration())).max(from + 1);
     format!(
         "{}{}{}",
-        " ".repeat(from),
+        "·".repeat(from),
         "█".repeat(until - from),
-        "·".repeat(24 - until)
+        "·".repeat(cells - until)
     )
 }
 
