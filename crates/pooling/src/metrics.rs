@@ -70,7 +70,12 @@ impl PoolMetrics {
 }
 
 /// Name, unit, description and value of an instrument that is read when metrics are collected.
-type Observed<T> = (&'static str, &'static str, &'static str, fn(&PoolStats) -> T);
+type Observed<T> = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&PoolStats) -> T,
+);
 
 type Stats = std::sync::Arc<dyn Fn() -> Option<PoolStats> + Send + Sync>;
 

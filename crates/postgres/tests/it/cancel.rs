@@ -1,0 +1,220 @@
+//! Callers that go away in the middle of something.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use forebay_pooling::Deadline;
+use forebay_postgres::{PgError, PgPool, Sql};
+use tokio::time::{Instant, timeout};
+
+use crate::support::{CREATE_TABLE, Fixture, INSERT, PID, SLEEP, ms};
+
+/// Fails without the janitor's cancel: the next query waits for the sleep to end.
+#[tokio::test]
+async fn a_dropped_query_is_cancelled_and_its_connection_serves_on() {
+    let it = Fixture::new(1).await;
+    let before = it.pid().await;
+    let sleep = it.postgres.query(&SLEEP, &[&3.0_f64]);
+    assert!(
+        timeout(ms(100), sleep).await.is_err(),
+        "the sleep is cut off"
+    );
+
+    let started = Instant::now();
+    let after = it.pid().await;
+    assert!(
+        started.elapsed() < ms(500),
+        "the next query waited {:?}",
+        started.elapsed()
+    );
+    assert_eq!(before, after, "the connection is used again");
+    assert_eq!(
+        it.backends("active").await,
+        0,
+        "no statement is left on the server"
+    );
+    assert_eq!(it.postgres.stats().discarded, 0);
+}
+
+/// Fails when the janitor does not roll back: the row is visible, or the next user is inside the
+/// transaction of the one before.
+#[tokio::test]
+async fn a_dropped_transaction_is_rolled_back() {
+    let it = Fixture::new(1).await;
+    it.postgres
+        .execute(&CREATE_TABLE, &[])
+        .await
+        .expect("a table");
+    let before = it.pid().await;
+    let mut tx = it.postgres.begin().await.expect("a transaction");
+    tx.execute(&INSERT, &[&1_i64]).await.expect("a row");
+    drop(tx);
+    assert_eq!(it.count().await, 0);
+    assert_eq!(it.pid().await, before, "the connection is used again");
+    assert_eq!(it.backends("idle in transaction%").await, 0);
+}
+
+/// As above, with a statement under way.
+#[tokio::test]
+async fn a_transaction_dropped_inside_a_statement_is_rolled_back() {
+    let it = Fixture::new(1).await;
+    it.postgres
+        .execute(&CREATE_TABLE, &[])
+        .await
+        .expect("a table");
+    let mut tx = it.postgres.begin().await.expect("a transaction");
+    tx.execute(&INSERT, &[&1_i64]).await.expect("a row");
+    assert!(
+        timeout(ms(100), tx.query(&SLEEP, &[&3.0_f64]))
+            .await
+            .is_err()
+    );
+    let again = tx.execute(&INSERT, &[&2_i64]).await;
+    assert!(
+        matches!(again, Err(PgError::TransactionFailed)),
+        "{again:?}"
+    );
+    drop(tx);
+
+    let started = Instant::now();
+    assert_eq!(it.count().await, 0);
+    assert!(
+        started.elapsed() < ms(500),
+        "the next query waited {:?}",
+        started.elapsed()
+    );
+}
+
+/// Fails without the deadline in `by`, and without the cancel.
+#[tokio::test]
+async fn a_statement_ends_at_its_deadline() {
+    let it = Fixture::new(1).await;
+    it.pid().await;
+    let started = Instant::now();
+    let outcome = Deadline::after(ms(100))
+        .scope(it.postgres.query(&SLEEP, &[&3.0_f64]))
+        .await;
+    assert!(
+        matches!(outcome, Err(PgError::StatementTimeout { .. })),
+        "{outcome:?}"
+    );
+    assert!(started.elapsed() < ms(400), "{:?}", started.elapsed());
+    it.pid().await;
+    assert!(started.elapsed() < ms(900), "{:?}", started.elapsed());
+}
+
+/// The server's own timeout, for statements of which no caller of ours is left to take care.
+#[tokio::test]
+async fn the_server_knows_the_statement_timeout() {
+    static SETTINGS: Sql = Sql::new(
+        "SELECT pg_settings",
+        "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings WHERE name IN \
+         ('statement_timeout', 'idle_in_transaction_session_timeout', 'application_name', \
+          'client_connection_check_interval')",
+    );
+    let it = Fixture::with(|config| {
+        config.statement_timeout = ms(1234);
+        config.idle_in_transaction_timeout = ms(4321);
+    })
+    .await;
+    let settings: String = it
+        .postgres
+        .query_one(&SETTINGS, &[])
+        .await
+        .expect("a row")
+        .get(0);
+    assert!(settings.starts_with("application_name=it-"), "{settings}");
+    let expected = "client_connection_check_interval=2000 \
+                    idle_in_transaction_session_timeout=4321 statement_timeout=1234";
+    assert!(settings.ends_with(expected), "{settings}");
+}
+
+/// Fails when the janitor does not wait until the server has passed the signal on: the statement
+/// of the next caller is cancelled instead.
+#[tokio::test]
+async fn a_late_cancel_hits_nobody_else() {
+    let it = Fixture::new(1).await;
+    it.pid().await;
+    for round in 0..150_u64 {
+        // Around the grace of 5 ms, so that many statements end just as they are cancelled.
+        let seconds = 0.005 + f64::from(u32::try_from(round % 20).expect("small")) / 10_000.0;
+        let cut_off = timeout(ms(1), it.postgres.query(&SLEEP, &[&seconds])).await;
+        assert!(cut_off.is_err(), "round {round}");
+        it.postgres
+            .query_one(&PID, &[])
+            .await
+            .unwrap_or_else(|error| panic!("{round}: {error}"));
+    }
+}
+
+/// 4,000 calls of every kind, half of them dropped at a random moment. Fails when a permit leaks,
+/// when a connection is handed out dirty, or when more statements run than there are connections.
+#[tokio::test]
+async fn random_cancels_leave_nothing_behind() {
+    let it = Arc::new(
+        Fixture::with(|config| {
+            config.connections_max = 4;
+            config.waiting_max = 1000;
+        })
+        .await,
+    );
+    it.postgres
+        .execute(&CREATE_TABLE, &[])
+        .await
+        .expect("a table");
+    let number = Arc::new(AtomicU32::new(0));
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let (postgres, number) = (it.postgres.clone(), Arc::clone(&number));
+            tokio::spawn(async move {
+                loop {
+                    let number = number.fetch_add(1, Ordering::Relaxed);
+                    if number >= 4000 {
+                        return;
+                    }
+                    let work = call(&postgres, number);
+                    if number % 2 == 0 {
+                        let micros = u64::from(number.wrapping_mul(2_654_435_761) % 3000);
+                        // Whether it was cut off or had ended does not matter; it must not fail.
+                        if let Ok(outcome) =
+                            timeout(std::time::Duration::from_micros(micros), work).await
+                        {
+                            outcome.expect("a call that was not cut off");
+                        }
+                    } else {
+                        work.await.expect("a call that was not cut off");
+                    }
+                }
+            })
+        })
+        .collect();
+    while !tasks.iter().all(tokio::task::JoinHandle::is_finished) {
+        assert!(it.backends("active").await <= 4);
+    }
+    for task in tasks {
+        task.await
+            .expect("every call that was not cut off succeeds");
+    }
+    it.wait_for_stats(|stats| stats.in_use_connections == 0 && stats.limbo_connections == 0)
+        .await;
+    assert_eq!(it.postgres.stats().waiting, 0);
+    assert_eq!(it.backends("idle in transaction%").await, 0);
+    assert_eq!(it.count().await, 0);
+}
+
+async fn call(postgres: &PgPool, number: u32) -> Result<(), PgError> {
+    match number / 2 % 4 {
+        0 => postgres.query_one(&PID, &[]).await.map(drop),
+        1 => postgres.query(&SLEEP, &[&0.001_f64]).await.map(drop),
+        2 => {
+            let mut tx = postgres.begin().await?;
+            tx.execute(&INSERT, &[&i64::from(number)]).await?;
+            tx.rollback().await
+        }
+        _ => {
+            let mut tx = postgres.begin().await?;
+            tx.query(&SLEEP, &[&0.001_f64]).await?;
+            tx.commit().await
+        }
+    }
+}

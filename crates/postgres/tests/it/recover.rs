@@ -1,0 +1,89 @@
+//! A server that goes away and comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use forebay_postgres::{PgError, PgPool};
+use forebay_testkit::{PrivatePostgres, postgres_config};
+use tokio::time::Instant;
+
+use crate::support::{PID, ms};
+
+/// Fails when callers wait out their time while the server is down, when anything else than the
+/// cause is reported, or when somebody has to restart us for it to work again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_is_noticed_at_once_and_found_again() {
+    let mut server = PrivatePostgres::start().await;
+    let mut config = postgres_config(&server.url());
+    config.connections_max = 8;
+    let postgres = PgPool::new(&config, "it-recover").expect("a connection pool");
+    postgres.ready().await.expect("a running server");
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers: Vec<_> = (0..16)
+        .map(|_| {
+            let (postgres, stop) = (postgres.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let (mut slowest, mut failed) = (ms(0), 0_u32);
+                while !stop.load(Ordering::Relaxed) {
+                    let started = Instant::now();
+                    match postgres.query(&PID, &[]).await {
+                        Ok(_) => {}
+                        Err(error) => {
+                            let is_cause = matches!(
+                                error,
+                                PgError::Unreachable { .. } | PgError::ConnectionLost { .. }
+                            );
+                            assert!(is_cause && error.retry_after().is_some(), "{error:?}");
+                            failed += 1;
+                            slowest = slowest.max(started.elapsed());
+                            tokio::time::sleep(ms(1)).await;
+                        }
+                    }
+                }
+                (slowest, failed)
+            })
+        })
+        .collect();
+
+    server.kill();
+    tokio::time::sleep(ms(1000)).await;
+    let attempts = postgres.stats().connect_failures;
+    // Pauses grow to half a second, so a second of outage costs a few attempts and no storm.
+    assert!(attempts < 60, "{attempts} attempts to connect in a second");
+    tokio::task::block_in_place(|| server.restart());
+
+    let back = Instant::now();
+    while let Err(error) = postgres.ready().await {
+        assert!(back.elapsed() < ms(3000), "{error:?}");
+        tokio::time::sleep(ms(5)).await;
+    }
+    assert!(
+        back.elapsed() < ms(1000),
+        "found again after {:?}",
+        back.elapsed()
+    );
+    stop.store(true, Ordering::Relaxed);
+    for worker in workers {
+        let (slowest, failed) = worker.await.expect("errors are of the kinds expected");
+        assert!(failed > 0, "the outage was seen");
+        assert!(slowest < ms(500), "an error took {slowest:?}");
+    }
+}
+
+/// A service starts while its database is down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_pool_starts_before_its_server() {
+    let mut server = PrivatePostgres::start().await;
+    server.kill();
+    let config = postgres_config(&server.url());
+    let postgres = PgPool::new(&config, "it-recover").expect("a connection pool");
+    let error = postgres.ready().await.expect_err("the server is down");
+    assert!(matches!(error, PgError::Unreachable { .. }), "{error:?}");
+    tokio::task::block_in_place(|| server.restart());
+    let back = Instant::now();
+    while let Err(error) = postgres.ready().await {
+        assert!(back.elapsed() < ms(1000), "{error:?}");
+        tokio::time::sleep(ms(5)).await;
+    }
+}

@@ -1,0 +1,100 @@
+//! Prepared statements and rows.
+
+use forebay_postgres::{PgError, Sql};
+
+use crate::support::Fixture;
+
+/// Fails without the bound: the server would keep 600 statements for the connection.
+#[tokio::test]
+async fn the_number_of_prepared_statements_is_bounded() {
+    static PREPARED: Sql = Sql::new(
+        "SELECT pg_prepared_statements",
+        "SELECT count(*) FROM pg_prepared_statements",
+    );
+    let it = Fixture::new(1).await;
+    for number in 0..600 {
+        let sql = Sql::owned("SELECT number", format!("SELECT {number}"));
+        let row = it.postgres.query_one(&sql, &[]).await.expect("a row");
+        assert_eq!(row.get::<_, i32>(0), number);
+    }
+    let prepared: i64 = it
+        .postgres
+        .query_one(&PREPARED, &[])
+        .await
+        .expect("a row")
+        .get(0);
+    assert!(
+        (200..=256).contains(&prepared),
+        "{prepared} prepared statements"
+    );
+}
+
+/// Fails without the repetition after "cached plan must not change result type".
+#[tokio::test]
+async fn a_changed_table_is_read_again() {
+    static CREATE: Sql = Sql::new("CREATE TABLE t", "CREATE TABLE t AS SELECT 1 AS a");
+    static ALTER: Sql = Sql::new("ALTER TABLE t", "ALTER TABLE t ADD COLUMN b int DEFAULT 2");
+    static ALL: Sql = Sql::new("SELECT t", "SELECT * FROM t");
+    let it = Fixture::new(1).await;
+    it.postgres.execute(&CREATE, &[]).await.expect("a table");
+    assert_eq!(
+        it.postgres.query_one(&ALL, &[]).await.expect("a row").len(),
+        1
+    );
+    it.postgres.execute(&ALTER, &[]).await.expect("a column");
+    assert_eq!(
+        it.postgres.query_one(&ALL, &[]).await.expect("a row").len(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn the_number_of_rows_is_checked() {
+    static ROWS: Sql = Sql::new("SELECT rows", "SELECT generate_series(1, $1::int)");
+    let it = Fixture::new(1).await;
+    for (rows, opt, one) in [(0, true, false), (1, true, true), (2, false, false)] {
+        let parameters: [&(dyn forebay_postgres::ToSql + Sync); 1] = [&rows];
+        let found = it.postgres.query_opt(&ROWS, &parameters).await;
+        assert_eq!(found.is_ok(), opt, "{rows} rows: {found:?}");
+        let found = it.postgres.query_one(&ROWS, &parameters).await;
+        assert_eq!(found.is_ok(), one, "{rows} rows: {found:?}");
+        if let Err(error) = found {
+            assert!(matches!(error, PgError::RowCount { .. }), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_committed_stays() {
+    static CREATE: Sql = Sql::new("CREATE TABLE t", "CREATE TABLE t (a int)");
+    static ADD: Sql = Sql::new("INSERT t", "INSERT INTO t VALUES ($1) RETURNING a");
+    static SUM: Sql = Sql::new("SELECT t", "SELECT sum(a) FROM t");
+    let it = Fixture::new(2).await;
+    it.postgres.execute(&CREATE, &[]).await.expect("a table");
+    let mut tx = it.postgres.begin().await.expect("a transaction");
+    assert_eq!(tx.execute(&ADD, &[&1]).await.expect("a row"), 1);
+    assert_eq!(
+        tx.query_one(&ADD, &[&2])
+            .await
+            .expect("a row")
+            .get::<_, i32>(0),
+        2
+    );
+    tx.commit().await.expect("a commit");
+    assert_eq!(
+        it.postgres
+            .query_one(&ADD, &[&4])
+            .await
+            .expect("a row")
+            .get::<_, i32>(0),
+        4
+    );
+    assert_eq!(
+        it.postgres
+            .query_one(&SUM, &[])
+            .await
+            .expect("a row")
+            .get::<_, i64>(0),
+        7
+    );
+}
