@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::say;
 use crate::workspace::Workspace;
 
 mod buf;
@@ -32,6 +33,10 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         ["lint"] => buf(workspace, &protos, &["lint".to_owned()]),
         ["breaking"] => breaking(workspace, &protos, "HEAD"),
         ["breaking", reference] => breaking(workspace, &protos, reference),
+        ["--help" | "-h"] => {
+            say::line(USAGE);
+            Ok(ExitCode::SUCCESS)
+        }
         _ => bail!("{USAGE}"),
     }
 }

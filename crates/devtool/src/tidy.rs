@@ -27,6 +27,10 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+const USAGE: &str = "usage: cargo xtask tidy
+Checks what the compiler does not know: layers, owners of third-party crates, manifests, the lock
+file, module documentation, file length, log messages, and the tests that invariants name.";
+
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
@@ -42,8 +46,13 @@ pub(crate) struct Finding {
 ///
 /// When a file or a manifest cannot be read.
 pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
-    if let Some(unexpected) = args.first() {
-        bail!("tidy takes no argument, not {}", unexpected.display());
+    match args.first() {
+        None => {}
+        Some(help) if help == "--help" || help == "-h" => {
+            say::line(USAGE);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(_) => bail!("{USAGE}"),
     }
     let findings = check(&workspace.root)?;
     for finding in &findings {
