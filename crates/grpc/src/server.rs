@@ -30,9 +30,6 @@ mod routes;
 pub(crate) use observe::DURATION_BOUNDARIES;
 pub(crate) use routes::KIT_DOMAIN;
 
-#[cfg(test)]
-mod tests;
-
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -113,6 +110,7 @@ impl Server {
         let bind_error = |source| ServeError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
+        self.health.publish().await;
         let routes = self
             .routes
             .finish(&self.health, self.config.reflection)

@@ -126,16 +126,13 @@ impl Connections {
 /// Serves one connection until its client leaves or the server closes.
 async fn connection(core: Arc<Core>, stream: TcpStream, address: SocketAddr) {
     let mut closed = pin!(core.closed());
-    let first_byte = tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.readable());
+    let first_byte = tokio::time::timeout(FIRST_BYTE_TIMEOUT, has_spoken(&stream));
     tokio::select! {
         // Nothing was asked yet, so nothing is owed.
         () = closed.as_mut() => return,
-        ready = first_byte => match ready {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => {
-                tracing::debug!(%address, "connection sent nothing");
-                return;
-            }
+        spoken = first_byte => if !spoken.unwrap_or(false) {
+            tracing::debug!(%address, "connection sent nothing");
+            return;
         },
     }
     let peer = Arc::new(Peer::new(address));
@@ -156,6 +153,11 @@ async fn connection(core: Arc<Core>, stream: TcpStream, address: SocketAddr) {
         // Clients leave in all manners; none of them is our failure.
         tracing::debug!(%address, error = &error as &dyn std::error::Error, "connection broke");
     }
+}
+
+/// Waits until the client has sent something; `false` when it left instead.
+async fn has_spoken(stream: &TcpStream) -> bool {
+    matches!(stream.peek(&mut [0]).await, Ok(1))
 }
 
 fn protocol() -> http2::Builder<TokioExecutor> {

@@ -19,25 +19,39 @@ pub struct Health {
 struct Shared {
     reporter: HealthReporter,
     services: Mutex<Vec<&'static str>>,
-    /// Whether the server drains. Held over each change, so that a late
-    /// "serving" cannot undo a drain.
-    draining: tokio::sync::Mutex<bool>,
+    /// Held over each change, so that a late "serving" cannot undo a drain.
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Serving,
+    NotServing,
+    /// Not serving, for good.
+    Draining,
 }
 
 impl Health {
     /// Sets the server and all its services at once, such as when a store they need goes or comes.
     pub async fn set_serving(&self, serving: bool) {
-        let draining = self.shared.draining.lock().await;
-        if !*draining {
-            self.set_all(serving).await;
-        }
+        let state = if serving {
+            State::Serving
+        } else {
+            State::NotServing
+        };
+        self.set(state).await;
     }
 
     /// NOT_SERVING from now on, whatever anybody sets later.
     pub(crate) async fn drain(&self) {
-        let mut draining = self.shared.draining.lock().await;
-        *draining = true;
-        self.set_all(false).await;
+        self.set(State::Draining).await;
+    }
+
+    /// Makes the services registered since the last change known.
+    pub(crate) async fn publish(&self) {
+        let state = *self.shared.state.lock().await;
+        self.set(state).await;
     }
 
     pub(crate) fn register(&self, service: &'static str) {
@@ -48,21 +62,24 @@ impl Health {
         self.shared.services.lock().clone()
     }
 
-    /// The generated server; the services registered so far are set to SERVING.
+    /// The generated server.
     pub(crate) fn server(&self) -> HealthServer<impl HealthService> {
         HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
             self.shared.reporter.clone(),
         ))
     }
 
-    async fn set_all(&self, serving: bool) {
-        let status = if serving {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
+    async fn set(&self, new: State) {
+        let mut state = self.shared.state.lock().await;
+        if *state == State::Draining {
+            return;
+        }
+        *state = new;
+        let status = match new {
+            State::Serving => ServingStatus::Serving,
+            State::NotServing | State::Draining => ServingStatus::NotServing,
         };
-        let services = self.services();
-        for service in services.into_iter().chain([""]) {
+        for service in self.services().into_iter().chain([""]) {
             self.shared
                 .reporter
                 .set_service_status(service, status)
