@@ -133,7 +133,13 @@ fn list(servers: &[Server]) -> String {
         .max();
     let width = width.unwrap_or(0);
     let row = |server: &Server, service: &String| {
-        format!("{service:<width$}  {}  {}\n", server.name, server.address)
+        let Server { name, address, .. } = server;
+        // A server that was named by its address has no other name.
+        let name = if name == address { "" } else { name };
+        format!("{service:<width$}  {address}  {name}")
+            .trim_end()
+            .to_owned()
+            + "\n"
     };
     servers
         .iter()

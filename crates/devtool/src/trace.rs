@@ -35,7 +35,7 @@ const USAGE: &str =
 both take [--instance NAME]";
 
 /// How often a waiting reader looks for spans that have arrived.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What was asked for.
 #[derive(Debug)]
@@ -99,7 +99,10 @@ pub(crate) async fn wait_and_draw(
                 ));
             }
             None if Instant::now() >= give_up => {
-                bail!("no span of trace {id} arrived in {timeout:?}")
+                bail!(
+                    "no span of trace {id} arrived in {} within {timeout:?}: does the service export there?",
+                    dir.display()
+                )
             }
             _ => tokio::time::sleep(POLL_INTERVAL).await,
         }
