@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use forebay_telemetry::Handle;
+
 /// The settings or the command line cannot be used (`EX_USAGE` of sysexits.h).
 pub(crate) const USAGE: u8 = 64;
 /// The service panicked; the code Rust itself uses.
@@ -24,11 +26,11 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Logs a failure, here and nowhere else, and gives the exit code.
-    pub(crate) fn report(self) -> ExitCode {
+    pub(crate) fn report(self, telemetry: &Handle) -> ExitCode {
         match self {
             Self::Done => ExitCode::SUCCESS,
             Self::Failed(error) => {
-                failed(&error);
+                failed(&error, telemetry);
                 ExitCode::FAILURE
             }
             // The panic hook has said where and why.
@@ -39,13 +41,17 @@ impl Outcome {
 
 /// One line with the whole chain of causes; also when logging is turned off, because a
 /// process that ends without a reason cannot be helped.
-fn failed(error: &anyhow::Error) {
+fn failed(error: &anyhow::Error, telemetry: &Handle) {
     let chain = format!("{error:#}");
-    if tracing::enabled!(tracing::Level::ERROR) {
+    if logs_errors(telemetry) {
         tracing::error!(error = chain, "failed");
     } else {
         complain(&format!("error: {chain}"));
     }
+}
+
+fn logs_errors(telemetry: &Handle) -> bool {
+    telemetry.logs(module_path!(), tracing::Level::ERROR)
 }
 
 /// Prints the answer to a command such as `--version`.
@@ -65,10 +71,10 @@ pub(crate) fn complain(text: &str) {
 }
 
 /// Makes panics log lines, so that they carry trace ids and stay one line.
-pub(crate) fn log_panics() {
+pub(crate) fn log_panics(telemetry: Handle) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !tracing::enabled!(tracing::Level::ERROR) {
+        if !logs_errors(&telemetry) {
             return print(panic);
         }
         let payload = panic.payload_as_str().unwrap_or("a value that is not text");

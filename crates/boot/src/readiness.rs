@@ -279,3 +279,6 @@ fn announce(name: &str, state: &ComponentState) {
         ComponentState::Starting => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,7 +108,7 @@ where
     F: FnOnce(Config, Process) -> Fut + Send + 'static,
     Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    exit::log_panics();
+    exit::log_panics(telemetry.handle());
     let Loaded {
         config,
         settings,
@@ -135,7 +135,7 @@ where
         }
         Err(error) => Outcome::Failed(error),
     };
-    let code = outcome.report();
+    let code = outcome.report(&telemetry.handle());
     if let Err(error) = telemetry.flush(flush_timeout) {
         tracing::warn!(error = %error, "spans were left behind");
     }

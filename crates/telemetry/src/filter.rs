@@ -41,7 +41,9 @@ pub(crate) fn logs(
     directives: &str,
 ) -> Result<(impl Filter<Registry> + use<>, LogFilterControl), TelemetryError> {
     let (filter, control) = reload::Layer::new(parse(directives)?);
-    let events = filter_fn(|metadata| metadata.is_event());
+    // Not `is_event`: a question like `enabled!` is neither, and a wrong answer to it
+    // would be remembered and swallow the event that follows.
+    let events = filter_fn(|metadata| !metadata.is_span());
     // Without this hint the combination would let every TRACE callsite ask at run time.
     let events = events.with_max_level_hint(LevelFilter::TRACE);
     Ok((filter.and(events), control))

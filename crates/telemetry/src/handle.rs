@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use prometheus::Registry;
+use tracing_subscriber::filter::Targets;
 
 use crate::error::TelemetryError;
 use crate::exposition;
@@ -75,6 +76,15 @@ impl Handle {
         reload.map_err(|source| TelemetryError::Reload { source })?;
         directives.clone_into(&mut log_filter);
         Ok(())
+    }
+
+    /// Whether an event of this target and level would become a log line.
+    pub fn logs(&self, target: &str, level: tracing::Level) -> bool {
+        let enabled = |targets: &Targets| targets.would_enable(target, &level);
+        self.shared
+            .log_filter_control
+            .with_current(enabled)
+            .unwrap_or(false)
     }
 
     /// Spans dropped since the start, because the queue was full.

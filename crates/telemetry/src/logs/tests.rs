@@ -6,6 +6,7 @@ use std::sync::Arc;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
+use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
@@ -106,6 +107,26 @@ fn lines_carry_the_ids_of_the_innermost_span_and_none_outside() {
             assert!(lines[1].contains(id), "{} lacks {id}", lines[1]);
         }
     }
+}
+
+/// Per-layer filters remember an answer until the next event. A filter that answers
+/// `enabled!` wrongly swallows the line after it.
+#[test]
+fn a_question_about_a_level_costs_no_line() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let (filter, _control) = crate::filter::logs("info").unwrap();
+    let tracers = SdkTracerProvider::builder().build();
+    let traces = tracing_opentelemetry::layer().with_tracer(tracers.tracer("test"));
+    let subscriber = tracing_subscriber::registry()
+        .with(layer_to(move || writer.clone(), false, LogFormat::Text, "test").with_filter(filter))
+        .with(traces.with_filter(crate::filter::traces()));
+    tracing::subscriber::with_default(subscriber, || {
+        assert!(tracing::enabled!(Level::ERROR));
+        tracing::error!("after");
+    });
+    let bytes = lines.0.lock().clone();
+    assert!(String::from_utf8(bytes).unwrap().contains("after"));
 }
 
 #[test]

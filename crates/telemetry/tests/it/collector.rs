@@ -26,7 +26,9 @@ pub(crate) struct Collector {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Received(Arc<Mutex<Vec<(Option<Resource>, Span)>>>);
+struct Received(Arc<Mutex<Vec<OfResource>>>);
+
+type OfResource = (Option<Resource>, Span);
 
 impl Collector {
     /// Starts on a free port, or on the given one.
@@ -35,11 +37,11 @@ impl Collector {
             .worker_threads(1)
             .enable_all()
             .build()
-            .unwrap();
+            .expect("start a runtime");
         let received = Received::default();
         let listen = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port));
-        let listener = runtime.block_on(listen).unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = runtime.block_on(listen).expect("listen on loopback");
+        let address = listener.local_addr().expect("a listener has an address");
         let server = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(received.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));

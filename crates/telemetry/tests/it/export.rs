@@ -21,9 +21,10 @@ pub(crate) fn telemetry(settings: &[(&str, &str)]) -> (Telemetry, Dispatch) {
         .iter()
         .map(|(key, value)| format!("--telemetry.{key}={value}"));
     let none: [(&str, &str); 0] = [];
-    let loaded = forebay_config::load("test", &Invocation::new(arguments, none)).unwrap();
+    let loaded =
+        forebay_config::load("test", &Invocation::new(arguments, none)).expect("valid settings");
     let config: TelemetryConfig = loaded.config.telemetry;
-    build(&config, "test").unwrap()
+    build(&config, "test").expect("start telemetry")
 }
 
 /// Fails without the flush: the spans wait for a batch that never fills.
@@ -163,9 +164,9 @@ fn a_full_queue_drops_and_counts() {
 /// A port that was free a moment ago and that nobody listens on.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
-        .unwrap()
+        .expect("listen on loopback")
         .local_addr()
-        .unwrap()
+        .expect("a listener has an address")
         .port()
 }
 
