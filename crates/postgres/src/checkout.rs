@@ -1,12 +1,11 @@
 //! Gets a usable connection for one caller, or the reason why there is none.
 
-use std::future::Future;
 use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bb8::RunError;
+use bb8_postgres::bb8::RunError;
 use forebay_pooling::{Deadline, GatePermit};
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -43,29 +42,20 @@ impl Shared {
             Err(error) => return Err(PgError::from_gate(error, Vec::new)),
         };
         // Most callers find an idle connection that was used a moment ago: no timer, no span.
-        if let Some(permit) = permit {
-            return match self.take_idle(permit) {
-                Ok(lease) if is_good(&lease, freshness) => {
-                    self.metrics().waited(Duration::ZERO);
-                    Ok(lease)
-                }
-                Ok(lease) => {
-                    self.traced(self.settle(Begin::With(lease), freshness))
-                        .await
-                }
-                Err(permit) => {
-                    self.traced(self.settle(Begin::Permitted(permit), freshness))
-                        .await
-                }
-            };
-        }
-        self.traced(self.settle(Begin::Queue(caller), freshness))
+        let begin = match permit.map(|permit| self.take_idle(permit)) {
+            Some(Ok(lease)) if is_good(&lease, freshness) => {
+                self.metrics().waited(Duration::ZERO);
+                return Ok(lease);
+            }
+            Some(Ok(lease)) => Begin::With(Box::new(lease)),
+            Some(Err(permit)) => Begin::Permitted(permit),
+            None => Begin::Queue(caller),
+        };
+        // On the heap, or every caller's future would have the size of this rare one.
+        let settling = Box::pin(self.settle(begin, freshness));
+        settling
+            .instrument(tracing::info_span!("postgres.acquire"))
             .await
-    }
-
-    /// A span for a checkout that had to wait for something.
-    fn traced<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = T> {
-        work.instrument(tracing::info_span!("postgres.acquire"))
     }
 
     async fn settle(
@@ -80,7 +70,7 @@ impl Shared {
                 PgError::from_gate(error, || self.gate().oldest_holders(HOLDERS_NAMED))
             })?,
             Begin::Permitted(permit) => permit,
-            Begin::With(lease) => match prove(lease).await {
+            Begin::With(lease) => match prove(*lease).await {
                 Ok(lease) => return Ok(self.waited(started, lease)),
                 Err(permit) => permit,
             },
@@ -178,7 +168,7 @@ enum Begin {
     /// Let in, without a connection.
     Permitted(GatePermit),
     /// With a connection that has to be checked.
-    With(Lease),
+    With(Box<Lease>),
 }
 
 /// Whether the connection needs no check. One that is just opened has not been idle.

@@ -217,7 +217,8 @@ impl PgConnection {
             }));
         }
         self.activity = Activity::Prepare;
-        let result = self.client.prepare(sql.text()).await;
+        // On the heap, because it is rare and would make every caller's future large.
+        let result = Box::pin(self.client.prepare(sql.text())).await;
         let statement = self.settle(result).map_err(Failure::before_execution)?;
         self.statements.insert(sql.text(), statement.clone());
         Ok((statement, false))

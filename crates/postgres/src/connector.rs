@@ -178,10 +178,8 @@ where
     let driver = tokio::spawn(async move {
         // Every statement in flight gets the error too, and is where it is handled.
         if let Err(error) = connection.await {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "postgres connection ended"
-            );
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "postgres connection ended");
         }
     });
     (client, driver)

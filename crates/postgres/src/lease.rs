@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use bb8::PooledConnection;
+use bb8_postgres::bb8::PooledConnection;
 use forebay_pooling::GatePermit;
 use tokio::time::Instant;
 

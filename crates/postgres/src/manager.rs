@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bb8_postgres::bb8::ManageConnection;
 use forebay_pooling::PoolMetrics;
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -85,7 +86,7 @@ impl Manager {
     }
 }
 
-impl bb8::ManageConnection for Manager {
+impl ManageConnection for Manager {
     type Connection = PgConnection;
     type Error = PgError;
 

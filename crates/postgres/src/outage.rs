@@ -129,7 +129,8 @@ impl Failures {
             if self.0.changed().await.is_err() {
                 return PgError::Draining;
             }
-            if let Some(cause) = self.0.borrow_and_update().clone() {
+            let cause = self.0.borrow_and_update().clone();
+            if let Some(cause) = cause {
                 return cause;
             }
         }

@@ -51,10 +51,4 @@ impl Statements {
     pub(crate) fn remove(&mut self, text: &str) {
         self.entries.remove(text);
     }
-
-    /// Statements kept.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use bb8::QueueStrategy;
+use bb8_postgres::bb8::{self, QueueStrategy};
 use forebay_config::PostgresConfig;
 use forebay_pooling::{Deadline, Gate, GateConfig, PoolMetrics, PoolStats};
 use futures_util::FutureExt;
