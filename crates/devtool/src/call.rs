@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use prost_reflect::{MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
 use self::arguments::Arguments;
-use self::invoke::{Answer, Identity};
+use self::invoke::{Answer, Caller};
 use self::reflection::Server;
 use crate::state::State;
 use crate::workspace::Workspace;
@@ -56,8 +56,8 @@ async fn answer(arguments: &Arguments, workspace: &Workspace) -> anyhow::Result<
         return Ok(ExitCode::SUCCESS);
     };
     let method = find_method(&described, method)?;
-    let identity = Identity::random();
-    let answer = invoke::call(server, &method, arguments, &identity, stdout::write).await?;
+    let caller = Caller::random();
+    let answer = invoke::call(server, &method, arguments, &caller, stdout::write).await?;
     let code = match answer {
         Answer::Replied => ExitCode::SUCCESS,
         Answer::Failed(status) => {
@@ -65,16 +65,16 @@ async fn answer(arguments: &Arguments, workspace: &Workspace) -> anyhow::Result<
             ExitCode::FAILURE
         }
     };
-    show_trace(arguments, workspace, &identity).await?;
+    show_trace(arguments, workspace, &caller).await?;
     Ok(code)
 }
 
 async fn show_trace(
     arguments: &Arguments,
     workspace: &Workspace,
-    identity: &Identity,
+    caller: &Caller,
 ) -> anyhow::Result<()> {
-    let id = &identity.trace;
+    let id = &caller.trace;
     if !arguments.trace {
         say::warn(&format!("trace {id}"));
         return Ok(());
@@ -86,7 +86,7 @@ async fn show_trace(
         return Ok(());
     }
     let dir = instance.traces_dir();
-    let drawn = trace::wait_and_draw(&dir, id, &identity.span, arguments::TRACE_TIMEOUT).await?;
+    let drawn = trace::wait_and_draw(&dir, id, &caller.span, arguments::TRACE_TIMEOUT).await?;
     stdout::write(&drawn)
 }
 

@@ -17,8 +17,8 @@ options: [--addr HOST:PORT | --instance NAME] [-H KEY:VALUE]... [--timeout 10s] 
 /// How long a call may take when nobody says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long `--trace` waits for the last service to export. Exporters send every five seconds
-/// unless they are told otherwise.
+/// How long `--trace` waits for the last service to export. Ours export at once; others may batch
+/// for five seconds, which is what OpenTelemetry's exporters do unless they are told otherwise.
 pub(super) const TRACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What was asked for.

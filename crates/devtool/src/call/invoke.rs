@@ -29,14 +29,14 @@ pub(super) enum Answer {
 
 /// The call's place in its trace: it is the root, though nobody exports it.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(super) struct Caller {
     /// 32 hexadecimal digits.
     pub(super) trace: String,
     /// 16 hexadecimal digits.
     pub(super) span: String,
 }
 
-impl Identity {
+impl Caller {
     pub(super) fn random() -> Self {
         let span = Uuid::new_v4().simple().to_string();
         Self {
@@ -56,7 +56,7 @@ pub(super) async fn call(
     server: &Server,
     method: &MethodDescriptor,
     arguments: &Arguments,
-    identity: &Identity,
+    caller: &Caller,
     show: impl FnMut(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<Answer> {
     let message = read_request(method, &arguments.request)?;
@@ -64,10 +64,7 @@ pub(super) async fn call(
     request.set_timeout(arguments.timeout);
     write_headers(request.metadata_mut(), &arguments.headers)?;
     if !request.metadata().contains_key("traceparent") {
-        let traceparent = identity
-            .traceparent()
-            .parse()
-            .context("write traceparent")?;
+        let traceparent = caller.traceparent().parse().context("write traceparent")?;
         request.metadata_mut().insert("traceparent", traceparent);
     }
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());

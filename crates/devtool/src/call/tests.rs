@@ -12,6 +12,7 @@ use forebay_proto::ops::v1::{
     GetLogLevelRequest, GetLogLevelResponse, InspectCacheEntryRequest, InspectCacheEntryResponse,
     SetLogLevelRequest, SetLogLevelResponse,
 };
+use forebay_provision::proc_table::Identity;
 use prost::Message as _;
 use prost_types::Any;
 use tokio::net::TcpListener;
@@ -20,9 +21,11 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::arguments::{self, Arguments};
-use super::invoke::{self, Answer, Identity};
+use super::invoke::{self, Answer, Caller};
 use super::reflection::Server;
-use super::{failure, find_method, list, methods, serving};
+use super::{failure, find_method, list, methods, servers, serving};
+use crate::state::State;
+use crate::workspace::Workspace;
 
 const OPS: &str = "forebay.ops.v1.OpsService";
 
@@ -142,7 +145,7 @@ async fn call(method: &str, args: &[&str]) -> anyhow::Result<Result<String, Stat
     let arguments = parse(&[&[symbol.as_str()], args].concat())?;
     let described = server.describe(OPS).await?;
     let method = find_method(&described, method)?;
-    let identity = Identity {
+    let caller = Caller {
         trace: "ab".repeat(16),
         span: "cd".repeat(8),
     };
@@ -152,7 +155,7 @@ async fn call(method: &str, args: &[&str]) -> anyhow::Result<Result<String, Stat
         Ok(())
     };
     Ok(
-        match invoke::call(&server, &method, &arguments, &identity, show).await? {
+        match invoke::call(&server, &method, &arguments, &caller, show).await? {
             Answer::Replied => Ok(printed),
             Answer::Failed(status) => Err(*status),
         },
@@ -202,9 +205,9 @@ async fn headers_deadline_and_trace_are_sent() {
         reply.contains(&format!("{traceparent} 5000000u r1")),
         "{reply}"
     );
-    let identity = Identity::random();
-    assert_eq!((identity.trace.len(), identity.span.len()), (32, 16));
-    assert_ne!(identity.trace, Identity::random().trace);
+    let caller = Caller::random();
+    assert_eq!((caller.trace.len(), caller.span.len()), (32, 16));
+    assert_ne!(caller.trace, Caller::random().trace);
 }
 
 #[tokio::test]
@@ -258,6 +261,33 @@ async fn services_and_methods_are_listed() {
         .unwrap_err()
         .to_string();
     assert!(refused.contains("takes a stream of requests"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_services_of_a_running_instance_are_found() {
+    let root = tempfile::tempdir().unwrap();
+    let workspace = Workspace {
+        root: root.path().to_path_buf(),
+    };
+    let arguments = parse(&["--instance", "here"]).unwrap();
+    let nothing = servers(&arguments, &workspace)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        nothing.contains("instance here is not running"),
+        "{nothing}"
+    );
+
+    let instance = workspace.instance(Some("here")).unwrap();
+    instance.create().unwrap();
+    let mut state = State::new(&instance, Identity::own());
+    state.services[1].grpc = Some(serve().await);
+    state.save(&instance.state_file()).unwrap();
+    let found = servers(&arguments, &workspace).await.unwrap();
+    let names: Vec<_> = found.iter().map(|server| server.name.as_str()).collect();
+    assert_eq!(names, [state.services[1].name.as_str()]);
+    assert!(serving(&found, OPS).is_ok());
 }
 
 #[tokio::test]

@@ -56,7 +56,32 @@ impl fmt::Debug for Database {
 
 #[cfg(test)]
 mod tests {
-    use super::Database;
+    use forebay_provision::proc_table::Identity;
+
+    use super::{Database, of};
+    use crate::state::State;
+    use crate::workspace::Workspace;
+
+    #[test]
+    fn the_database_of_a_named_instance_is_used() {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace {
+            root: root.path().to_path_buf(),
+        };
+        let said = of(&workspace, Some("here")).unwrap_err().to_string();
+        assert!(said.contains("instance here is not running"), "{said}");
+        let instance = workspace.instance(Some("here")).unwrap();
+        instance.create().unwrap();
+        let mut state = State::new(&instance, Identity::own());
+        let url = "postgres://h/db".to_owned();
+        state.backends.postgres.url = Some(url.clone());
+        state.save(&instance.state_file()).unwrap();
+        assert_eq!(of(&workspace, Some("here")).unwrap(), Database { url });
+        // A supervisor that has died took its Postgres along.
+        state.supervisor.started += 1;
+        state.save(&instance.state_file()).unwrap();
+        assert!(of(&workspace, Some("here")).is_err());
+    }
 
     #[test]
     fn a_database_is_shown_without_its_password() {

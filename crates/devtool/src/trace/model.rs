@@ -141,7 +141,14 @@ impl Trace {
         let arrived = self
             .tops()
             .all(|span| span.parent.is_empty() || span.parent == root);
-        let answered = |span: &Span| self.children(&span.id).next().is_some();
+        let answered = |span: &Span| {
+            let gave_up = matches!(
+                span.rpc_status(),
+                Some("UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED")
+            );
+            // Such a call may never have reached the other process.
+            gave_up || self.children(&span.id).next().is_some()
+        };
         let calls = self.spans.iter().filter(|span| {
             span.kind == SpanKind::Client && span.attributes.contains_key("rpc.system.name")
         });
@@ -175,6 +182,12 @@ impl Span {
     /// A text attribute.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.attributes.get(key).and_then(Json::as_str)
+    }
+
+    /// How an RPC ended, under the name the conventions have and the one they had.
+    pub(crate) fn rpc_status(&self) -> Option<&str> {
+        self.text("rpc.response.status_code")
+            .or_else(|| self.text("rpc.status_code"))
     }
 
     /// What `--json` prints.

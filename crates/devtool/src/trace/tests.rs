@@ -124,7 +124,7 @@ fn exports() -> Vec<ExportTraceServiceRequest> {
                 with(call, &[grpc]),
                 with(
                     span(0xaa, 1, 0, "forebay.pool.v1.PoolService/CreatePool", 0, 10),
-                    &[("rpc.response.status_code", "OK")],
+                    &[("rpc.status_code", "OK")],
                 ),
                 span(0xbb, 1, 0, "startup", 5_000, 5_001),
             ],
@@ -266,10 +266,7 @@ fn a_trace_is_found_by_the_start_of_its_id() {
     }
     let json = document(&traces[1]);
     assert_eq!(json["span_count"], 5);
-    assert_eq!(
-        json["spans"][0]["attributes"]["rpc.response.status_code"],
-        "OK"
-    );
+    assert_eq!(json["spans"][0]["attributes"]["rpc.status_code"], "OK");
 }
 
 #[test]
@@ -285,6 +282,17 @@ fn a_trace_is_complete_when_both_halves_of_every_call_are_there() {
             .find(|trace| trace.id.starts_with("aa"))
             .unwrap();
         assert_eq!(trace.is_complete(own), complete, "{range:?}");
+    }
+    let mut call = span(0xcc, 2, 1, "call", 0, 1);
+    call.kind = SpanKind::Client.into();
+    for (status, complete) in [("UNAVAILABLE", true), ("NOT_FOUND", false)] {
+        let call = with(
+            call.clone(),
+            &[("rpc.system.name", "grpc"), ("rpc.status_code", status)],
+        );
+        let traces = model::assemble(vec![export("x", vec![call])]);
+        assert_eq!(traces[0].is_complete(own), complete, "{status}");
+        assert!(!traces[0].is_complete("another parent"));
     }
 }
 

@@ -131,10 +131,7 @@ fn detail(span: &Span) -> String {
     if span.failed {
         parts.push("FAILED".to_owned());
     }
-    let rpc = span
-        .text("rpc.response.status_code")
-        .or_else(|| span.text("rpc.status_code"));
-    parts.extend(rpc.map(str::to_owned));
+    parts.extend(span.rpc_status().map(str::to_owned));
     if let Some(outcome) = span.text("forebay.cache.outcome") {
         parts.push(format!("cache {outcome}"));
     }
