@@ -81,6 +81,7 @@ impl Server {
     /// over 4 MiB by itself, so a larger limit must also be given to the
     /// generated server (`max_decoding_message_size`).
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "a server is no number")]
     pub fn add<S>(mut self, service: S) -> Self
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>

@@ -1,1 +1,16 @@
-//! forebay.ops.v1.OpsService: what an operator asks a running process.
+//! `forebay.ops.v1.OpsService`: what an operator asks a running process.
+//!
+//! The live state of its connection pools, its settings with their sources,
+//! single cache entries, and the log filter.
+//!
+//! Guarantees: secrets never leave the process (settings come redacted), and
+//! nothing here waits for a store that is away, except for looking at or
+//! dropping a cache entry, which the cache bounds.
+//!
+//! Failure modes: an entity or a key that does not exist is INVALID_ARGUMENT
+//! naming it; Redis away while an entry is inspected is UNAVAILABLE.
+
+mod service;
+mod stats;
+
+pub use service::{DOMAIN, OpsService};

@@ -1,6 +1,7 @@
 //! Connections: accepted, served, drained, and closed when a drain takes too long.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -98,7 +99,7 @@ impl Connections {
 
     fn start(&mut self, stream: TcpStream, address: SocketAddr) {
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%address, error = &error as &dyn std::error::Error, "connection is gone");
+            tracing::debug!(%address, error = cause(&error), "connection is gone");
             return;
         }
         self.tasks
@@ -151,7 +152,7 @@ async fn connection(core: Arc<Core>, stream: TcpStream, address: SocketAddr) {
     };
     if let Err(error) = ended {
         // Clients leave in all manners; none of them is our failure.
-        tracing::debug!(%address, error = &error as &dyn std::error::Error, "connection broke");
+        tracing::debug!(%address, error = cause(&error), "connection broke");
     }
 }
 
@@ -172,16 +173,18 @@ fn protocol() -> http2::Builder<TokioExecutor> {
 }
 
 async fn pause(error: &io::Error) {
-    tracing::warn!(error = error as &dyn std::error::Error, "accept failed");
+    tracing::warn!(error = cause(error), "accept failed");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// A connection task only ends in an error when it panicked, which is a defect of ours.
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "connection task failed"
-        );
+        tracing::error!(error = cause(&error), "connection task failed");
     }
+}
+
+/// An error as a log field that keeps its causes.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    error
 }

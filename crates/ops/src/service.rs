@@ -1,0 +1,227 @@
+//! The service itself.
+
+use std::time::Duration;
+
+use forebay_boot::Process;
+use forebay_cache::{Cache, InspectError, LevelEntry};
+use forebay_grpc::error;
+use forebay_grpc::fields::FieldViolations;
+use forebay_postgres::PgPool;
+use forebay_proto::ops::v1 as pb;
+use forebay_proto::ops::v1::ops_service_server::{OpsService as Contract, OpsServiceServer};
+use forebay_redis::RedisPool;
+use forebay_telemetry::TelemetryError;
+use tonic::{Request, Response, Status};
+
+use crate::stats;
+
+/// Domain of the errors of this service.
+pub const DOMAIN: &str = "ops.forebay";
+
+/// When to ask again while Redis is away.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Answers for one process. Name everything of it that can be looked at.
+#[derive(Debug)]
+pub struct OpsService {
+    process: Process,
+    postgres: Vec<PgPool>,
+    redis: Vec<RedisPool>,
+    cache: Option<Cache>,
+}
+
+impl OpsService {
+    /// A service that knows the settings and the log filter of `process`.
+    pub fn new(process: &Process) -> Self {
+        Self {
+            process: process.clone(),
+            postgres: Vec::new(),
+            redis: Vec::new(),
+            cache: None,
+        }
+    }
+
+    /// Shows a Postgres connection pool too.
+    #[must_use]
+    pub fn postgres(mut self, pool: &PgPool) -> Self {
+        self.postgres.push(pool.clone());
+        self
+    }
+
+    /// Shows a Redis connection pool too.
+    #[must_use]
+    pub fn redis(mut self, pool: &RedisPool) -> Self {
+        self.redis.push(pool.clone());
+        self
+    }
+
+    /// Shows the entries of `cache`.
+    #[must_use]
+    pub fn cache(mut self, cache: &Cache) -> Self {
+        self.cache = Some(cache.clone());
+        self
+    }
+
+    /// The gRPC server of this service.
+    pub fn server(self) -> OpsServiceServer<Self> {
+        OpsServiceServer::new(self)
+    }
+
+    fn entry(
+        &self,
+        entry: Option<pb::CacheEntryKey>,
+    ) -> Result<(&Cache, pb::CacheEntryKey), Status> {
+        let mut bad = FieldViolations::default();
+        let entry = entry.unwrap_or_default();
+        if entry.entity.is_empty() {
+            bad.add("entry.entity", "must name an entity, such as \"token\"");
+        }
+        if entry.key.is_empty() {
+            bad.add("entry.key", "must not be empty");
+        }
+        bad.finish(DOMAIN)?;
+        let cache = self.cache.as_ref().ok_or_else(|| {
+            error::failed_precondition(DOMAIN, "NO_CACHE", "cache", "this process has no cache")
+        })?;
+        Ok((cache, entry))
+    }
+}
+
+#[tonic::async_trait]
+impl Contract for OpsService {
+    async fn get_connection_pools(
+        &self,
+        _: Request<pb::GetConnectionPoolsRequest>,
+    ) -> Result<Response<pb::GetConnectionPoolsResponse>, Status> {
+        let postgres = self
+            .postgres
+            .iter()
+            .map(|pool| stats::postgres(pool.stats()));
+        let redis = self.redis.iter().map(|pool| stats::redis(pool.stats()));
+        Ok(Response::new(pb::GetConnectionPoolsResponse {
+            postgres: postgres.collect(),
+            redis: redis.collect(),
+        }))
+    }
+
+    async fn get_effective_config(
+        &self,
+        _: Request<pb::GetEffectiveConfigRequest>,
+    ) -> Result<Response<pb::GetEffectiveConfigResponse>, Status> {
+        let mut settings: Vec<_> = self
+            .process
+            .settings
+            .iter()
+            .map(|setting| pb::Setting {
+                key: setting.key.clone(),
+                value: setting.value.clone(),
+                source: setting.source.to_string(),
+            })
+            .collect();
+        settings.sort_by(|one, other| one.key.cmp(&other.key));
+        Ok(Response::new(pb::GetEffectiveConfigResponse { settings }))
+    }
+
+    async fn inspect_cache_entry(
+        &self,
+        request: Request<pb::InspectCacheEntryRequest>,
+    ) -> Result<Response<pb::InspectCacheEntryResponse>, Status> {
+        let (cache, entry) = self.entry(request.into_inner().entry)?;
+        let inspected = cache
+            .inspect(&entry.entity, &entry.key)
+            .await
+            .map_err(refusal)?;
+        Ok(Response::new(pb::InspectCacheEntryResponse {
+            l1: inspected.l1.map(level),
+            l2: inspected.l2.map(level),
+        }))
+    }
+
+    async fn evict_cache_entry(
+        &self,
+        request: Request<pb::EvictCacheEntryRequest>,
+    ) -> Result<Response<pb::EvictCacheEntryResponse>, Status> {
+        let (cache, entry) = self.entry(request.into_inner().entry)?;
+        cache
+            .evict(&entry.entity, &entry.key)
+            .await
+            .map_err(refusal)?;
+        tracing::info!(
+            entity = entry.entity,
+            key = entry.key,
+            "cache entry evicted"
+        );
+        Ok(Response::new(pb::EvictCacheEntryResponse {}))
+    }
+
+    async fn get_log_level(
+        &self,
+        _: Request<pb::GetLogLevelRequest>,
+    ) -> Result<Response<pb::GetLogLevelResponse>, Status> {
+        let filter = self.process.telemetry.log_filter();
+        Ok(Response::new(pb::GetLogLevelResponse { filter }))
+    }
+
+    async fn set_log_level(
+        &self,
+        request: Request<pb::SetLogLevelRequest>,
+    ) -> Result<Response<pb::SetLogLevelResponse>, Status> {
+        let filter = request.into_inner().filter;
+        let mut bad = FieldViolations::default();
+        if filter.trim().is_empty() {
+            // An empty filter would silence the process.
+            bad.add("filter", "must not be empty; \"off\" silences the process");
+        }
+        bad.finish(DOMAIN)?;
+        let telemetry = &self.process.telemetry;
+        let previous_filter = telemetry.log_filter();
+        telemetry
+            .set_log_filter(&filter)
+            .map_err(|error| bad_filter(&error))?;
+        tracing::info!(filter, previous_filter, "log filter replaced");
+        Ok(Response::new(pb::SetLogLevelResponse { previous_filter }))
+    }
+}
+
+fn level(entry: LevelEntry) -> pb::CacheLevelEntry {
+    // Ages and times to live are days at most, far inside what the wire can carry.
+    let duration = |time: Duration| prost_types::Duration::try_from(time).ok();
+    pb::CacheLevelEntry {
+        version: entry.version,
+        size_bytes: u64::try_from(entry.size_bytes).unwrap_or(u64::MAX),
+        age: entry.age.and_then(duration),
+        time_to_live: entry.time_to_live.and_then(duration),
+        negative: entry.negative,
+    }
+}
+
+fn refusal(refused: InspectError) -> Status {
+    let mut bad = FieldViolations::default();
+    match refused {
+        InspectError::UnknownEntity { known } => {
+            bad.add(
+                "entry.entity",
+                format!("must be one of {}", known.join(", ")),
+            );
+        }
+        InspectError::NotAKey => bad.add("entry.key", "must be a key of the entity"),
+        InspectError::Redis(source) => {
+            tracing::warn!(error = %source, "cache entry could not be inspected");
+            return error::unavailable(DOMAIN, "REDIS_UNAVAILABLE", RETRY_AFTER);
+        }
+    }
+    bad.into_status(DOMAIN)
+}
+
+fn bad_filter(refused: &TelemetryError) -> Status {
+    if let TelemetryError::Filter { source, .. } = refused {
+        let mut bad = FieldViolations::default();
+        bad.add(
+            "filter",
+            format!("must be directives such as \"info,forebay_cache=debug\": {source}"),
+        );
+        return bad.into_status(DOMAIN);
+    }
+    tracing::error!(error = %refused, "log filter could not be replaced");
+    error::internal(DOMAIN)
+}

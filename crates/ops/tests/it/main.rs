@@ -1,0 +1,298 @@
+//! What an operator is told, by a process with a real Postgres, Redis and cache.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_boot::{Process, Readiness, Shutdown};
+use forebay_cache::{Cache, Consistency, DecodeError, Entity, EntityCache, Loader};
+use forebay_config::{CacheConfig, EntityCacheConfig, LogFormat, Setting, Source, TelemetryConfig};
+use forebay_ops::{DOMAIN, OpsService};
+use forebay_proto::ops::v1::ops_service_server::OpsService as _;
+use forebay_proto::ops::v1::*;
+use forebay_redis::RedisPool;
+use forebay_testkit::{postgres_config, redis_config, redis_prefix, redis_url};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+/// Numbers and their doubles; 13 has none.
+struct Doubles;
+
+impl Entity for Doubles {
+    type Key = u32;
+    type Value = u32;
+    const NAME: &'static str = "double";
+    const SCHEMA: u16 = 1;
+
+    fn key_text(key: &u32) -> String {
+        key.to_string()
+    }
+
+    fn parse_key(text: &str) -> Option<u32> {
+        text.parse().ok()
+    }
+
+    fn version(value: &u32) -> i64 {
+        i64::from(*value)
+    }
+
+    fn encode(value: &u32) -> Bytes {
+        Bytes::copy_from_slice(&value.to_be_bytes())
+    }
+
+    fn decode(bytes: Bytes) -> Result<u32, DecodeError> {
+        let bytes = bytes.as_ref().try_into().map_err(DecodeError::because)?;
+        Ok(u32::from_be_bytes(bytes))
+    }
+}
+
+impl Loader<Doubles> for Doubles {
+    type Error = Infallible;
+
+    async fn load_many(&self, keys: Vec<u32>) -> Result<forebay_cache::Rows<Doubles>, Infallible> {
+        Ok(keys
+            .into_iter()
+            .filter(|key| *key != 13)
+            .map(|key| (key, key * 2))
+            .collect())
+    }
+}
+
+struct Setup {
+    ops: OpsService,
+    doubles: EntityCache<Doubles, Doubles>,
+    _telemetry: forebay_telemetry::Telemetry,
+}
+
+fn telemetry() -> forebay_telemetry::Telemetry {
+    let config = TelemetryConfig {
+        otlp_endpoint: None,
+        sample_ratio: 0.0,
+        span_queue_max: 10,
+        flush_timeout: Duration::from_secs(1),
+        log_filter: "info".to_owned(),
+        log_format: LogFormat::Text,
+    };
+    let (telemetry, _not_installed) =
+        forebay_telemetry::build(&config, "ops-test").expect("valid settings");
+    telemetry
+}
+
+async fn setup() -> Setup {
+    let telemetry = telemetry();
+    let setting = |key: &str, value: &str| Setting {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        source: Source::Default,
+    };
+    let process = Process {
+        service: "ops-test",
+        shutdown: Shutdown::new(),
+        readiness: Readiness::new(),
+        settings: [
+            setting("redis.url", "[redacted]"),
+            setting("cache.l1_bytes_max", "1"),
+        ]
+        .into(),
+        telemetry: telemetry.handle(),
+    };
+    // No table is needed, so the server's own database will do.
+    let url = std::env::var("FOREBAY_TEST_POSTGRES_URL").expect("run `cargo xtask test`");
+    let postgres =
+        forebay_postgres::PgPool::new(&postgres_config(&url), "ops-test").expect("settings");
+    postgres.ready().await.expect("Postgres runs");
+    let redis = RedisPool::new(&redis_config(&redis_url(), &redis_prefix())).expect("settings");
+    redis.ready().await.expect("Redis runs");
+    let entity = EntityCacheConfig {
+        ttl: Duration::from_secs(60),
+        negative_ttl: Duration::from_secs(10),
+        value_bytes_max: 100,
+    };
+    let config = CacheConfig {
+        l1_bytes_max: 1 << 20,
+        l2_timeout: Duration::from_secs(5),
+        staleness_max: Duration::from_secs(60),
+        token: entity.clone(),
+        pool: entity.clone(),
+    };
+    let cache = Cache::new(&config, redis.clone());
+    let doubles = cache.entity(&entity, Doubles);
+    let ops = OpsService::new(&process)
+        .postgres(&postgres)
+        .redis(&redis)
+        .cache(&cache);
+    Setup {
+        ops,
+        doubles,
+        _telemetry: telemetry,
+    }
+}
+
+fn entry(entity: &str, key: &str) -> Option<CacheEntryKey> {
+    Some(CacheEntryKey {
+        entity: entity.to_owned(),
+        key: key.to_owned(),
+    })
+}
+
+async fn inspect(setup: &Setup, key: &str) -> InspectCacheEntryResponse {
+    let request = InspectCacheEntryRequest {
+        entry: entry("double", key),
+    };
+    let reply = setup.ops.inspect_cache_entry(Request::new(request)).await;
+    reply.expect("an answer").into_inner()
+}
+
+#[tokio::test]
+async fn shows_every_connection_pool() {
+    let setup = setup().await;
+    let request = Request::new(GetConnectionPoolsRequest {});
+    let pools = setup
+        .ops
+        .get_connection_pools(request)
+        .await
+        .expect("an answer")
+        .into_inner();
+    let [postgres] = pools.postgres.as_slice() else {
+        panic!("one, not {pools:?}")
+    };
+    assert!(!postgres.name.is_empty());
+    assert!(
+        (1..=postgres.max_connections).contains(&postgres.connections),
+        "{postgres:?}"
+    );
+    assert_eq!(postgres.in_use_connections, 0);
+    let [redis] = pools.redis.as_slice() else {
+        panic!("one, not {pools:?}")
+    };
+    assert!(redis.connected, "{redis:?}");
+    assert_eq!(redis.status, "ready");
+}
+
+#[tokio::test]
+async fn shows_the_settings_in_order() {
+    let setup = setup().await;
+    let request = Request::new(GetEffectiveConfigRequest {});
+    let reply = setup
+        .ops
+        .get_effective_config(request)
+        .await
+        .expect("an answer");
+    let settings = reply.into_inner().settings;
+    let shown: Vec<_> = settings
+        .iter()
+        .map(|one| (one.key.as_str(), one.value.as_str(), one.source.as_str()))
+        .collect();
+    let expected = [
+        ("cache.l1_bytes_max", "1", "default"),
+        ("redis.url", "[redacted]", "default"),
+    ];
+    assert_eq!(shown, expected);
+}
+
+/// Fails when one of the levels is left out of inspecting or of evicting.
+#[tokio::test]
+async fn looks_at_and_drops_a_cache_entry() {
+    let setup = setup().await;
+    assert_eq!(
+        inspect(&setup, "21").await,
+        InspectCacheEntryResponse::default()
+    );
+
+    for key in [21, 13] {
+        setup
+            .doubles
+            .get(&key, Consistency::Strict)
+            .await
+            .expect("loaded");
+    }
+    let filled = inspect(&setup, "21").await;
+    for level in [filled.l1, filled.l2] {
+        let level = level.expect("filled");
+        assert_eq!((level.version, level.negative), (42, false), "{level:?}");
+        assert!(level.size_bytes >= 4, "{level:?}");
+        assert!(
+            level
+                .time_to_live
+                .is_some_and(|left| (1..=60).contains(&left.seconds))
+        );
+    }
+    assert!(
+        inspect(&setup, "13")
+            .await
+            .l1
+            .expect("known to be absent")
+            .negative
+    );
+
+    let request = EvictCacheEntryRequest {
+        entry: entry("double", "21"),
+    };
+    setup
+        .ops
+        .evict_cache_entry(Request::new(request))
+        .await
+        .expect("dropped");
+    assert_eq!(inspect(&setup, "21").await.l1, None);
+}
+
+#[tokio::test]
+async fn names_what_is_wrong_with_an_entry() {
+    let setup = setup().await;
+    for (given, fields) in [
+        (None, &["entry.entity", "entry.key"][..]),
+        (entry("double", ""), &["entry.key"]),
+        (entry("nosuch", "1"), &["entry.entity"]),
+        (entry("double", "one"), &["entry.key"]),
+    ] {
+        let inspected = InspectCacheEntryRequest {
+            entry: given.clone(),
+        };
+        let inspected = setup.ops.inspect_cache_entry(Request::new(inspected)).await;
+        let evicted = EvictCacheEntryRequest { entry: given };
+        let evicted = setup.ops.evict_cache_entry(Request::new(evicted)).await;
+        check_fields(&inspected.expect_err("bad"), fields);
+        check_fields(&evicted.expect_err("bad"), fields);
+    }
+}
+
+fn check_fields(status: &Status, expected: &[&str]) {
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(
+        status.get_details_error_info().expect("ErrorInfo").domain,
+        DOMAIN
+    );
+    let bad = status
+        .get_details_bad_request()
+        .expect("BadRequest")
+        .field_violations;
+    let fields: Vec<_> = bad.iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(fields, expected);
+}
+
+#[tokio::test]
+async fn replaces_the_log_filter_or_leaves_it() {
+    let setup = setup().await;
+    let set = async |filter: &str| {
+        let request = SetLogLevelRequest {
+            filter: filter.to_owned(),
+        };
+        setup.ops.set_log_level(Request::new(request)).await
+    };
+    for bad in ["", " ", "forebay=nosuchlevel"] {
+        check_fields(&set(bad).await.expect_err(bad), &["filter"]);
+    }
+    let replaced = set("info,forebay_cache=debug")
+        .await
+        .expect("valid")
+        .into_inner();
+    assert_eq!(replaced.previous_filter, "info");
+    let reply = setup
+        .ops
+        .get_log_level(Request::new(GetLogLevelRequest {}))
+        .await;
+    assert_eq!(
+        reply.expect("an answer").into_inner().filter,
+        "info,forebay_cache=debug"
+    );
+}
