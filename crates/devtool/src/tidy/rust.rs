@@ -10,7 +10,10 @@ const LINES_MAX: usize = 400;
 /// A binary only wires: everything that decides something lives in a library, where it is tested.
 const MAIN_LINES_MAX: usize = 60;
 
-/// Marks of unfinished work. Written in pieces, because this file is checked as well.
+/// Where notes to oneself end up besides Rust.
+const CONFIGURATION: [&str; 6] = [".sql", ".proto", ".toml", ".yaml", ".yml", ".sh"];
+
+/// Marks of unfinished work; the first three are Rust. Written in pieces, because this file is checked as well.
 const UNFINISHED: [(&str, &str); 5] = [
     (concat!("to", "do!("), "write the body"),
     (concat!("unimplemented", "!("), "write the body"),
@@ -44,7 +47,15 @@ pub(super) fn files(tree: &Tree, findings: &mut Vec<Finding>) {
             let todo = "name the file after its module, beside the folder";
             findings.push(Finding::new(&file.path, 1, "mod-rs", todo));
         }
-        unfinished(file, findings);
+        unfinished(file, &UNFINISHED, findings);
+    }
+    let configured = |file: &&File| {
+        CONFIGURATION
+            .iter()
+            .any(|suffix| file.path.ends_with(suffix))
+    };
+    for file in tree.files.iter().filter(configured) {
+        unfinished(file, &UNFINISHED[3..], findings);
     }
 }
 
@@ -113,21 +124,20 @@ fn sources_of<'a>(
         .filter(move |file| folders.iter().any(|folder| file.path.starts_with(folder)))
 }
 
-fn unfinished(file: &File, findings: &mut Vec<Finding>) {
-    for (mark, todo) in UNFINISHED {
+fn unfinished(file: &File, marks: &[(&str, &'static str)], findings: &mut Vec<Finding>) {
+    for (mark, todo) in marks {
         for (offset, _) in file.text.match_indices(mark) {
             // `TO_DO_LIST` or `my_todo!(` are other words.
             let before = file.text[..offset].chars().next_back();
             let after = file.text[offset + mark.len()..].chars().next();
             let part_of_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-            let whole = !part_of_word(before)
-                && (!mark.ends_with('O') && !mark.ends_with('E') || !part_of_word(after));
-            if whole {
+            let ends_in_word = part_of_word(mark.chars().next_back());
+            if !part_of_word(before) && !(ends_in_word && part_of_word(after)) {
                 findings.push(Finding::new(
                     &file.path,
                     file.line_at(offset),
                     "unfinished",
-                    todo,
+                    *todo,
                 ));
             }
         }

@@ -25,6 +25,12 @@ fn rust_files_are_documented_short_and_finished() {
         format!("#[{}]", concat!("ig", "nore")),
         format!("#[{} = \"slow\"]", concat!("ig", "nore")),
     ];
+    let note = format!("-- {}: an index\n", concat!("TO", "DO"));
+    broken(
+        "migrations/V1__x.sql",
+        &note,
+        &["migrations/V1__x.sql:1: unfinished: "],
+    );
     for mark in unfinished {
         broken(path, &after_doc(&mark), &[&at(2, "unfinished")]);
     }
