@@ -33,6 +33,7 @@
 
 mod exit;
 mod ops;
+mod probe;
 mod process;
 mod readiness;
 mod run;
