@@ -30,7 +30,8 @@ $$;
 -- Readers take the rows of finished transactions only:
 --     WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, position
 -- A position alone would not do: it is taken before the commit, so a slow
--- transaction could fill a gap behind a reader.
+-- transaction could fill a gap behind a reader. The price: transaction ids are
+-- those of the whole server, so a long transaction in any database holds readers up.
 CREATE TABLE cache_outbox (
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     position bigint GENERATED ALWAYS AS IDENTITY,

@@ -1,0 +1,53 @@
+//! Servers of a test's own, which it may break.
+
+mod postgres;
+mod redis;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use forebay_provision::{ProvisionError, guard, ports};
+use uuid::Uuid;
+
+pub use postgres::PrivatePostgres;
+pub use redis::PrivateRedis;
+
+/// How often another free port is tried when somebody takes the one just chosen.
+const PORT_ATTEMPTS: u32 = 5;
+
+/// A directory that goes with its value, and with the process when that is killed.
+#[derive(Debug)]
+struct PrivateDir(PathBuf);
+
+impl PrivateDir {
+    fn new(kind: &str) -> Self {
+        let name = format!("forebay-test-{kind}-{}", Uuid::now_v7().simple());
+        let path = std::env::temp_dir().join(name);
+        guard::add_dir(&path);
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PrivateDir {
+    fn drop(&mut self) {
+        // It may not exist yet, and what cannot be removed lies in the temporary directory.
+        let _removed = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Starts a server on a free port of 127.0.0.1.
+fn start_on_free_port<S>(mut start: impl FnMut(u16) -> Result<S, ProvisionError>) -> S {
+    let mut attempts = 0;
+    loop {
+        let port = ports::choose(&[], &[]).expect("127.0.0.1 has a free port");
+        match start(port) {
+            Ok(server) => return server,
+            Err(ProvisionError::PortTaken { .. }) if attempts < PORT_ATTEMPTS => attempts += 1,
+            Err(error) => panic!("{:#}", anyhow::Error::new(error)),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Settings of a size that suits a test.
+
+use std::time::Duration;
+
+use forebay_config::{PostgresConfig, RedisConfig, Secret};
+
+/// Settings of a `PgPool` on the database at `url`: few connections, short waits.
+pub fn postgres_config(url: &str) -> PostgresConfig {
+    PostgresConfig {
+        url: Secret::new(url),
+        connections_max: 4,
+        connections_min: 0,
+        waiting_max: 64,
+        acquire_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(10),
+        idle_in_transaction_timeout: Duration::from_secs(10),
+        lifetime_max: Duration::from_secs(600),
+    }
+}
+
+/// Settings of a `RedisPool` on the server at `url`, below `key_prefix`.
+pub fn redis_config(url: &str, key_prefix: &str) -> RedisConfig {
+    RedisConfig {
+        url: Secret::new(url),
+        key_prefix: key_prefix.to_owned(),
+        lanes: 2,
+        lane_in_flight_max: 1024,
+        dedicated_max: 4,
+        connect_timeout: Duration::from_secs(2),
+        command_timeout: Duration::from_secs(2),
+        keep_alive: Duration::from_secs(30),
+        retries_max: 3,
+        backoff_max: Duration::from_millis(200),
+        offline_queue_max: 1024,
+    }
+}
