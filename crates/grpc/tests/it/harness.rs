@@ -1,8 +1,8 @@
 //! A server on a free port whose handlers do what the request says.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use forebay_config::{GrpcClientConfig, GrpcConfig, Secret};
@@ -16,6 +16,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+
+use crate::observe::TELEMETRY;
 
 pub(crate) const DOMAIN: &str = "token.forebay";
 /// Longer than any test may take: reaching it means that something hangs.
@@ -159,6 +161,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(config: GrpcConfig, script: Script) -> Self {
+        LazyLock::force(&TELEMETRY);
         let script = Arc::new(script);
         let server = Server::new(&config, "test-server")
             .add(TokenServiceServer::from_arc(Arc::clone(&script)));

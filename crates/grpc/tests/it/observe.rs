@@ -15,25 +15,43 @@ use forebay_grpc::client;
 
 use crate::harness::{Running, Script, client_config, config, get, soon};
 
-/// The providers of this process: they are global, so all tests share them
-/// and tell their spans apart by trace id.
-static TELEMETRY: LazyLock<(
-    InMemorySpanExporter,
-    InMemoryMetricExporter,
-    SdkMeterProvider,
-)> = LazyLock::new(|| {
-    let spans = InMemorySpanExporter::default();
-    let tracers = SdkTracerProvider::builder()
-        .with_simple_exporter(spans.clone())
-        .build();
-    global::set_tracer_provider(tracers);
-    let metrics = InMemoryMetricExporter::default();
-    let meters = SdkMeterProvider::builder()
-        .with_periodic_exporter(metrics.clone())
-        .build();
-    global::set_meter_provider(meters.clone());
-    (spans, metrics, meters)
-});
+/// Where the spans, metrics and log lines of this process go.
+///
+/// They are global, so all tests share them and tell theirs apart by trace id,
+/// port or request id. Each server waits for them: a log line that is reached
+/// while the subscriber is being installed may stay off for good.
+pub(crate) static TELEMETRY: LazyLock<Collected> = LazyLock::new(Collected::install);
+
+pub(crate) struct Collected {
+    spans: InMemorySpanExporter,
+    metrics: InMemoryMetricExporter,
+    meters: SdkMeterProvider,
+    log: AccessLog,
+}
+
+impl Collected {
+    fn install() -> Self {
+        let spans = InMemorySpanExporter::default();
+        let tracers = SdkTracerProvider::builder()
+            .with_simple_exporter(spans.clone())
+            .build();
+        global::set_tracer_provider(tracers);
+        let metrics = InMemoryMetricExporter::default();
+        let meters = SdkMeterProvider::builder()
+            .with_periodic_exporter(metrics.clone())
+            .build();
+        global::set_meter_provider(meters.clone());
+        let log = AccessLog::default();
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone()))
+            .expect("the only subscriber");
+        Self {
+            spans,
+            metrics,
+            meters,
+            log,
+        }
+    }
+}
 
 /// A request that continues `trace_id`.
 fn traced(id: &str, trace_id: &str) -> Request<forebay_proto::token::v1::GetTokenRequest> {
@@ -48,7 +66,10 @@ fn traced(id: &str, trace_id: &str) -> Request<forebay_proto::token::v1::GetToke
 /// The finished spans of one trace, in the order in which they ended.
 fn spans_of(trace_id: &str) -> Vec<SpanData> {
     let trace_id = TraceId::from_hex(trace_id).expect("an id");
-    let spans = TELEMETRY.0.get_finished_spans().expect("the exporter runs");
+    let spans = TELEMETRY
+        .spans
+        .get_finished_spans()
+        .expect("the exporter runs");
     spans
         .into_iter()
         .filter(|span| span.span_context.trace_id() == trace_id)
@@ -65,7 +86,6 @@ fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
 /// Fails when `traceparent` is not read, or the conventions' names are not used.
 #[tokio::test]
 async fn the_span_of_a_call_continues_the_callers_trace() {
-    LazyLock::force(&TELEMETRY);
     let server = Running::start(config(), Script::default()).await;
     for (trace_id, id, code, failed) in [
         ("0af7651916cd43dd8448eb211c800001", "seen", Code::Ok, false),
@@ -132,7 +152,6 @@ async fn the_span_of_a_call_continues_the_callers_trace() {
 /// Fails when the client's span is not below the handler's, or is not sent on.
 #[tokio::test]
 async fn one_trace_spans_every_hop() {
-    LazyLock::force(&TELEMETRY);
     let trace_id = "0af7651916cd43dd8448eb211c800005";
     let last = Running::start(config(), Script::default()).await;
     let next = client::connect(&client_config(last.address)).expect("an address");
@@ -172,7 +191,6 @@ async fn one_trace_spans_every_hop() {
 /// Fails when a caller's decision not to record is overruled.
 #[tokio::test]
 async fn an_unsampled_trace_stays_unsampled() {
-    LazyLock::force(&TELEMETRY);
     let server = Running::start(config(), Script::default()).await;
     let trace_id = "0af7651916cd43dd8448eb211c800006";
     let mut request = Request::new(get("seen"));
@@ -224,7 +242,9 @@ async fn the_request_id_goes_all_the_way() {
 
 /// The number of calls with `code` that the duration metric `name` counted.
 fn counted(name: &str, port: u16, code: &str) -> u64 {
-    let (_, metrics, meters) = &*TELEMETRY;
+    let Collected {
+        metrics, meters, ..
+    } = &*TELEMETRY;
     meters.force_flush().expect("the reader runs");
     let exports = metrics.get_finished_metrics().expect("the exporter runs");
     let last = exports.last().expect("an export");
@@ -247,7 +267,6 @@ fn counted(name: &str, port: u16, code: &str) -> u64 {
 
 #[tokio::test]
 async fn durations_are_counted_by_code() {
-    LazyLock::force(&TELEMETRY);
     let server = Running::start(config(), Script::default()).await;
     let port = server.address.port();
     let before = counted_or_zero("rpc.server.call.duration", port, "NOT_FOUND");
@@ -265,9 +284,20 @@ fn counted_or_zero(name: &str, port: u16, code: &str) -> u64 {
     std::panic::catch_unwind(|| counted(name, port, code)).unwrap_or_default()
 }
 
-/// Collects the access log of this thread.
+/// Collects the access log.
 #[derive(Clone, Default)]
 struct AccessLog(Arc<Mutex<Vec<String>>>);
+
+impl AccessLog {
+    /// Takes the lines of one request.
+    fn take(&self, request_id: &str) -> Vec<String> {
+        let of_request = format!("request_id={request_id:?}");
+        let mut lines = self.0.lock();
+        lines
+            .extract_if(.., |line| line.contains(&of_request))
+            .collect()
+    }
+}
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for AccessLog {
     fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
@@ -293,9 +323,6 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for AccessLog {
 /// Fails when a call leaves no line, or more than one.
 #[tokio::test]
 async fn every_call_leaves_one_line() {
-    let log = AccessLog::default();
-    let subscriber = tracing_subscriber::registry().with(log.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
     let server = Running::start(config(), Script::default()).await;
     let mut client = server.client().await;
     for (id, level, code) in [
@@ -303,19 +330,16 @@ async fn every_call_leaves_one_line() {
         ("not_found", "INFO", "NOT_FOUND"),
         ("panic", "WARN", "INTERNAL"),
     ] {
-        let mut request = Request::new(get(id));
-        request
-            .metadata_mut()
-            .insert("x-request-id", id.parse().expect("a value"));
-        drop(soon(client.get_token(request)).await);
-        let lines = std::mem::take(&mut *log.0.lock());
+        let request_id = format!("line-{id}");
+        drop(soon(client.get_token(labelled(id, &request_id))).await);
         let method = "rpc.method=\"forebay.token.v1.TokenService/GetToken\"";
-        let line = format!("{level} {method} rpc.status_code={code:?} request_id={id:?}");
-        assert_eq!(lines, [line]);
+        let line = format!("{level} {method} rpc.status_code={code:?} request_id={request_id:?}");
+        assert_eq!(TELEMETRY.log.take(&request_id), [line]);
     }
 
     // A client that goes away leaves a line too.
-    let call = tokio::spawn(async move { client.get_token(get("hang")).await });
+    let call = async move { client.get_token(labelled("hang", "line-gone")).await };
+    let call = tokio::spawn(call);
     soon(server.script.hanging.acquire())
         .await
         .expect("open")
@@ -325,9 +349,17 @@ async fn every_call_leaves_one_line() {
         .await
         .expect("open")
         .forget();
-    let lines = std::mem::take(&mut *log.0.lock());
+    let lines = TELEMETRY.log.take("line-gone");
     assert!(
         matches!(lines.as_slice(), [line] if line.contains("CANCELLED")),
         "{lines:?}"
     );
+}
+
+fn labelled(id: &str, request_id: &str) -> Request<forebay_proto::token::v1::GetTokenRequest> {
+    let mut request = Request::new(get(id));
+    request
+        .metadata_mut()
+        .insert("x-request-id", request_id.parse().expect("a value"));
+    request
 }
