@@ -115,9 +115,12 @@ impl Cache {
     }
 }
 
+/// Name, description and value of a gauge.
+type Gauge = (&'static str, &'static str, fn(&CacheInner) -> u64);
+
 impl CacheInner {
     fn register_gauges(self: &Arc<Self>) {
-        let gauges: [(&'static str, &'static str, fn(&Self) -> u64); 3] = [
+        let gauges: [Gauge; 3] = [
             ("forebay.cache.l1.bytes", "Bytes held in L1.", |cache| {
                 cache.local.usage().0
             }),

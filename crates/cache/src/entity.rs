@@ -52,8 +52,11 @@ pub trait Loader<E: Entity>: Send + Sync + 'static {
     fn load_many(
         &self,
         keys: Vec<E::Key>,
-    ) -> impl Future<Output = Result<Vec<(E::Key, E::Value)>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Rows<E>, Self::Error>> + Send;
 }
+
+/// The rows that exist, each with its key, in any order.
+pub type Rows<E> = Vec<(<E as Entity>::Key, <E as Entity>::Value)>;
 
 /// The stored bytes are not a value of the expected schema.
 #[derive(Debug, thiserror::Error)]

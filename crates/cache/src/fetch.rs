@@ -16,7 +16,7 @@ use crate::link::Trust;
 use crate::local::Slot;
 use crate::remote::{FILL_AGE_MAX, Fill, Filled, Remote};
 use crate::wire::{self, Content, Epoch, Header, Stored};
-use crate::{CacheError, Entity, Entry, Loader, Lookup, Outcome};
+use crate::{CacheError, Entity, Entry, Loader, Lookup, Outcome, Rows};
 
 /// Longest time a load may take: callers give up by their own deadlines, and this frees the memory
 /// of a load that never ends.
@@ -190,7 +190,7 @@ fn hit<E: Entity, L: Loader<E>>(
 async fn load<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     keys: Vec<E::Key>,
-) -> Result<Vec<(E::Key, E::Value)>, CacheError<L::Error>> {
+) -> Result<Rows<E>, CacheError<L::Error>> {
     // The loader runs inside a function of its own future, so a panic before its first await is
     // caught as well.
     let load = async { inner.loader.load_many(keys).await };
@@ -207,7 +207,7 @@ async fn load<E: Entity, L: Loader<E>>(
 fn land_rows<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     misses: Vec<Miss<E, L>>,
-    rows: Vec<(E::Key, E::Value)>,
+    rows: Rows<E>,
     departure: Departure,
 ) -> Vec<Answer<E>> {
     let mut rows: HashMap<_, _> = rows.into_iter().collect();

@@ -23,9 +23,11 @@ pub(crate) type Arrival<E, L> = watch::Receiver<Option<Landed<E, L>>>;
 
 /// The reads under way of one entity.
 pub(crate) struct Flights<E: Entity, L: Loader<E>> {
-    shards: Vec<Mutex<HashMap<E::Key, Flight<E, L>>>>,
+    shards: Vec<Mutex<Shard<E, L>>>,
     next_number: AtomicU64,
 }
+
+type Shard<E, L> = HashMap<<E as Entity>::Key, Flight<E, L>>;
 
 struct Flight<E: Entity, L: Loader<E>> {
     number: u64,
@@ -115,7 +117,7 @@ impl<E: Entity, L: Loader<E>> Flights<E, L> {
         Boarding::Leads(ticket, arrival)
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<HashMap<E::Key, Flight<E, L>>> {
+    fn shard(&self, hash: u64) -> &Mutex<Shard<E, L>> {
         let shards = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
         // The low bits choose the fence's stripe; the high ones spread just as well.
         &self.shards[usize::try_from((hash >> 32) % shards).unwrap_or(0)]

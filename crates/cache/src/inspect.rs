@@ -105,7 +105,7 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
 
     fn inspect<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<Inspection, InspectError>> {
         Box::pin(async move {
-            let (entity, key) = self.resolve(key_text)?;
+            let Resolved { entity, key } = resolve(self, key_text)?;
             let l1 = entity.inspect_l1(&key);
             let l2_key = Remote::entry_key(E::NAME, &E::key_text(&key));
             let stored = entity
@@ -133,7 +133,7 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
 
     fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>> {
         Box::pin(async move {
-            let (entity, key) = self.resolve(key_text)?;
+            let Resolved { entity, key } = resolve(self, key_text)?;
             // Version zero with force: whatever version is there becomes a tombstone, so that
             // a fill under way of an older version stays shut out.
             entity.invalidate(&[(key, 0)], true).await;
@@ -142,18 +142,20 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
     }
 }
 
-/// What both operations need first.
-trait Resolve<E: Entity, L: Loader<E>> {
-    fn resolve(&self, key_text: &str) -> Result<(Arc<EntityInner<E, L>>, E::Key), InspectError>;
+/// The entity and its key, which both operations need first.
+fn resolve<E: Entity, L: Loader<E>>(
+    entity: &Weak<EntityInner<E, L>>,
+    key_text: &str,
+) -> Result<Resolved<E, L>, InspectError> {
+    let gone = || InspectError::UnknownEntity { known: Vec::new() };
+    let entity = entity.upgrade().ok_or_else(gone)?;
+    let key = E::parse_key(key_text).ok_or(InspectError::NotAKey)?;
+    Ok(Resolved { entity, key })
 }
 
-impl<E: Entity, L: Loader<E>> Resolve<E, L> for Weak<EntityInner<E, L>> {
-    fn resolve(&self, key_text: &str) -> Result<(Arc<EntityInner<E, L>>, E::Key), InspectError> {
-        let gone = || InspectError::UnknownEntity { known: Vec::new() };
-        let entity = self.upgrade().ok_or_else(gone)?;
-        let key = E::parse_key(key_text).ok_or(InspectError::NotAKey)?;
-        Ok((entity, key))
-    }
+struct Resolved<E: Entity, L: Loader<E>> {
+    entity: Arc<EntityInner<E, L>>,
+    key: E::Key,
 }
 
 fn header_of(content: &Content) -> Option<&Header> {

@@ -65,7 +65,7 @@ mod remote;
 mod wire;
 
 pub use cache::Cache;
-pub use entity::{DecodeError, Entity, Loader};
+pub use entity::{DecodeError, Entity, Loader, Rows};
 pub use entity_cache::EntityCache;
 pub use error::CacheError;
 pub use inspect::{InspectError, Inspection, LevelEntry};

@@ -177,6 +177,10 @@ impl Debug for Local {
 /// Frees the memory of an entry once it cannot even be served as stale.
 struct Retention;
 
+#[expect(
+    clippy::disallowed_types,
+    reason = "moka's trait names it; the value is not used"
+)]
 impl moka::Expiry<StoredKey, Arc<Slot>> for Retention {
     fn expire_after_create(
         &self,
@@ -290,4 +294,4 @@ impl Hasher for KnownHash {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -98,13 +98,14 @@ pub(crate) fn encode(body: Option<&[u8]>, version: i64, header: &Header) -> Vec<
     stored.extend_from_slice(format!("{kind}{}", version_text(version)).as_bytes());
     stored.extend_from_slice(header.epoch.as_bytes());
     let rest = format!(
-        "{:04x}{:016x}{:08x}{:016x}",
+        "{:04x}{:016x}{:08x}",
         header.schema,
         header.filled_at_ms,
-        body.len(),
-        checksum(body)
+        body.len()
     );
     stored.extend_from_slice(rest.as_bytes());
+    let sum = checksum(&[&stored, body]);
+    stored.extend_from_slice(format!("{sum:016x}").as_bytes());
     stored.extend_from_slice(body);
     stored
 }
@@ -128,7 +129,7 @@ pub(crate) fn decode(stored: &Bytes) -> Option<Stored> {
         return None;
     }
     let body = stored.slice(HEADER_BYTES..);
-    if checksum(&body) != sum {
+    if checksum(&[stored.get(..61)?, &body]) != sum {
         return None;
     }
     let content = match kind {
@@ -141,18 +142,25 @@ pub(crate) fn decode(stored: &Bytes) -> Option<Stored> {
 
 fn hex(stored: &Bytes, at: usize, digits: usize) -> Option<u64> {
     let text = stored.get(at..at + digits)?;
-    // `from_str_radix` would accept a sign.
-    if !text.iter().all(u8::is_ascii_hexdigit) {
+    // `from_str_radix` would accept a sign and capitals, neither of which we write.
+    if !text
+        .iter()
+        .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
 /// FNV-1a, 64 bits (draft-eastlake-fnv): enough against damage, and needs no table.
-fn checksum(body: &[u8]) -> u64 {
-    body.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+fn checksum(parts: &[&[u8]]) -> u64 {
+    parts
+        .iter()
+        .copied()
+        .flatten()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+            (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
 }
 
 fn unix_ms() -> u64 {

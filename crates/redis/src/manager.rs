@@ -127,7 +127,8 @@ impl RedisManager {
     /// Why there is no connection, with the last failure as its cause.
     pub(crate) fn unreachable(&self) -> RedisError {
         let address = self.address.to_string();
-        match self.attempts.last_error.lock().clone() {
+        let last_error = self.attempts.last_error.lock().clone();
+        match last_error {
             Some(source) if is_auth(&source) => RedisError::Auth { address, source },
             source => RedisError::Unreachable { address, source },
         }

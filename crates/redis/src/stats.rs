@@ -53,12 +53,15 @@ pub(crate) fn add_one(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Name, description and value of an observed instrument.
+type Observed<T> = (&'static str, &'static str, fn(&RedisPoolStats) -> T);
+
 /// Registers the observed instruments; `stats` gives `None` once the connection pool is gone. The
 /// provider keeps the callbacks, so nothing is returned.
 pub(crate) fn observe(stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static) {
     let meter = global::meter("forebay.redis");
     observe_counters(&meter, stats.clone());
-    let gauges: [(&'static str, &'static str, fn(&RedisPoolStats) -> usize); 3] = [
+    let gauges: [Observed<usize>; 3] = [
         (
             "forebay.redis.commands.in_flight",
             "Commands sent and not yet answered.",
@@ -93,7 +96,7 @@ fn observe_counters(
     meter: &Meter,
     stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static,
 ) {
-    let counters: [(&'static str, &'static str, fn(&RedisPoolStats) -> u64); 5] = [
+    let counters: [Observed<u64>; 5] = [
         (
             "forebay.redis.reconnects",
             "Connections that were replaced.",

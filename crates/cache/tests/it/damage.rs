@@ -1,0 +1,107 @@
+//! Whatever is found in Redis, the answer is right.
+
+use bytes::Bytes;
+
+use crate::store::Store;
+use crate::{HOUR, replicas};
+
+/// Each damaged value would be served, or be an error, if its check were missing.
+#[tokio::test]
+async fn damaged_entries_are_misses() {
+    let store = Store::default();
+    let version = store.put(1, "right");
+    let [a] = replicas(&store).await;
+    a.get(1).await;
+    a.l2_version(1, version).await;
+    let redis = a.redis.shared();
+    let good = redis
+        .get("cache:row:1")
+        .await
+        .expect("get")
+        .expect("filled");
+    for (what, value) in damaged(&good) {
+        redis
+            .set_px("cache:row:1", &value, HOUR)
+            .await
+            .expect("set");
+        let [b] = same_keys(&a, &store).await;
+        assert_eq!(b.outcome(1).await, "loaded", "{what}");
+        assert_eq!(b.get(1).await.as_deref(), Some("right"), "{what}");
+    }
+    // The undamaged one is a hit, so the test does tell the difference.
+    redis.set_px("cache:row:1", &good, HOUR).await.expect("set");
+    let [b] = same_keys(&a, &store).await;
+    assert_eq!(b.outcome(1).await, "hit_l2");
+}
+
+async fn same_keys(a: &crate::Replica, store: &Store) -> [crate::Replica; 1] {
+    let prefix = a.redis.prefixed("");
+    let url = forebay_testkit::redis_url();
+    [crate::Replica::new(&url, &prefix, store)
+        .l2_in_use(store)
+        .await]
+}
+
+fn damaged(good: &Bytes) -> Vec<(&'static str, Vec<u8>)> {
+    let text = String::from_utf8_lossy(good).into_owned();
+    let of_body = |change: fn(&mut [u8])| {
+        let mut value = good.to_vec();
+        let body = value.len() - 5;
+        change(&mut value[body..]);
+        value
+    };
+    vec![
+        ("empty", Vec::new()),
+        ("garbage", b"\x00\xff\xfe garbage".to_vec()),
+        ("truncated", good[..good.len() - 3].to_vec()),
+        ("longer", [good, b"!".as_slice()].concat()),
+        ("altered", of_body(|body| body.copy_from_slice(b"wrong"))),
+        (
+            "another schema",
+            text.replacen("0003", "0004", 1).into_bytes(),
+        ),
+        ("another kind", text.replacen('V', "N", 1).into_bytes()),
+        ("huge", vec![b'V'; 1 << 20]),
+    ]
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_replaced() {
+    let store = Store::default();
+    let version = store.put(1, "right");
+    let [a] = replicas(&store).await;
+    let mut lease = a.redis.dedicated().await.expect("lease");
+    let push = forebay_redis::Command::new("RPUSH")
+        .key("cache:row:1")
+        .arg("x");
+    lease.call(&push, HOUR).await.expect("push");
+    assert_eq!(a.get(1).await.as_deref(), Some("right"));
+    a.l2_version(1, version).await;
+    lease
+        .call(&forebay_redis::Command::new("DEL").key("cache:row:1"), HOUR)
+        .await
+        .expect("del");
+    lease.call(&push, HOUR).await.expect("push");
+    let version = store.put(1, "changed");
+    a.rows.invalidate(&[(1, version)]).await;
+    assert_eq!(a.get(1).await.as_deref(), Some("changed"));
+    a.l2_version(1, version).await;
+}
+
+/// A server that lost everything also lost the epoch; it is used again once one is in force.
+#[tokio::test]
+async fn a_flushed_server_is_used_again() {
+    let store = Store::default();
+    store.put(1, "one");
+    let server = forebay_testkit::PrivateRedis::start();
+    let a = crate::Replica::new(&server.url(), "", &store)
+        .l2_in_use(&store)
+        .await;
+    let mut lease = a.redis.dedicated().await.expect("lease");
+    lease
+        .call(&forebay_redis::Command::new("FLUSHALL"), HOUR)
+        .await
+        .expect("flush");
+    let a = a.l2_in_use(&store).await;
+    assert_eq!(a.get(1).await.as_deref(), Some("one"));
+}

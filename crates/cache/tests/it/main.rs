@@ -1,0 +1,140 @@
+//! The cache on a real Redis, in front of a store whose every answer the tests control.
+
+mod coherence;
+mod damage;
+mod operators;
+mod outage;
+mod reads;
+mod store;
+
+use std::time::Duration;
+
+use forebay_cache::{Cache, Consistency, EntityCache};
+use forebay_config::{CacheConfig, EntityCacheConfig};
+use forebay_redis::RedisPool;
+use forebay_testkit::{redis_config, redis_prefix, redis_url};
+
+use crate::store::{Row, Store};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const BOUNDED: Consistency = Consistency::Bounded(HOUR);
+
+fn entity_config() -> EntityCacheConfig {
+    EntityCacheConfig {
+        ttl: HOUR,
+        negative_ttl: HOUR,
+        value_bytes_max: 4096,
+    }
+}
+
+fn cache_config() -> CacheConfig {
+    CacheConfig {
+        l1_bytes_max: 16 << 20,
+        // Long, so that a slow machine does not turn a hit into a load. Tests of the limit itself
+        // set their own.
+        l2_timeout: Duration::from_secs(5),
+        staleness_max: HOUR,
+        token: entity_config(),
+        pool: entity_config(),
+    }
+}
+
+/// One process of a service, as far as the cache is concerned.
+struct Replica {
+    cache: Cache,
+    rows: EntityCache<Row, Store>,
+    redis: RedisPool,
+}
+
+impl Replica {
+    fn new(url: &str, prefix: &str, store: &Store) -> Self {
+        Self::with(url, prefix, store, &cache_config(), &entity_config())
+    }
+
+    fn with(
+        url: &str,
+        prefix: &str,
+        store: &Store,
+        cache: &CacheConfig,
+        entity: &EntityCacheConfig,
+    ) -> Self {
+        let redis = RedisPool::new(&redis_config(url, prefix)).expect("settings");
+        let cache = Cache::new(cache, redis.clone());
+        let rows = cache.entity(entity, store.clone());
+        Self { cache, rows, redis }
+    }
+
+    /// The value of a key, `None` if it does not exist.
+    async fn get(&self, key: u64) -> Option<String> {
+        self.get_with(key, BOUNDED).await
+    }
+
+    async fn get_with(&self, key: u64, consistency: Consistency) -> Option<String> {
+        let lookup = self.rows.get(&key, consistency).await.expect("answered");
+        lookup.value.map(|entry| entry.value.text.clone())
+    }
+
+    /// How the key was answered.
+    async fn outcome(&self, key: u64) -> &'static str {
+        self.rows
+            .get(&key, BOUNDED)
+            .await
+            .expect("answered")
+            .outcome
+            .as_str()
+    }
+
+    /// Waits until L2 holds this version of a key.
+    async fn l2_version(&self, key: u64, version: i64) {
+        eventually("the version is in redis", async || {
+            let inspected = self.cache.inspect("row", &key.to_string()).await;
+            inspected.is_ok_and(|entry| entry.l2.is_some_and(|l2| l2.version == version))
+        })
+        .await;
+    }
+
+    /// Waits until L2 is in use: only then tests of it mean anything.
+    async fn l2_in_use(self, store: &Store) -> Self {
+        const PROBE: u64 = u64::MAX;
+        store.put(PROBE, "probe");
+        eventually("the cache uses redis", async || {
+            self.cache
+                .evict("row", &PROBE.to_string())
+                .await
+                .expect("evict");
+            self.get(PROBE).await;
+            let inspected = self.cache.inspect("row", &PROBE.to_string()).await;
+            inspected.is_ok_and(|entry| entry.l2.is_some_and(|l2| !l2.negative))
+        })
+        .await;
+        self
+    }
+}
+
+/// Replicas on the shared server, with keys of their own, whose L2 is in use.
+async fn replicas<const N: usize>(store: &Store) -> [Replica; N] {
+    let prefix = redis_prefix();
+    let mut replicas = Vec::new();
+    for _ in 0..N {
+        replicas.push(
+            Replica::new(&redis_url(), &prefix, store)
+                .l2_in_use(store)
+                .await,
+        );
+    }
+    replicas
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("N were made"))
+}
+
+/// Waits until `holds`, and fails after ten seconds: for what other tasks do in their own time.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "never happened: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
