@@ -131,8 +131,8 @@ fn unfinished(file: &File, marks: &[(&str, &'static str)], findings: &mut Vec<Fi
             let before = file.text[..offset].chars().next_back();
             let after = file.text[offset + mark.len()..].chars().next();
             let part_of_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-            let ends_in_word = part_of_word(mark.chars().next_back());
-            if !part_of_word(before) && !(ends_in_word && part_of_word(after)) {
+            let goes_on = part_of_word(mark.chars().next_back()) && part_of_word(after);
+            if !part_of_word(before) && !goes_on {
                 findings.push(Finding::new(
                     &file.path,
                     file.line_at(offset),

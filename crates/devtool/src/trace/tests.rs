@@ -238,6 +238,11 @@ fn the_list_is_filtered_and_newest_first() {
             .collect();
         assert_eq!(listed, expected, "{filter:?}");
     }
+}
+
+#[test]
+fn the_table_tells_when_what_how_long_and_who() {
+    let traces = model::assemble(exports());
     let table = list::table(&[&traces[1]]);
     let row = table.lines().nth(1).unwrap();
     for fact in [
