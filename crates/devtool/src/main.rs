@@ -16,10 +16,15 @@ mod cargo;
 mod ci;
 mod codegen;
 mod data;
+mod dev;
+mod doctor;
+mod down;
+mod logs;
 mod proto_lint;
 mod say;
 mod signals;
 mod state;
+mod status;
 mod stdout;
 mod testing;
 mod tidy;
@@ -28,6 +33,13 @@ mod workspace;
 
 const HELP: &str = "\
 cargo xtask COMMAND
+
+  dev [--detach]       everything, running: stores, services, traces
+  status [--json]      what runs where
+  logs [-f]            what the processes wrote
+  down                 end it
+  env                  addresses as lines for a shell
+  doctor [--json]      what this machine offers and lacks
 
   test [ARGS]          run every test on a Postgres and a Redis made for the run
   ci [--keep-going]    everything a change must pass
@@ -66,6 +78,12 @@ fn main() -> ExitCode {
 fn find(command: &str) -> Option<Run> {
     Some(match command {
         "ci" => ci::run,
+        "dev" => dev::run,
+        "doctor" => doctor::run,
+        "down" => down::run,
+        "env" => status::env,
+        "logs" => logs::run,
+        "status" => status::run,
         "codegen" => codegen::run,
         "call" => call::run,
         "migrate" => data::migrate,

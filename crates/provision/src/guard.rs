@@ -341,7 +341,7 @@ mod tests {
                 signal: StopSignal::Interrupt,
                 dir: Some(PathBuf::from("/a dir/with blanks")),
             },
-            Entry::Dir(PathBuf::from("/tmp/x y")),
+            Entry::Dir(PathBuf::from("/a dir/x y")),
         ];
         for entry in cases {
             assert_eq!(Entry::parse(&entry.line()), Some(entry));

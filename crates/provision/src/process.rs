@@ -213,14 +213,19 @@ impl Process {
         state.exit.is_none() && killpg(group(self.pid()), signal).is_ok()
     }
 
+    /// Asks it to stop and does not wait.
+    pub fn ask_to_stop(&self) {
+        self.signal(self.stop_signal.signal());
+        // A suspended process cannot act on any signal but this one.
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Asks it to stop, waits `grace` and kills what is left of the group.
     pub fn stop(&self, grace: Duration) -> Stopped {
         if !self.is_running() {
             return Stopped::AlreadyGone;
         }
-        self.signal(self.stop_signal.signal());
-        // A stopped process cannot act on any signal but this one.
-        self.signal(Signal::SIGCONT);
+        self.ask_to_stop();
         if self.wait(grace).is_some() {
             return Stopped::Gracefully;
         }
