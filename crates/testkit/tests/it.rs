@@ -14,7 +14,7 @@ async fn number(connection: &Maintenance, query: &str) -> i64 {
         .client()
         .query_one(query, &[])
         .await
-        .unwrap()
+        .expect("a number")
         .get(0)
 }
 
