@@ -1,3 +1,57 @@
-//! Serves forebay.pool.v1 over gRPC.
+//! Serves `forebay.pool.v1` over gRPC.
+//!
+//! Postgres must have answered once before the process is ready; Redis and the token service
+//! may come and go. While one is away the process stays up: it heals when the other comes back.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use forebay_boot::Process;
+use forebay_cache::Cache;
+use forebay_config::Config;
+use forebay_grpc::{Server, client};
+use forebay_ops::OpsService;
+use forebay_pool::{MintResolver, PoolService};
+use forebay_postgres::PgPool;
+use forebay_redis::RedisPool;
+
+fn main() -> ExitCode {
+    forebay_boot::run("pool-server", serve)
+}
+
+async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
+    let postgres = PgPool::new(&config.postgres, process.service).context("set up postgres")?;
+    let redis = RedisPool::new(&config.redis).context("set up redis")?;
+    let token_service = client::connect(&config.token_client).context("set up the token client")?;
+
+    let cache = Cache::new(&config.cache, redis.clone());
+
+    let mints = MintResolver::new(token_service);
+    let key = &config.grpc.page_token_key;
+    let pools = PoolService::new(postgres.clone(), &cache, &config.cache.pool, mints, key);
+
+    let ops = OpsService::new(&process)
+        .postgres(&postgres)
+        .redis(&redis)
+        .cache(&cache)
+        .server();
+
+    let grpc = process.readiness.component("grpc");
+    process.watch(process.readiness.component("postgres"), move || {
+        let postgres = postgres.clone();
+        async move { postgres.ready().await }
+    });
+    process.watch(process.readiness.optional_component("redis"), move || {
+        let redis = redis.clone();
+        async move { redis.ready().await }
+    });
+
+    let pools = forebay_pool::server(pools);
+    let server = Server::new(&config.grpc, process.service)
+        .add(pools)
+        .add(ops);
+    let server = server.bind().await.context("serve gRPC")?;
+    grpc.set_ready();
+    server.serve(process.shutdown.fired()).await;
+    Ok(())
+}

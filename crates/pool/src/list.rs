@@ -127,7 +127,8 @@ impl PageQuery {
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.after, &self.limit];
         let mut conditions = String::from("pool_address > $1");
         if let Some([first, second]) = &self.pair {
-            parameters.extend([first as &(dyn ToSql + Sync), second]);
+            parameters.push(first);
+            parameters.push(second);
             let (m, n) = (parameters.len() - 1, parameters.len());
             conditions += &format!(
                 " AND least(base_token_id, quote_token_id) = least(${m}::uuid, ${n}::uuid) \

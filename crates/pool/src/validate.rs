@@ -237,8 +237,11 @@ pub(crate) fn update(request: pb::UpdatePoolRequest) -> Result<Update, FieldViol
     };
     let id = bad.take("pool.id", pool.id.parse());
     let etag = bad.absorb(etag::parse("pool.etag", &pool.etag));
-    let includes =
-        |path: &str, is_set| mask.as_ref().is_none_or(|mask| mask.includes(path, is_set));
+    // Of a bad mask nothing is known, so what is set is checked: it is all that was meant to be.
+    let includes = |path: &str, is_set| match &mask {
+        Some(mask) => mask.includes(path, is_set),
+        None => is_set,
+    };
     let belief = belief(&mut bad, &mut pool, includes);
     let change = facts(&mut bad, pool, includes);
     match (id, etag, request_id) {
@@ -342,3 +345,6 @@ fn parse_all<T: FromStr<Err: Display>>(
         .filter_map(|(at, text)| bad.take(format!("{field}[{at}]"), text.parse()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

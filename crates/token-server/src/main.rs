@@ -1,3 +1,59 @@
-//! Serves forebay.token.v1 over gRPC.
+//! Serves `forebay.token.v1` over gRPC.
+//!
+//! Postgres must have answered once before the process is ready; Redis may come and go. While
+//! a store is away the process stays up and says so: it heals when the store comes back.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use forebay_boot::Process;
+use forebay_cache::Cache;
+use forebay_config::Config;
+use forebay_grpc::Server;
+use forebay_ops::OpsService;
+use forebay_postgres::PgPool;
+use forebay_redis::RedisPool;
+use forebay_token::TokenService;
+
+fn main() -> ExitCode {
+    forebay_boot::run("token-server", serve)
+}
+
+async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
+    let postgres = PgPool::new(&config.postgres, process.service).context("set up postgres")?;
+    let redis = RedisPool::new(&config.redis).context("set up redis")?;
+
+    let cache = Cache::new(&config.cache, redis.clone());
+
+    let tokens = TokenService::new(
+        postgres.clone(),
+        &cache,
+        &config.cache.token,
+        &config.grpc.page_token_key,
+    );
+
+    let ops = OpsService::new(&process)
+        .postgres(&postgres)
+        .redis(&redis)
+        .cache(&cache)
+        .server();
+
+    let grpc = process.readiness.component("grpc");
+    process.watch(process.readiness.component("postgres"), move || {
+        let postgres = postgres.clone();
+        async move { postgres.ready().await }
+    });
+    process.watch(process.readiness.optional_component("redis"), move || {
+        let redis = redis.clone();
+        async move { redis.ready().await }
+    });
+
+    let tokens = forebay_token::server(tokens);
+    let server = Server::new(&config.grpc, process.service)
+        .add(tokens)
+        .add(ops);
+    let server = server.bind().await.context("serve gRPC")?;
+    grpc.set_ready();
+    server.serve(process.shutdown.fired()).await;
+    Ok(())
+}

@@ -80,7 +80,7 @@ impl PageQuery {
             // serves it in a prepared statement too.
             conditions += &format!(
                 " AND lower(name) ~>=~ lower(${n}::text) \
-                 AND lower(name) ~<~ lower(${n}::text) || chr(1114111)"
+                 AND lower(name) ~<~ (lower(${n}::text) || chr(1114111))"
             );
         }
         let text =

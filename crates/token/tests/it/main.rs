@@ -1,0 +1,10 @@
+//! The token service over gRPC, on a real Postgres and a real Redis.
+
+mod faults;
+mod fixture;
+mod lists;
+mod masks;
+mod reads;
+mod refusals;
+mod repeats;
+mod writes;
