@@ -37,6 +37,8 @@ impl ServiceProcess {
             .env_clear()
             .env("FOREBAY__GRPC__LISTEN", format!("127.0.0.1:{grpc_port}"))
             .env("FOREBAY__OPS__LISTEN", format!("127.0.0.1:{ops_port}"))
+            // A test that fails shows what went wrong, not the thousand calls that went well.
+            .env("FOREBAY__TELEMETRY__LOG_FILTER", "warn")
             .env("FOREBAY__GRPC__PAGE_TOKEN_KEY", "a page token key for tests, long enough")
             .envs(env.iter().map(|(key, value)| (*key, value.as_str())))
             .stdin(Stdio::null())
