@@ -30,9 +30,9 @@ mod waterfall;
 mod tests;
 
 const USAGE: &str =
-    "usage: cargo xtask trace ls [--limit N] [--service NAME] [--errors] [--min-ms N] [--json]
+    "usage: cargo xtask trace ls [--limit N] [--service NAME] [--errors] [--min-ms N] [--all] [--json]
        cargo xtask trace show ID [--json]
-both take [--instance NAME]";
+both take [--instance NAME]; --all lists health checks and reflection as well";
 
 /// How often a waiting reader looks for spans that have arrived.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -122,6 +122,7 @@ fn parse(args: Vec<OsString>) -> anyhow::Result<Option<Request>> {
         service: None,
         errors: false,
         millis_min: 0,
+        probes: false,
     };
     let mut request = Request {
         id: None,
@@ -141,6 +142,7 @@ fn parse(args: Vec<OsString>) -> anyhow::Result<Option<Request>> {
             Long("instance") => request.instance = Some(parser.value()?.string()?),
             Long("limit") if listing => request.filter.limit = parser.value()?.parse()?,
             Long("service") if listing => request.filter.service = Some(parser.value()?.string()?),
+            Long("all") if listing => request.filter.probes = true,
             Long("errors") if listing => request.filter.errors = true,
             Long("min-ms") if listing => request.filter.millis_min = parser.value()?.parse()?,
             Value(id) if !listing && request.id.is_none() => request.id = Some(id.string()?),

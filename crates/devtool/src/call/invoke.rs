@@ -36,6 +36,13 @@ pub(super) struct Caller {
     pub(super) span: String,
 }
 
+/// Whether servers are asked to record a trace.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Recorded {
+    Yes,
+    No,
+}
+
 impl Caller {
     pub(super) fn random() -> Self {
         let span = Uuid::new_v4().simple().to_string();
@@ -45,9 +52,13 @@ impl Caller {
         }
     }
 
-    /// The W3C header, with the flag that asks for the trace to be recorded.
-    pub(super) fn traceparent(&self) -> String {
-        format!("00-{}-{}-01", self.trace, self.span)
+    /// The W3C header.
+    pub(super) fn traceparent(&self, recorded: Recorded) -> String {
+        let flags = match recorded {
+            Recorded::Yes => "01",
+            Recorded::No => "00",
+        };
+        format!("00-{}-{}-{flags}", self.trace, self.span)
     }
 }
 
@@ -64,7 +75,10 @@ pub(super) async fn call(
     request.set_timeout(arguments.timeout);
     write_headers(request.metadata_mut(), &arguments.headers)?;
     if !request.metadata().contains_key("traceparent") {
-        let traceparent = caller.traceparent().parse().context("write traceparent")?;
+        let traceparent = caller
+            .traceparent(Recorded::Yes)
+            .parse()
+            .context("write traceparent")?;
         request.metadata_mut().insert("traceparent", traceparent);
     }
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());

@@ -7,6 +7,9 @@ use serde_json::{Value as Json, json};
 use super::clock::{Millis, Utc};
 use super::model::Trace;
 
+/// The services that probes call.
+const PROBED: [&str; 2] = ["grpc.health.", "grpc.reflection."];
+
 /// Which traces are listed.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
@@ -17,6 +20,8 @@ pub(crate) struct Filter {
     pub(crate) errors: bool,
     /// Only traces that took as many milliseconds.
     pub(crate) millis_min: u64,
+    /// Also what only asks how a server is or what it serves: probes do so every second.
+    pub(crate) probes: bool,
 }
 
 impl Filter {
@@ -26,8 +31,12 @@ impl Filter {
     /// The traces that pass, in the order given.
     pub(crate) fn apply<'a>(&self, traces: &'a [Trace]) -> Vec<&'a Trace> {
         let passes = |trace: &&Trace| {
+            let probe = trace
+                .root()
+                .is_some_and(|root| PROBED.iter().any(|service| root.name.starts_with(service)));
             let service = self.service.as_deref();
             service.is_none_or(|service| trace.services().contains(service))
+                && (self.probes || !probe)
                 && (!self.errors || trace.errors() > 0)
                 && trace.duration() >= self.millis_min.saturating_mul(1_000_000)
         };

@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
+use super::clock::{Millis, Utc};
 use super::list::{self, Filter};
 use super::store::{Limits, Store};
 use super::{document, find, load, model, receiver, store, wait_and_draw, waterfall};
@@ -184,6 +185,7 @@ fn the_list_is_filtered_and_newest_first() {
         service: None,
         errors: false,
         millis_min: 0,
+        probes: false,
     };
     let cases = [
         (all.clone(), vec!["bb", "aa"]),
@@ -237,6 +239,22 @@ fn the_list_is_filtered_and_newest_first() {
             .map(|trace| &trace.id[..2])
             .collect();
         assert_eq!(listed, expected, "{filter:?}");
+    }
+}
+
+#[test]
+fn probes_are_listed_when_asked_for() {
+    let check = span(0xcc, 1, 0, "grpc.health.v1.Health/Check", 0, 1);
+    let traces = model::assemble(vec![export("x", vec![check])]);
+    for (probes, expected) in [(false, 0), (true, 1)] {
+        let filter = Filter {
+            limit: 9,
+            service: None,
+            errors: false,
+            millis_min: 0,
+            probes,
+        };
+        assert_eq!(filter.apply(&traces).len(), expected, "{filter:?}");
     }
 }
 
@@ -359,4 +377,29 @@ fn a_folder_that_does_not_exist_holds_no_trace() {
     assert!(store::read(&dir.path().join("none")).unwrap().is_empty());
     fs::write(dir.path().join("note.txt"), "not ours").unwrap();
     assert!(store::read(dir.path()).unwrap().is_empty());
+}
+
+#[test]
+fn instants_and_durations_are_written_as_people_read_them() {
+    let instants = [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+        (1_709_251_200_000, "2024-03-01T00:00:00.000Z"),
+        (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+    ];
+    for (millis, expected) in instants {
+        assert_eq!(Utc(millis * MILLI).to_string(), expected);
+    }
+    let durations = [
+        (0, "0.000 ms"),
+        (1_234_567, "1.234 ms"),
+        (12_345_678, "12.3 ms"),
+        (999_999_999, "999.9 ms"),
+        (1_000_000_000, "1.00 s"),
+        (61_239_000_000, "61.23 s"),
+    ];
+    for (nanos, expected) in durations {
+        assert_eq!(Millis(nanos).to_string(), expected);
+    }
 }
