@@ -127,7 +127,7 @@ where
             tracing::warn!(warning, "check the settings");
         }
     }
-    let outcome = match runtime(service, &process.shutdown) {
+    let outcome = match runtime(&process) {
         Ok(runtime) => {
             let outcome = runtime.block_on(supervise(kind, config, process, serve));
             runtime.shutdown_timeout(RUNTIME_END_TIMEOUT);
@@ -142,11 +142,12 @@ where
     code
 }
 
-fn runtime(service: &str, shutdown: &Shutdown) -> anyhow::Result<tokio::runtime::Runtime> {
-    signals::listen(shutdown.clone()).context("listen for signals")?;
+fn runtime(process: &Process) -> anyhow::Result<tokio::runtime::Runtime> {
+    signals::listen(process.shutdown.clone(), process.readiness.clone())
+        .context("listen for signals")?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_name(service)
+        .thread_name(process.service)
         .build()
         .context("start the runtime")
 }
@@ -174,6 +175,7 @@ where
     let readiness = process.readiness.clone();
     let overdue = async {
         shutdown.fired().await;
+        // A signal has done so already; a stop asked for from within has not.
         readiness.set_draining();
         tokio::time::sleep(stop_timeout).await;
     };

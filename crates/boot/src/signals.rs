@@ -5,13 +5,14 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{INTERRUPTED, TERMINATED};
+use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
 
 /// Listens for signals until the process ends.
 ///
 /// On a thread and a runtime of its own: the second signal must end the process also
 /// when every thread of the service's runtime is stuck, or that runtime is gone.
-pub(crate) fn listen(shutdown: Shutdown) -> io::Result<()> {
+pub(crate) fn listen(shutdown: Shutdown, readiness: Readiness) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -24,8 +25,10 @@ pub(crate) fn listen(shutdown: Shutdown) -> io::Result<()> {
     };
     let listen = async move {
         let (name, _) = signals.next().await;
-        tracing::info!(signal = name, "stopping");
+        // Draining first: whoever sees the stop must not find the process ready.
+        readiness.set_draining();
         shutdown.trigger();
+        tracing::info!(signal = name, "stopping");
         let (name, code) = signals.next().await;
         tracing::warn!(signal = name, "ending at once");
         std::process::exit(code);

@@ -25,7 +25,8 @@ pub(crate) struct Tiny {
     pub(crate) seen: Vec<String>,
 }
 
-/// The path of the example, which cargo builds before the tests of this crate.
+/// The path of the example. Cargo builds examples with the tests of a crate, but not when
+/// a test target or a name is given: `cargo build -p forebay-boot --example tiny` first.
 fn path() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test
@@ -56,7 +57,7 @@ impl Tiny {
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
-            .expect("start the example tiny");
+            .expect("cargo build -p forebay-boot --example tiny");
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let (sender, log) = sync_channel(10_000);
         std::thread::spawn(move || {
