@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{Client, Row, Statement, types::ToSql};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 use crate::connector::{Canceller, Connector, Opened};
 use crate::dsn::Mode;
 use crate::error::is_fatal;
-use crate::statements::Statements;
+use crate::statements::{Prepared, Statements};
 use crate::{PgError, Sql};
 
 /// How long a statement that was left behind may go on before it is cancelled.
@@ -31,6 +32,7 @@ pub(crate) struct PgConnection {
     driver: JoinHandle<()>,
     canceller: Canceller,
     statements: Statements,
+    mode: Mode,
     activity: Activity,
     in_transaction: bool,
     is_poisoned: bool,
@@ -54,7 +56,7 @@ pub(crate) enum Activity {
 
 impl PgConnection {
     /// A connection that is to be replaced after `lifetime`.
-    pub(crate) fn new(opened: Opened, lifetime: Duration) -> Self {
+    pub(crate) fn new(opened: Opened, mode: Mode, lifetime: Duration) -> Self {
         let Opened {
             client,
             driver,
@@ -66,6 +68,7 @@ impl PgConnection {
             driver,
             canceller,
             statements: Statements::default(),
+            mode,
             activity: Activity::None,
             in_transaction: false,
             is_poisoned: false,
@@ -132,17 +135,17 @@ impl PgConnection {
         sql: &Sql,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<A, Failure> {
-        let (statement, was_cached) = self.prepared(sql).await?;
+        let (prepared, was_cached) = self.prepared(sql).await?;
         self.activity = Activity::Statement;
-        let result = A::ask(&self.client, &statement, params).await;
+        let result = A::ask(&self.client, sql, &prepared, params).await;
         match self.settle(result) {
             Err(failure) if was_cached && !self.in_transaction && failure.is_stale_plan() => {
                 // The schema changed under the statement; the server did nothing yet.
-                drop(statement);
+                drop(prepared);
                 self.statements.remove(sql.text());
-                let (statement, _) = self.prepared(sql).await?;
+                let (prepared, _) = self.prepared(sql).await?;
                 self.activity = Activity::Statement;
-                let result = A::ask(&self.client, &statement, params).await;
+                let result = A::ask(&self.client, sql, &prepared, params).await;
                 self.settle(result)
             }
             settled => settled,
@@ -198,7 +201,7 @@ impl PgConnection {
             let cancelled = timeout(CLEAN_TIMEOUT, connector.cancel(&self.canceller)).await;
             // A pooler answers a cancel request before the server has seen it,
             // so the signal could still hit the next statement.
-            let is_safe_to_reuse = connector.target().mode == Mode::Session;
+            let is_safe_to_reuse = self.mode == Mode::Session;
             if !matches!(cancelled, Ok(Ok(()))) || !is_safe_to_reuse {
                 return false;
             }
@@ -206,22 +209,44 @@ impl PgConnection {
         matches!(timeout(CLEAN_TIMEOUT, idle).await, Ok(Ok(())))
     }
 
-    /// The statement prepared on this connection, and whether it was so before.
-    async fn prepared(&mut self, sql: &Sql) -> Result<(Statement, bool), Failure> {
-        if let Some(statement) = self.statements.get(sql.text()) {
-            return Ok((statement, true));
+    /// How to run the statement on this connection, and whether that was known before.
+    async fn prepared(&mut self, sql: &Sql) -> Result<(Prepared, bool), Failure> {
+        if let Some(prepared) = self.statements.get(sql.text()) {
+            return Ok((prepared, true));
         }
         if sql.changes_session() {
             return Err(Failure::refused(PgError::SessionStatement {
                 summary: sql.summary(),
             }));
         }
-        self.activity = Activity::Prepare;
         // On the heap, because it is rare and would make every caller's future large.
-        let result = Box::pin(self.client.prepare(sql.text())).await;
-        let statement = self.settle(result).map_err(Failure::before_execution)?;
-        self.statements.insert(sql.text(), statement.clone());
-        Ok((statement, false))
+        let prepared = Box::pin(self.prepare(sql)).await;
+        let prepared = prepared.map_err(Failure::before_execution)?;
+        self.statements.insert(sql.text(), prepared.clone());
+        Ok((prepared, false))
+    }
+
+    async fn prepare(&mut self, sql: &Sql) -> Result<Prepared, Failure> {
+        // Behind a transaction pooler a name holds for one transaction at most,
+        // because the next one may run on another server connection.
+        let is_own_transaction = self.mode == Mode::Transaction && !self.in_transaction;
+        if is_own_transaction {
+            self.begin().await?;
+        }
+        self.activity = Activity::Prepare;
+        let result = self.client.prepare(sql.text()).await;
+        let statement = self.settle(result)?;
+        let prepared = if self.mode == Mode::Transaction || sql.is_planned_each_time() {
+            Prepared::Unnamed(statement.params().into())
+        } else {
+            Prepared::Named(statement.clone())
+        };
+        // The driver closes the name on the server with its last owner, inside the transaction.
+        drop(statement);
+        if is_own_transaction {
+            self.rollback().await?;
+        }
+        Ok(prepared)
     }
 
     async fn control(&mut self, text: &str, activity: Activity) -> Result<(), Failure> {
@@ -268,7 +293,8 @@ pub(crate) trait Answer: Sized {
     /// Sends the statement and waits for the whole answer.
     fn ask(
         client: &Client,
-        statement: &Statement,
+        sql: &Sql,
+        prepared: &Prepared,
         params: &[&(dyn ToSql + Sync)],
     ) -> impl Future<Output = Result<Self, tokio_postgres::Error>> + Send;
 }
@@ -276,21 +302,45 @@ pub(crate) trait Answer: Sized {
 impl Answer for Vec<Row> {
     async fn ask(
         client: &Client,
-        statement: &Statement,
+        sql: &Sql,
+        prepared: &Prepared,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Self, tokio_postgres::Error> {
-        client.query(statement, params).await
+        match prepared {
+            Prepared::Named(statement) => client.query(statement, params).await,
+            Prepared::Unnamed(types) => client.query_typed(sql.text(), &typed(params, types)).await,
+        }
     }
 }
 
 impl Answer for u64 {
     async fn ask(
         client: &Client,
-        statement: &Statement,
+        sql: &Sql,
+        prepared: &Prepared,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Self, tokio_postgres::Error> {
-        client.execute(statement, params).await
+        match prepared {
+            Prepared::Named(statement) => client.execute(statement, params).await,
+            Prepared::Unnamed(types) => {
+                client
+                    .execute_typed(sql.text(), &typed(params, types))
+                    .await
+            }
+        }
     }
+}
+
+/// Parameters with their types. One too many or too few is for the server to refuse.
+fn typed<'a>(
+    params: &[&'a (dyn ToSql + Sync)],
+    types: &[Type],
+) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    let types = types
+        .iter()
+        .cloned()
+        .chain(std::iter::repeat(Type::UNKNOWN));
+    params.iter().copied().zip(types).collect()
 }
 
 /// A statement that failed, with what its caller needs to know to repeat it.

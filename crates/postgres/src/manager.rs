@@ -79,8 +79,10 @@ impl Manager {
         self.0.created.fetch_add(1, Ordering::Relaxed);
         self.0.metrics.created(started.elapsed());
         let share = 1.0 - LIFETIME_JITTER * rand::random::<f64>();
+        let mode = self.0.connector.target().mode;
         Ok(PgConnection::new(
             opened,
+            mode,
             self.0.lifetime_max.mul_f64(share),
         ))
     }

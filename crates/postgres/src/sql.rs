@@ -10,6 +10,7 @@ use std::borrow::Cow;
 pub struct Sql {
     summary: &'static str,
     text: Cow<'static, str>,
+    is_planned_each_time: bool,
 }
 
 impl Sql {
@@ -18,6 +19,7 @@ impl Sql {
         Self {
             summary,
             text: Cow::Borrowed(text),
+            is_planned_each_time: false,
         }
     }
 
@@ -29,7 +31,21 @@ impl Sql {
         Self {
             summary,
             text: Cow::Owned(text),
+            is_planned_each_time: false,
         }
+    }
+
+    /// The same statement, planned for the values of each call.
+    ///
+    /// After some calls the server may settle on one plan for all values of a
+    /// prepared statement. Where the best plan depends on them, such as a
+    /// filter that is rare for one value and common for another, that plan can
+    /// be a scan of the whole table. Planning each time costs some ten
+    /// microseconds, which a lookup by key should not pay.
+    #[must_use]
+    pub const fn planned_each_time(mut self) -> Self {
+        self.is_planned_each_time = true;
+        self
     }
 
     /// Operation and table, the name of its span.
@@ -45,6 +61,11 @@ impl Sql {
     /// The first word of the summary: `SELECT`, `INSERT`, …
     pub fn operation(&self) -> &'static str {
         self.summary.split(' ').next().unwrap_or(self.summary)
+    }
+
+    /// Whether the server is to plan every call anew.
+    pub(crate) fn is_planned_each_time(&self) -> bool {
+        self.is_planned_each_time
     }
 
     /// Whether repeating the statement is harmless as far as its first word tells.

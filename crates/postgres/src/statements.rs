@@ -1,13 +1,24 @@
-//! Prepared statements of one connection, the least recently used dropped first.
+//! What one connection knows about its statements, the least recently used forgotten first.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_postgres::Statement;
+use tokio_postgres::types::Type;
 
-/// Prepared statements kept per connection. Each costs the server some kilobytes.
+/// Statements kept per connection. A prepared one costs the server some kilobytes.
 const STATEMENTS_MAX: usize = 256;
 
-/// A bounded cache from text to prepared statement. It lives and dies with its connection.
+/// How to run a statement.
+#[derive(Clone)]
+pub(crate) enum Prepared {
+    /// By the name under which the server keeps it.
+    Named(Statement),
+    /// By its text, with the types of its parameters: the server plans it anew and keeps nothing.
+    Unnamed(Arc<[Type]>),
+}
+
+/// A bounded cache from text to how to run it. It lives and dies with its connection.
 #[derive(Default)]
 pub(crate) struct Statements {
     entries: HashMap<Box<str>, Entry>,
@@ -15,21 +26,21 @@ pub(crate) struct Statements {
 }
 
 struct Entry {
-    statement: Statement,
+    prepared: Prepared,
     used_at: u64,
 }
 
 impl Statements {
-    /// The statement prepared for `text`.
-    pub(crate) fn get(&mut self, text: &str) -> Option<Statement> {
+    /// How to run `text`.
+    pub(crate) fn get(&mut self, text: &str) -> Option<Prepared> {
         self.clock += 1;
         let entry = self.entries.get_mut(text)?;
         entry.used_at = self.clock;
-        Some(entry.statement.clone())
+        Some(entry.prepared.clone())
     }
 
-    /// Keeps a statement; one dropped for it is closed on the server by the driver.
-    pub(crate) fn insert(&mut self, text: &str, statement: Statement) {
+    /// Keeps a statement; a prepared one dropped for it is closed on the server by the driver.
+    pub(crate) fn insert(&mut self, text: &str, prepared: Prepared) {
         if self.entries.len() >= STATEMENTS_MAX {
             // A scan, because it is rare: only more distinct texts than places lead here.
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used_at);
@@ -41,7 +52,7 @@ impl Statements {
         self.entries.insert(
             text.into(),
             Entry {
-                statement,
+                prepared,
                 used_at: self.clock,
             },
         );

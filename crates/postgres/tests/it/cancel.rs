@@ -135,15 +135,14 @@ async fn the_server_knows_the_statement_timeout() {
 async fn a_late_cancel_hits_nobody_else() {
     let it = Fixture::new(1).await;
     it.pid().await;
-    for round in 0..150_u64 {
-        // Around the grace of 5 ms, so that many statements end just as they are cancelled.
-        let seconds = 0.005 + f64::from(u32::try_from(round % 20).expect("small")) / 10_000.0;
+    for round in 0..200_u32 {
+        // Around the grace of 5 ms, so that many statements end just as they are cancelled, and
+        // followed by one that is still running when a late signal arrives.
+        let seconds = 0.006 + f64::from(round % 40) / 10_000.0;
         let cut_off = timeout(ms(1), it.postgres.query(&SLEEP, &[&seconds])).await;
         assert!(cut_off.is_err(), "round {round}");
-        it.postgres
-            .query_one(&PID, &[])
-            .await
-            .unwrap_or_else(|error| panic!("{round}: {error}"));
+        let next = it.postgres.query(&SLEEP, &[&0.003_f64]).await;
+        next.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
     }
 }
 

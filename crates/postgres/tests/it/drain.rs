@@ -10,7 +10,16 @@ use crate::support::{Fixture, PID, SLEEP, ms};
 #[tokio::test]
 async fn a_drained_connection_pool_is_closed() {
     let it = Fixture::new(2).await;
-    it.pid().await;
+    let (one, two) = tokio::join!(it.postgres.begin(), it.postgres.begin());
+    one.expect("a transaction")
+        .rollback()
+        .await
+        .expect("a rollback");
+    two.expect("a transaction")
+        .rollback()
+        .await
+        .expect("a rollback");
+    assert_eq!(it.postgres.stats().idle_connections, 2);
     let busy = tokio::spawn({
         let postgres = it.postgres.clone();
         async move { postgres.query(&SLEEP, &[&0.2_f64]).await.map(drop) }

@@ -7,7 +7,7 @@ use forebay_postgres::{PgError, Sql};
 
 use crate::support::{CREATE_TABLE, Fixture, INSERT, PID, SLEEP, ms};
 
-/// Fails without the repetition of reads, and without the check of the second connection.
+/// Fails without the repetition of reads.
 #[tokio::test]
 async fn killed_backends_are_not_seen_by_readers() {
     let it = Arc::new(Fixture::new(8).await);
@@ -43,7 +43,7 @@ async fn killed_backends_are_not_seen_by_readers() {
         .await;
 }
 
-/// Fails when writes are repeated (more rows than answers allow) or reported as not done.
+/// Fails when writes are repeated, which the unique column refuses.
 #[tokio::test]
 async fn a_write_is_never_done_twice() {
     let it = Arc::new(Fixture::new(4).await);
@@ -88,6 +88,40 @@ async fn a_write_is_never_done_twice() {
         done > 0 && rows >= done && rows <= done + unknown,
         "{rows} rows, {done}, {unknown}"
     );
+}
+
+/// Fails when a write is repeated, or when its caller is told that it did not happen.
+#[tokio::test]
+async fn a_write_without_an_answer_is_of_unknown_outcome() {
+    static SLOW: Sql = Sql::new(
+        "INSERT things",
+        "INSERT INTO things SELECT 1 FROM pg_sleep(2) RETURNING id",
+    );
+    let it = Fixture::new(1).await;
+    it.postgres
+        .execute(&CREATE_TABLE, &[])
+        .await
+        .expect("a table");
+    for is_query in [false, true] {
+        let write = tokio::spawn({
+            let postgres = it.postgres.clone();
+            async move {
+                if is_query {
+                    postgres.query(&SLOW, &[]).await.map(drop)
+                } else {
+                    postgres.execute(&SLOW, &[]).await.map(drop)
+                }
+            }
+        });
+        it.wait_for_backends("active", 1).await;
+        it.terminate_backends().await;
+        let outcome = write.await.expect("the task ends");
+        assert!(
+            matches!(outcome, Err(PgError::UnknownOutcome { .. })),
+            "{outcome:?}"
+        );
+        assert_eq!(it.count().await, 0);
+    }
 }
 
 /// Fails without the check before `BEGIN` and its repetition.

@@ -1,6 +1,6 @@
 //! Prepared statements and rows.
 
-use forebay_postgres::{PgError, Sql};
+use forebay_postgres::{PgError, Sql, ToSql};
 
 use crate::support::Fixture;
 
@@ -48,12 +48,73 @@ async fn a_changed_table_is_read_again() {
     );
 }
 
+/// Fails when the server keeps a plan for all values.
+#[tokio::test]
+async fn a_statement_can_be_planned_each_time() {
+    static GENERIC: Sql = Sql::new(
+        "SELECT pg_prepared_statements",
+        "SELECT coalesce(sum(generic_plans), 0)::bigint, count(*) FROM pg_prepared_statements \
+         WHERE statement LIKE 'SELECT $1::bigint + %'",
+    );
+    static EACH: Sql = Sql::new("SELECT sum", "SELECT $1::bigint + 1").planned_each_time();
+    static ONCE: Sql = Sql::new("SELECT sum", "SELECT $1::bigint + 2");
+    let it = Fixture::new(1).await;
+    for (sql, added, expected) in [(&EACH, 1, (0, 0)), (&ONCE, 2, (5, 1))] {
+        for number in 0..10_i64 {
+            let row = it.postgres.query_one(sql, &[&number]).await.expect("a row");
+            assert_eq!(row.get::<_, i64>(0), number + added);
+        }
+        let row = it.postgres.query_one(&GENERIC, &[]).await.expect("a row");
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), expected);
+    }
+    let two: [&(dyn ToSql + Sync); 2] = [&1_i64, &2_i64];
+    for parameters in [&[], &two[..]] {
+        let outcome = it.postgres.query(&EACH, parameters).await;
+        assert!(outcome.is_err(), "{outcome:?}");
+    }
+    it.postgres
+        .query_one(&EACH, &[&1_i64])
+        .await
+        .expect("the connection is usable");
+}
+
+/// Fails when a name outlives its transaction: behind a pooler the next one may run on a server
+/// connection that does not know it.
+#[tokio::test]
+async fn a_transaction_pooler_sees_no_named_statements() {
+    static NAMED: Sql = Sql::new(
+        "SELECT pg_prepared_statements",
+        "SELECT count(*) FROM pg_prepared_statements",
+    );
+    static ADD: Sql = Sql::new("SELECT sum", "SELECT $1::bigint + $2::bigint");
+    let it = Fixture::with(|config| {
+        config.connections_max = 1;
+        let url = format!("{}?pgbouncer=true", config.url.expose());
+        config.url = forebay_config::Secret::new(url);
+    })
+    .await;
+    for number in 0..5_i64 {
+        let row = it
+            .postgres
+            .query_one(&ADD, &[&number, &1_i64])
+            .await
+            .expect("a row");
+        assert_eq!(row.get::<_, i64>(0), number + 1);
+        let named = it.postgres.query_one(&NAMED, &[]).await.expect("a row");
+        assert_eq!(named.get::<_, i64>(0), 0);
+        let mut tx = it.postgres.begin().await.expect("a transaction");
+        tx.query_one(&ADD, &[&number, &1_i64]).await.expect("a row");
+        tx.commit().await.expect("a commit");
+    }
+    assert_eq!(it.backends("idle in transaction%").await, 0);
+}
+
 #[tokio::test]
 async fn the_number_of_rows_is_checked() {
     static ROWS: Sql = Sql::new("SELECT rows", "SELECT generate_series(1, $1::int)");
     let it = Fixture::new(1).await;
     for (rows, opt, one) in [(0, true, false), (1, true, true), (2, false, false)] {
-        let parameters: [&(dyn forebay_postgres::ToSql + Sync); 1] = [&rows];
+        let parameters: [&(dyn ToSql + Sync); 1] = [&rows];
         let found = it.postgres.query_opt(&ROWS, &parameters).await;
         assert_eq!(found.is_ok(), opt, "{rows} rows: {found:?}");
         let found = it.postgres.query_one(&ROWS, &parameters).await;
