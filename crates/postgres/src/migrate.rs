@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use refinery::{Migration, Runner, Target};
 use tokio_postgres::error::SqlState;
+use tracing::info;
 
 use crate::maintenance::Maintenance;
 
@@ -87,6 +88,7 @@ async fn locked(
     };
     for migration in pending {
         apply(connection, &known, &migration).await?;
+        info!(migration = %migration, "migration applied");
         report.version = migration.version();
         report.applied.push(Applied::from(&migration));
     }

@@ -45,6 +45,11 @@ pub fn bin_dir() -> PathBuf {
     required("FOREBAY_TEST_BIN_DIR").into()
 }
 
+/// Where the files of private servers go: a folder that the user of Postgres can reach.
+pub(crate) fn scratch_dir() -> PathBuf {
+    std::env::var_os("FOREBAY_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
 fn required(name: &str) -> String {
     match std::env::var(name) {
         Ok(value) if !value.is_empty() => value,

@@ -4,10 +4,12 @@ mod postgres;
 mod redis;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use forebay_provision::{ProvisionError, guard, ports};
 use uuid::Uuid;
+
+use crate::environment;
 
 pub use postgres::PrivatePostgres;
 pub use redis::PrivateRedis;
@@ -22,13 +24,14 @@ struct PrivateDir(PathBuf);
 impl PrivateDir {
     fn new(kind: &str) -> Self {
         let name = format!("forebay-test-{kind}-{}", Uuid::now_v7().simple());
-        let path = std::env::temp_dir().join(name);
+        let path = environment::scratch_dir().join(name);
         guard::add_dir(&path);
         Self(path)
     }
 
-    fn path(&self) -> &Path {
-        &self.0
+    /// A directory inside for the server, so that what it makes beside its own goes as well.
+    fn data(&self) -> PathBuf {
+        self.0.join("data")
     }
 }
 

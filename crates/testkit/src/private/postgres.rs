@@ -107,7 +107,7 @@ impl PrivatePostgres {
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let server = start_on_free_port(|port| {
-            let (dir, settings) = (dir.path().to_path_buf(), settings.clone());
+            let (dir, settings) = (dir.data(), settings.clone());
             Server::start(
                 &tools,
                 Options {

@@ -39,7 +39,7 @@ impl PrivateRedis {
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let server = start_on_free_port(|port| {
-            let (dir, settings) = (dir.path().to_path_buf(), settings.clone());
+            let (dir, settings) = (dir.data(), settings.clone());
             Server::start(
                 &tools,
                 Options {
