@@ -114,12 +114,22 @@ impl Pending {
 
     /// Waits until Redis has confirmed every one of the keys.
     pub(crate) async fn settled(&self, keys: &[String]) {
+        self.wait_until(|pending| !keys.iter().any(|key| pending.contains(key)))
+            .await;
+    }
+
+    /// Waits until Redis has confirmed everything.
+    pub(crate) async fn all_settled(&self) {
+        self.wait_until(|pending| pending.len() == 0).await;
+    }
+
+    async fn wait_until(&self, holds: impl Fn(&Self) -> bool) {
         loop {
             let settled: Notified<'_> = self.settled.notified();
             tokio::pin!(settled);
             // Registered before the check, or a confirmation between the two would be missed.
             settled.as_mut().enable();
-            if !keys.iter().any(|key| self.contains(key)) {
+            if holds(self) {
                 return;
             }
             settled.await;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use forebay_config::{CacheConfig, EntityCacheConfig};
+use forebay_pooling::Deadline;
 use forebay_redis::{Event, RedisPool, Subscription};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -112,6 +113,24 @@ impl Cache {
             .write()
             .push(Arc::new(Arc::downgrade(entity.inner())));
         entity
+    }
+
+    /// Waits until Redis has confirmed every change made so far, or until `deadline`; whether it
+    /// has. To be called before the process ends, after its last write: what is unconfirmed then
+    /// is not announced any more.
+    pub async fn drain(&self, deadline: Deadline) -> bool {
+        let settled = self.0.pending.all_settled();
+        let settled = tokio::time::timeout_at(deadline.instant(), settled)
+            .await
+            .is_ok();
+        if !settled {
+            let unconfirmed = self.0.pending.len();
+            tracing::warn!(
+                unconfirmed,
+                "the process ends with changes that redis has not confirmed"
+            );
+        }
+        settled
     }
 }
 

@@ -227,6 +227,11 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             }
             seen.insert(key, places.len());
             let hash = self.cache.local.hash(self.id, key);
+            // Most keys are here; only the others need the lock of the flights.
+            if let Some(lookup) = bound.and_then(|bound| self.look(hash, key, bound)) {
+                places.push(Place::Here(lookup));
+                continue;
+            }
             let boarding = self.flights.board(
                 key,
                 hash,

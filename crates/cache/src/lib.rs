@@ -46,6 +46,23 @@
 //!   database may fill an old version, which lives until the next invalidation.
 //!
 //! [`Consistency::Strict`] avoids all of these: it reads the store.
+//!
+//! ```no_run
+//! # use forebay_cache::{Cache, CacheError, Consistency, Entity, Loader};
+//! # async fn example<E: Entity<Key = u64>, L: Loader<E>>(
+//! #     config: &forebay_config::CacheConfig,
+//! #     redis: forebay_redis::RedisPool,
+//! #     loader: L,
+//! # ) -> Result<(), CacheError<L::Error>> {
+//! let cache = Cache::new(config, redis);
+//! let tokens = cache.entity::<E, L>(&config.token, loader);
+//! let lookup = tokens.get(&1, Consistency::default()).await?;
+//! println!("{}: {:?}", lookup.outcome, lookup.value);
+//! // After a commit that gave row 1 the version 42:
+//! tokens.invalidate(&[(1, 42)]).await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod announce;
 mod breaker;

@@ -16,6 +16,8 @@ use crate::{Entity, Entry};
 
 /// What an entry costs beyond its key and its value: map slot, counters, timers, allocations.
 const OVERHEAD_BYTES: usize = 150;
+/// Longest time to live.
+const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// An entry outlives its time to live by this factor, to be served as stale when the store fails.
 const RETENTION_FACTOR: u32 = 2;
 
@@ -55,7 +57,11 @@ impl Slot {
         fetched_at: Instant,
         session: u64,
     ) -> Self {
-        let value_bytes = value.map_or(0, |entry| entry.encoded.len());
+        // A year is as good as for ever, and cannot overflow the clock.
+        let ttl = ttl.min(TTL_MAX);
+        // The value is held twice, encoded and decoded; the decoded one owns about as much memory
+        // as its encoded form is long.
+        let value_bytes = value.map_or(0, |entry| 2 * entry.encoded.len() + size_of::<Entry<E>>());
         Self {
             fetched_at,
             session,

@@ -26,7 +26,7 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: Option<u16>,
-    pub(crate) database: i64,
+    pub(crate) database: String,
 }
 
 impl std::fmt::Display for Address {
@@ -312,7 +312,7 @@ fn address_of(info: &redis::ConnectionInfo) -> Address {
     Address {
         host,
         port,
-        database: info.redis_settings().db(),
+        database: info.redis_settings().db().to_string(),
     }
 }
 

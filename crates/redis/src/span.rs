@@ -29,7 +29,7 @@ pub(crate) fn of(
         db.operation.name = operation,
         db.operation.batch.size = field::Empty,
         db.stored_procedure.name = field::Empty,
-        db.namespace = address.database,
+        db.namespace = address.database.as_str(),
         db.response.status_code = field::Empty,
         server.address = address.host.as_str(),
         server.port = address.port,

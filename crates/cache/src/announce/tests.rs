@@ -66,9 +66,12 @@ async fn settled_waits_for_the_confirmation() {
     pending.add(vec![change("a", 1), change("b", 1)], &link);
     let keys = ["a".to_owned(), "b".to_owned()];
     let mut settled = Box::pin(pending.settled(&keys));
+    let mut all_settled = Box::pin(pending.all_settled());
     assert!(futures_util::poll!(&mut settled).is_pending());
+    assert!(futures_util::poll!(&mut all_settled).is_pending());
     pending.confirm(&pending.batch());
     assert!(futures_util::poll!(&mut settled).is_ready());
+    assert!(futures_util::poll!(&mut all_settled).is_ready());
 }
 
 #[test]

@@ -48,6 +48,35 @@ async fn a_slow_load_does_not_bring_back_the_old_row_in_l1() {
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
 }
 
+/// Who reads after a change is not handed what a slow load read before it. Fails if the slow load
+/// is joined: then there is no second load.
+#[tokio::test]
+async fn a_read_after_a_change_joins_no_load_from_before() {
+    let store = Store::default();
+    store.put(1, "old");
+    let [a] = replicas(&store).await;
+    store.hold();
+    let rows = a.rows.clone();
+    let slow = tokio::spawn(async move { rows.get(&1, BOUNDED).await });
+    store.held().await;
+    let version = store.put(1, "new");
+    a.rows.invalidate(&[(1, version)]).await;
+    let rows = a.rows.clone();
+    let later = tokio::spawn(async move { rows.get(&1, BOUNDED).await });
+    store.held().await;
+    store.release();
+    store.release();
+    let later = later
+        .await
+        .expect("task")
+        .expect("answered")
+        .value
+        .expect("exists");
+    assert_eq!(later.value.text, "new");
+    slow.await.expect("task").expect("answered");
+    assert_eq!(a.get(1).await.as_deref(), Some("new"));
+}
+
 /// R1b: the slow load is on another replica, whose fill reaches Redis after the change. Fails if
 /// the fill does not compare versions.
 #[tokio::test]

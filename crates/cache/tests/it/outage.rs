@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forebay_cache::Consistency;
 use forebay_config::CacheConfig;
+use forebay_pooling::Deadline;
 use forebay_redis::Command;
 use forebay_testkit::PrivateRedis;
 
@@ -187,7 +188,16 @@ async fn a_change_made_while_redis_is_dead_is_announced_when_it_is_back() {
     let version = store.put(1, "new");
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
+    assert!(
+        !a.cache.drain(Deadline::after(Duration::ZERO)).await,
+        "nobody can confirm"
+    );
     server.restart();
+    assert!(
+        a.cache
+            .drain(Deadline::after(Duration::from_secs(10)))
+            .await
+    );
     a.l2_version(1, version).await;
 }
 

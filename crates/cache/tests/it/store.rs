@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_cache::{DecodeError, Entity, Loader};
@@ -125,7 +126,8 @@ impl Store {
 
     /// Waits until a load has read its rows and waits.
     pub(crate) async fn held(&self) {
-        self.0.held.notified().await;
+        let held = tokio::time::timeout(Duration::from_secs(10), self.0.held.notified());
+        held.await.expect("a load was expected");
     }
 
     /// Lets one waiting load go on, and later ones pass.

@@ -97,6 +97,31 @@ async fn a_command_that_counts_is_not_sent_again() {
     );
 }
 
+/// The connection is lost with the command on it. Fails if the command is sent again on the next
+/// one, which would answer it.
+#[tokio::test]
+async fn a_command_that_counts_is_not_sent_again_on_the_next_connection() {
+    let mut server = PrivateRedis::start();
+    let pool = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
+    let (script, call) = increment();
+    pool.shared().eval(&script, &call).await.expect("eval");
+    server.stop();
+    let shared = pool.shared().with_timeout(HOUR);
+    let counting = tokio::spawn(async move { shared.eval(&script, &call).await });
+    eventually("it is sent", async || {
+        pool.stats().command_queue_length == 1
+    })
+    .await;
+    server.kill();
+    server.restart();
+    let answer = counting.await.expect("task");
+    assert!(
+        matches!(answer, Err(RedisError::UnknownOutcome { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(pool.stats().retries, 0);
+}
+
 /// Without the supervisor's probe the lanes would keep the silent connection for ever.
 #[tokio::test]
 async fn a_silent_connection_is_replaced() {
