@@ -5,6 +5,8 @@ use std::future::Future;
 use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
+use crate::trace;
+
 /// Name of the header that ties the log lines of one request together.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -30,7 +32,7 @@ pub(crate) fn scope<F: Future>(id: HeaderValue, future: F) -> impl Future<Output
 /// The caller's id when it is fit to be logged, else a new one.
 pub(crate) fn accept_or_generate(given: Option<&HeaderValue>) -> HeaderValue {
     match given {
-        Some(id) if is_loggable(id.as_bytes()) => id.clone(),
+        Some(id) if is_loggable(id.as_bytes()) => trace::unique(id.clone()),
         Some(_) | None => generate(),
     }
 }
@@ -39,7 +41,7 @@ pub(crate) fn accept_or_generate(given: Option<&HeaderValue>) -> HeaderValue {
 pub(crate) fn generate() -> HeaderValue {
     let mut text = Uuid::encode_buffer();
     let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
-    HeaderValue::from_str(text).expect("a UUID is visible ASCII")
+    trace::unique(HeaderValue::from_str(text).expect("a UUID is visible ASCII"))
 }
 
 /// The text of an id; ids come from [`accept_or_generate`], so this never fails in practice.

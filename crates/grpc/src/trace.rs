@@ -60,7 +60,15 @@ pub(crate) fn trace_id_value(trace_id: TraceId) -> HeaderValue {
 }
 
 fn header_value(text: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(text).expect("hexadecimal digits and dashes are a value")
+    let value = HeaderValue::from_bytes(text);
+    unique(value.expect("hexadecimal digits and dashes are a value"))
+}
+
+/// Keeps a value that never comes again out of the compression tables of the
+/// connection, where it would push out the values that do, at a cost for both ends.
+pub(crate) fn unique(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 fn parse(text: &[u8]) -> Option<(TraceId, SpanId, TraceFlags)> {

@@ -148,6 +148,9 @@ impl Observer {
     }
 
     /// Starts the span of a call; `None` when nothing traces it and nothing came in to pass on.
+    ///
+    /// A probe of the kit (health, reflection) starts no trace of its own: one a
+    /// second from every prober would bury the traces of work.
     pub(crate) fn start(
         &self,
         method: &Method,
@@ -155,6 +158,7 @@ impl Observer {
         caller: Option<SpanContext>,
     ) -> Option<Context> {
         let parent = match caller {
+            None if method.kit => return None,
             Some(caller) => Context::new().with_remote_span_context(caller),
             None => Context::new(),
         };
@@ -209,7 +213,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) took: Duration,
 }
 
-/// The access log: one line for each call, a warning when it failed through our fault.
+/// The access log: one line for each call, a warning when it failed through our
+/// fault. Probes that went well are of interest to nobody who did not ask for them.
 fn log(ended: &Ended<'_>) {
     macro_rules! line {
         ($level:expr) => {
@@ -227,6 +232,8 @@ fn log(ended: &Ended<'_>) {
     }
     if is_server_error(ended.code) {
         line!(tracing::Level::WARN);
+    } else if ended.method.kit {
+        line!(tracing::Level::DEBUG);
     } else {
         line!(tracing::Level::INFO);
     }

@@ -9,6 +9,8 @@ use opentelemetry_sdk::metrics::{InMemoryMetricExporter, SdkMeterProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use parking_lot::Mutex;
 use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use forebay_grpc::client;
@@ -206,6 +208,30 @@ async fn an_unsampled_trace_stays_unsampled() {
         trace_id
     );
     assert_eq!(spans_of(trace_id).len(), 0);
+}
+
+/// Fails when probes flood the traces, or when one that is traced is not.
+#[tokio::test]
+async fn a_probe_starts_no_trace_but_continues_one() {
+    let server = Running::start(config(), Script::default()).await;
+    let trace_id = "0af7651916cd43dd8448eb211c800007";
+    for parent in [None, Some(trace_id)] {
+        let mut request = Request::new(HealthCheckRequest::default());
+        if let Some(parent) = parent {
+            let parent = format!("00-{parent}-b7ad6b7169203331-01");
+            request
+                .metadata_mut()
+                .insert("traceparent", parent.parse().expect("a value"));
+        }
+        let reply = soon(HealthClient::new(server.channel().await).check(request)).await;
+        let reply = reply.expect("an answer");
+        let returned = reply
+            .metadata()
+            .get("x-trace-id")
+            .map(|id| id.to_str().expect("text"));
+        assert_eq!(returned, parent);
+    }
+    assert_eq!(spans_of(trace_id).len(), 1);
 }
 
 /// Fails when the id of a request is not taken, made, or passed on.
