@@ -5,8 +5,10 @@
 -- plan uses the index that follows. Change a query here when you change it in
 -- a service. The parameters stand for what a service binds.
 --
--- Sessions plan for the values at hand (plan_cache_mode = force_custom_plan): no
--- single plan suits both a tag that is on every third row and one on three rows.
+-- A query marked "plan: each time" must be planned for the values at hand whenever
+-- it runs: no single plan suits both a tag that is on every third row and one on
+-- three rows. All others keep their index in the plan that a prepared statement
+-- reuses for any values.
 --
 -- Lists are pages in the order of a unique key: the index leads with the filter
 -- and ends with that key, so that a page costs its own rows and no sort.
@@ -24,6 +26,7 @@ CREATE INDEX tokens_symbol_mint ON tokens (symbol, mint);
 -- A page of the few rows with a tag is sorted after the fact; a tag that is on
 -- many rows is cheaper to find in the order of mint, and Postgres knows it.
 -- serves: list tokens that have a tag
+-- plan: each time
 -- query: SELECT * FROM tokens WHERE metadata -> 'tags' @> jsonb_build_array($tag::text) AND mint > $mint ORDER BY mint LIMIT 51
 CREATE INDEX tokens_tags ON tokens USING gin ((metadata -> 'tags') jsonb_path_ops);
 
@@ -31,6 +34,7 @@ CREATE INDEX tokens_tags ON tokens USING gin ((metadata -> 'tags') jsonb_path_op
 -- and unlike LIKE they take the text as it is, without wildcards to escape. The
 -- last code point of Unicode ends the range: no character sorts behind it.
 -- serves: list tokens whose name begins with a text, in any case
+-- plan: each time
 -- query: SELECT * FROM tokens WHERE lower(name) ~>=~ lower($name_prefix) AND lower(name) ~<~ (lower($name_prefix) || chr(1114111)) AND mint > $mint ORDER BY mint LIMIT 51
 CREATE INDEX tokens_name_prefix ON tokens (lower(name) text_pattern_ops, mint);
 

@@ -1,8 +1,9 @@
 //! Every query that the index migration names, planned over a million rows.
 //!
 //! The queries are read from the migration's own comments, so that a comment cannot promise what
-//! a plan does not keep. Each is planned as the sessions of `PgPool` plan it: as a prepared
-//! statement, for the values at hand.
+//! a plan does not keep. Each is planned as a prepared statement, for the values at hand and, unless
+//! the comments say that it is planned each time, for any values: that is the plan that Postgres
+//! may reuse once the statement has run five times.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +61,11 @@ struct Documented {
     serves: String,
     query: String,
     index: String,
+    modes: &'static [&'static str],
 }
+
+const ANY_VALUES: &[&str] = &["force_custom_plan", "force_generic_plan"];
+const THESE_VALUES: &[&str] = &["force_custom_plan"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_documented_query_uses_its_index_at_a_million_rows() {
@@ -78,10 +83,12 @@ async fn every_documented_query_uses_its_index_at_a_million_rows() {
 
     let mut failures = Vec::new();
     for documented in documented(V2) {
-        let plan = plan(client, &documented.query).await;
-        let used = indexes(client, &plan).await;
-        if !used.contains(&documented.index) {
-            failures.push(format!("{documented:?} used {used:?}"));
+        for mode in documented.modes {
+            let plan = plan(client, &documented.query, mode).await;
+            let used = indexes(client, &plan).await;
+            if !used.contains(&documented.index) {
+                failures.push(format!("{mode}: {documented:?} used {used:?}"));
+            }
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
@@ -115,16 +122,20 @@ async fn every_index_has_a_query() {
 
 #[test]
 fn comments_are_read() {
-    let text = "-- serves: a\n-- query: SELECT 1\nCREATE UNIQUE INDEX one ON t (x)\n\
+    let text = "-- serves: a\n-- plan: each time\n-- query: SELECT 1\nCREATE UNIQUE INDEX one ON t (x)\n\
                 -- serves: b\n-- query: SELECT 2\n-- index: two (from V1)\n";
-    let block = |serves: &str, query: &str, index: &str| Documented {
+    let block = |serves: &str, query: &str, index: &str, modes| Documented {
         serves: serves.to_owned(),
         query: query.to_owned(),
         index: index.to_owned(),
+        modes,
     };
     assert_eq!(
         documented(text),
-        [block("a", "SELECT 1", "one"), block("b", "SELECT 2", "two")]
+        [
+            block("a", "SELECT 1", "one", THESE_VALUES),
+            block("b", "SELECT 2", "two", ANY_VALUES)
+        ]
     );
 }
 
@@ -162,11 +173,13 @@ async fn load(database: &TestDatabase) {
 
 fn documented(text: &str) -> Vec<Documented> {
     let mut blocks = Vec::new();
-    let (mut serves, mut query) = (None, None);
+    let (mut serves, mut query, mut modes) = (None, None, ANY_VALUES);
     for line in text.lines() {
         if let Some(what) = line.strip_prefix("-- serves: ") {
             assert_eq!(query, None, "no index follows {query:?}");
-            serves = Some(what.to_owned());
+            (serves, modes) = (Some(what.to_owned()), ANY_VALUES);
+        } else if line == "-- plan: each time" {
+            modes = THESE_VALUES;
         } else if let Some(sql) = line.strip_prefix("-- query: ") {
             query = Some(sql.to_owned());
         } else if let Some(index) = index_name(line)
@@ -176,6 +189,7 @@ fn documented(text: &str) -> Vec<Documented> {
                 serves,
                 query,
                 index: index.to_owned(),
+                modes,
             });
         }
     }
@@ -192,7 +206,7 @@ fn index_name(line: &str) -> Option<&str> {
 }
 
 /// The plan of a prepared statement as JSON.
-async fn plan(client: &Client, query: &str) -> Value {
+async fn plan(client: &Client, query: &str, mode: &str) -> Value {
     let (mut statement, mut types, mut values) = (query.to_owned(), Vec::new(), Vec::new());
     // `$position` is a number and not among the texts.
     let position = ("$position", "bigint", "1");
@@ -208,7 +222,7 @@ async fn plan(client: &Client, query: &str) -> Value {
     };
     client
         .batch_execute(&format!(
-            "DEALLOCATE ALL; SET plan_cache_mode = force_custom_plan; PREPARE documented{} AS {statement}",
+            "DEALLOCATE ALL; SET plan_cache_mode = {mode}; PREPARE documented{} AS {statement}",
             list(&types)
         ))
         .await
