@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_postgres::bb8::RunError;
-use forebay_pooling::{Deadline, GatePermit};
+use forebay_pooling::GatePermit;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -65,13 +65,26 @@ impl Shared {
     ) -> Result<Lease, PgError> {
         let started = Instant::now();
         let deadline = self.acquire_deadline();
+        let lease = self.find(begin, freshness);
+        // Around everything: a frozen server makes even the check of a connection hang.
+        match tokio::time::timeout_at(deadline.instant(), lease).await {
+            Ok(lease) => {
+                let lease = lease?;
+                self.metrics().waited(started.elapsed());
+                Ok(lease)
+            }
+            Err(_elapsed) => Err(self.gave_up(started)),
+        }
+    }
+
+    async fn find(self: &Arc<Self>, begin: Begin, freshness: Freshness) -> Result<Lease, PgError> {
         let mut permit = match begin {
             Begin::Queue(caller) => self.gate().acquire(caller).await.map_err(|error| {
                 PgError::from_gate(error, || self.gate().oldest_holders(HOLDERS_NAMED))
             })?,
             Begin::Permitted(permit) => permit,
             Begin::With(lease) => match prove(*lease).await {
-                Ok(lease) => return Ok(self.waited(started, lease)),
+                Ok(lease) => return Ok(lease),
                 Err(permit) => permit,
             },
         };
@@ -79,21 +92,16 @@ impl Shared {
         loop {
             let lease = match self.take_idle(permit) {
                 Ok(lease) => lease,
-                Err(permit) => self.wait_for_connection(permit, started, deadline).await?,
+                Err(permit) => self.wait_for_connection(permit).await?,
             };
             if is_good(&lease, freshness) {
-                return Ok(self.waited(started, lease));
+                return Ok(lease);
             }
             match prove(lease).await {
-                Ok(lease) => return Ok(self.waited(started, lease)),
+                Ok(lease) => return Ok(lease),
                 Err(again) => permit = again,
             }
         }
-    }
-
-    fn waited(&self, started: Instant, lease: Lease) -> Lease {
-        self.metrics().waited(started.elapsed());
-        lease
     }
 
     /// An idle connection if there is one now; otherwise bb8 has been told to open one.
@@ -106,33 +114,24 @@ impl Shared {
     }
 
     /// Waits for a connection to be opened or returned, or for the news that none can be opened.
-    async fn wait_for_connection(
-        self: &Arc<Self>,
-        permit: GatePermit,
-        started: Instant,
-        deadline: Deadline,
-    ) -> Result<Lease, PgError> {
+    async fn wait_for_connection(self: &Arc<Self>, permit: GatePermit) -> Result<Lease, PgError> {
         // Before bb8 is asked, or a failure in between would go unnoticed.
         let mut failures = self.manager().outage().listen();
-        let connection = async {
-            let get = self.bb8().get_owned();
-            tokio::pin!(get);
-            loop {
-                tokio::select! {
-                    // A connection beats the news that another attempt failed.
-                    biased;
-                    got = &mut get => return got.map_err(from_bb8),
-                    cause = failures.next() => {
-                        if !self.may_still_come(&cause) {
-                            return Err(cause);
-                        }
+        let connection = self.bb8().get_owned();
+        tokio::pin!(connection);
+        loop {
+            tokio::select! {
+                // A connection beats the news that another attempt failed.
+                biased;
+                got = &mut connection => {
+                    return Ok(Lease::new(got.map_err(from_bb8)?, permit, Arc::clone(self)));
+                }
+                cause = failures.next() => {
+                    if !self.may_still_come(&cause) {
+                        return Err(cause);
                     }
                 }
             }
-        };
-        match tokio::time::timeout_at(deadline.instant(), connection).await {
-            Ok(connection) => Ok(Lease::new(connection?, permit, Arc::clone(self))),
-            Err(_elapsed) => Err(self.gave_up(started)),
         }
     }
 
@@ -142,7 +141,7 @@ impl Shared {
         matches!(cause, PgError::ServerSlots { .. }) && self.bb8().state().connections > 0
     }
 
-    /// What to tell a caller that had its turn and still got no connection in time.
+    /// What to tell a caller that got no connection in time.
     fn gave_up(&self, started: Instant) -> PgError {
         self.counters().timed_out();
         let waited = started.elapsed();

@@ -83,6 +83,11 @@ impl PgConnection {
         self.activity == Activity::None && !self.in_transaction
     }
 
+    /// Whether the backend may still be at work for a caller that went away.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.activity != Activity::None
+    }
+
     /// Whether it can never be used again.
     pub(crate) fn is_dead(&self) -> bool {
         self.is_poisoned || self.client.is_closed()

@@ -101,6 +101,10 @@ impl PgTransaction {
     /// # Errors
     /// When the connection is lost, which undoes everything too.
     pub async fn rollback(mut self) -> Result<(), PgError> {
+        if self.lease.is_busy() {
+            // A statement that was cut off still runs: the drop cancels it first.
+            return Ok(());
+        }
         let shared = Arc::clone(&self.shared);
         let rollback = async {
             let outcome = by(shared.statement_deadline(), self.lease.rollback()).await;

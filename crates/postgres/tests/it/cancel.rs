@@ -85,6 +85,24 @@ async fn a_transaction_dropped_inside_a_statement_is_rolled_back() {
     );
 }
 
+/// Fails when a rollback waits for the statement that was cut off.
+#[tokio::test]
+async fn a_rollback_does_not_wait_for_a_statement_that_was_cut_off() {
+    let it = Fixture::new(1).await;
+    let mut tx = it.postgres.begin().await.expect("a transaction");
+    let started = Instant::now();
+    let outcome = Deadline::after(ms(50))
+        .scope(tx.query(&SLEEP, &[&3.0_f64]))
+        .await;
+    assert!(
+        matches!(outcome, Err(PgError::StatementTimeout { .. })),
+        "{outcome:?}"
+    );
+    tx.rollback().await.expect("a rollback");
+    it.pid().await;
+    assert!(started.elapsed() < ms(500), "{:?}", started.elapsed());
+}
+
 /// Fails without the deadline in `by`, and without the cancel.
 #[tokio::test]
 async fn a_statement_ends_at_its_deadline() {

@@ -87,3 +87,37 @@ async fn a_connection_pool_starts_before_its_server() {
         tokio::time::sleep(ms(5)).await;
     }
 }
+
+/// Fails when the check of an idle connection is not cut to the acquire timeout: eight frozen
+/// connections would be checked one after the other, a second each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_holds_nobody_beyond_his_time() {
+    let server = PrivatePostgres::start().await;
+    let mut config = postgres_config(&server.url());
+    config.connections_max = 8;
+    config.acquire_timeout = ms(300);
+    let postgres = PgPool::new(&config, "it-recover").expect("a connection pool");
+    let all = (0..8).map(|_| postgres.begin());
+    for tx in futures_util::future::join_all(all).await {
+        tx.expect("a transaction").commit().await.expect("a commit");
+    }
+    assert_eq!(postgres.stats().idle_connections, 8);
+    // Longer than an idle connection is trusted without a check.
+    tokio::time::sleep(ms(600)).await;
+    server.stop();
+    let started = Instant::now();
+    let error = postgres.ready().await.expect_err("a frozen server");
+    assert!(error.is_unavailable(), "{error:?}");
+    assert!(
+        started.elapsed() < ms(600),
+        "{:?} {error:?}",
+        started.elapsed()
+    );
+
+    server.cont();
+    let back = Instant::now();
+    while let Err(error) = postgres.ready().await {
+        assert!(back.elapsed() < ms(2000), "{error:?}");
+        tokio::time::sleep(ms(5)).await;
+    }
+}
