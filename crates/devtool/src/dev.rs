@@ -33,7 +33,7 @@ mod units;
 
 pub(crate) use logfile::older as older_log;
 pub(crate) use plan::preferred as preferred_ports;
-pub(crate) use traces::installed as installed_jaeger;
+pub(crate) use traces::{BUILT_IN, installed as installed_jaeger};
 
 const USAGE: &str = "usage: cargo xtask dev [OPTIONS]
 Brings up Postgres, Redis, a trace receiver, token-server and pool-server, migrated and seeded.

@@ -11,8 +11,9 @@ use lexopt::prelude::*;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::dev::BUILT_IN;
 use crate::say;
-use crate::state::{Group, Phase, State};
+use crate::state::{Group, Phase, SERVICES, State};
 use crate::workspace::{Instance, Workspace};
 
 const USAGE: &str = "usage: cargo xtask down [--instance NAME | --all]";
@@ -83,16 +84,28 @@ fn down(instance: &Instance) -> anyhow::Result<()> {
         bail!("still running: {}", left.join(", "));
     }
     put_down(instance)?;
-    let mut names: Vec<&str> = state.groups.iter().rev().map(|g| g.name.as_str()).collect();
-    if state.backends.traces.source.as_deref() == Some("built-in") {
-        names.push("traces");
-    }
+    let names = stopped(&state);
     say::line(&match (was_running, names.is_empty()) {
         (true, false) => format!("down: instance {name}: stopped {}", names.join(", ")),
         (true, true) => format!("down: instance {name}: stopped"),
         (false, _) => format!("down: instance {name} was not running"),
     });
     Ok(())
+}
+
+/// What had to be stopped, in the order in which it is.
+fn stopped(state: &State) -> Vec<&str> {
+    let mut names: Vec<&str> = state
+        .groups
+        .iter()
+        .map(|group| group.name.as_str())
+        .collect();
+    let rank = |name: &str| SERVICES.iter().position(|service| *service == name);
+    names.sort_by_key(|name| (rank(name).is_none(), std::cmp::Reverse(rank(name))));
+    if state.backends.traces.source.as_deref() == Some(BUILT_IN) {
+        names.push("traces");
+    }
+    names
 }
 
 fn stop_supervisor(state: &State) -> anyhow::Result<()> {

@@ -1,8 +1,4 @@
 //! What `cargo xtask` runs: the one-command environment, tests and checks.
-#![expect(
-    clippy::print_stderr,
-    reason = "a command-line tool answers on its terminal"
-)]
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Which ports an instance uses: those of its last run, else the well-known ones, else free ones.
+//! Which ports an instance uses: the well-known ones, else those of its last run, else free ones.
 
 use anyhow::Context as _;
 use forebay_provision::ports;
@@ -41,7 +41,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// A plan that prefers the ports of the last run.
+    /// A plan that goes back to the ports of the last run where the well-known ones are taken.
     pub(crate) fn new(last: Option<State>) -> Self {
         Self {
             last,
@@ -102,7 +102,7 @@ impl Plan {
     }
 
     fn choose(&mut self, what: &str, last: Option<u16>, preferred: u16) -> anyhow::Result<u16> {
-        let wanted: Vec<u16> = last.into_iter().chain([preferred]).collect();
+        let wanted: Vec<u16> = [preferred].into_iter().chain(last).collect();
         let port = ports::choose(&wanted, &self.reserved)
             .with_context(|| format!("no free port for {what}"))?;
         self.reserved.push(port);
@@ -110,7 +110,7 @@ impl Plan {
             .retain(|line| !line.starts_with(&format!("{what}:")));
         if port != preferred {
             let why = if last == Some(port) {
-                "as last time"
+                "it is taken; as last time"
             } else {
                 "it is taken"
             };
@@ -148,5 +148,9 @@ mod tests {
             "{:?}",
             next.moved()
         );
+        drop(taken.1);
+        let mut later = Plan::default();
+        assert_eq!(later.choose("a", Some(first), taken.0).unwrap(), taken.0);
+        assert!(later.moved().is_empty(), "{:?}", later.moved());
     }
 }

@@ -17,19 +17,30 @@ use super::plan::ServicePorts;
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether a service is ready: its ops port says so, and so does its gRPC health.
+/// Whether a service that starts is ready: its ops port says so, and so does its gRPC health.
 ///
 /// # Errors
 ///
 /// Why it is not.
 pub(crate) async fn service(ports: ServicePorts) -> anyhow::Result<()> {
-    let (status, body) = timeout(TIMEOUT, http_get(ports.ops, "/readyz"))
-        .await
-        .context("/readyz did not answer in time")??;
-    ensure!(status == 200, "/readyz says {status} {}", body.trim());
+    readyz(ports.ops).await?;
     timeout(TIMEOUT, grpc_health(ports.grpc))
         .await
         .context("gRPC health did not answer in time")?
+}
+
+/// Whether the ops port of a service says that it is ready. Asked over and over again, this leaves
+/// no calls in its log and traces.
+///
+/// # Errors
+///
+/// Why it is not.
+pub(crate) async fn readyz(ops: u16) -> anyhow::Result<()> {
+    let (status, body) = timeout(TIMEOUT, http_get(ops, "/readyz"))
+        .await
+        .context("/readyz did not answer in time")??;
+    ensure!(status == 200, "/readyz says {status} {}", body.trim());
+    Ok(())
 }
 
 /// Whether something answers HTTP on this loopback port.

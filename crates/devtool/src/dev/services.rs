@@ -90,7 +90,7 @@ pub(crate) async fn start(
 pub(crate) async fn watch(name: &'static str, ports: ServicePorts, board: Arc<Board>) {
     loop {
         tokio::time::sleep(PROBE_INTERVAL).await;
-        let health = match probe::service(ports).await {
+        let health = match probe::readyz(ports.ops).await {
             Ok(()) => Health::Ready,
             Err(_) => Health::Starting,
         };
@@ -118,8 +118,8 @@ fn environment(
         ("DATABASE_URL", surroundings.postgres.clone()),
         ("REDIS_URL", surroundings.redis.clone()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", surroundings.traces.clone()),
-        // A developer looks at a trace right after the call that made it.
-        ("OTEL_BSP_SCHEDULE_DELAY", "500".to_owned()),
+        // No load balancer has to notice that a development service goes.
+        ("FOREBAY__GRPC__LAME_DUCK", "0s".to_owned()),
         (
             "FOREBAY__GRPC__LISTEN",
             ports::loopback(listen.grpc).to_string(),

@@ -87,6 +87,7 @@ pub(crate) async fn run(
         () = running.take_down() => {}
         () = async {
             interrupts.at_least(2).await;
+            board.say("hurrying");
             hurry.store(true, Ordering::Relaxed);
             std::future::pending::<()>().await;
         } => {}
@@ -168,9 +169,10 @@ impl Running {
             .await?;
         board.update(|state| state.phase = Phase::Ready);
         let after_build = board.elapsed().saturating_sub(built);
-        for line in table::lines(&board.state(), plan.lock().moved()) {
-            say::line(&line);
-        }
+        let moved = plan.lock().moved().to_vec();
+        table::lines(&board.state(), &moved)
+            .iter()
+            .for_each(|line| say::line(line));
         if options.timings {
             board.timings().iter().for_each(|line| say::line(line));
         }

@@ -304,6 +304,10 @@ fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionErro
                 output,
             });
         }
+        if !says_ready(&options.dir) {
+            pause(STEP);
+            continue;
+        }
         match query(
             options.port,
             "postgres",
@@ -345,6 +349,17 @@ fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionErro
         port,
         timeout,
         last,
+    })
+}
+
+/// Whether the server wrote that it accepts connections, on the eighth line of its lock file. Asking
+/// it before would only fill its log.
+fn says_ready(dir: &Path) -> bool {
+    const STATUS_LINE: usize = 7;
+    std::fs::read_to_string(dir.join("postmaster.pid")).is_ok_and(|text| {
+        text.lines()
+            .nth(STATUS_LINE)
+            .is_some_and(|s| s.starts_with("ready"))
     })
 }
 
