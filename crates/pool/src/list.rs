@@ -155,7 +155,13 @@ impl PageQuery {
             None => page_of("pools", &conditions),
         };
         let text = format!("SELECT {COLUMNS} FROM ({page}) p {JOINS} ORDER BY p.pool_address");
-        (Sql::owned("SELECT pools", text), parameters)
+        let sql = Sql::owned("SELECT pools", text);
+        // How many pools a pair or an exchange has decides which index is the right one.
+        let sql = match (&self.pair, &self.dex) {
+            (None, None) => sql,
+            (Some(_), _) | (_, Some(_)) => sql.planned_each_time(),
+        };
+        (sql, parameters)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use forebay_cache::{Cache, Consistency, EntityCache, Entry};
+use forebay_cache::{Cache, Consistency, Entity, EntityCache, Entry, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
@@ -77,18 +77,11 @@ impl PoolService {
 
     /// The pools of a batch in its order, ids first; `None` where there is none.
     pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<pb::Pool>>, Error> {
-        let consistency = Consistency::default();
         let (by_id, by_address) = tokio::try_join!(
-            self.by_id.get_many(&batch.ids, consistency),
-            self.by_address.get_many(&batch.addresses, consistency),
+            many(&self.by_id, &batch.ids),
+            many(&self.by_address, &batch.addresses)
         )?;
-        let by_id = by_id
-            .into_iter()
-            .map(|found| found.value.map(|entry| entry.value.clone()));
-        let by_address = by_address
-            .into_iter()
-            .map(|found| found.value.map(|entry| entry.value.clone()));
-        Ok(by_id.chain(by_address).collect())
+        Ok(by_id.into_iter().chain(by_address).collect())
     }
 
     /// One page of pools and the name of the next one.
@@ -290,6 +283,25 @@ impl PoolService {
             self.by_address.invalidate(&[(address, pool.version)]).await;
         }
     }
+}
+
+/// The values of `keys` in their order; `None` where there is none.
+async fn many<E: Entity<Value = pb::Pool>>(
+    cache: &EntityCache<E, PoolLoader>,
+    keys: &[E::Key],
+) -> Result<Vec<Option<pb::Pool>>, Error>
+where
+    PoolLoader: Loader<E, Error = StoreError>,
+{
+    // Most batches are of one kind; the other kind should not even appear in a trace.
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = cache.get_many(keys, Consistency::default()).await?;
+    Ok(found
+        .into_iter()
+        .map(|found| found.value.map(|entry| entry.value.clone()))
+        .collect())
 }
 
 /// The pool, locked; it must have the version that the caller has seen.

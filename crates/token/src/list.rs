@@ -3,14 +3,20 @@
 use forebay_grpc::error::FieldViolation;
 use forebay_grpc::fields::FieldViolations;
 use forebay_grpc::page::{self, Fingerprint, PageTokens};
-use forebay_model::{Mint, PublicKey};
+use forebay_model::{PublicKey, Token};
 use forebay_postgres::{Sql, ToSql};
 use forebay_proto::token::v1 as pb;
+use prost::Message as _;
 
+use crate::convert::to_message;
 use crate::store::COLUMNS;
 
 /// The method that page tokens are bound to.
 const METHOD: &str = "forebay.token.v1.TokenService/ListTokens";
+
+/// Encoded bytes of a page at most, unless it is of one token. Clients refuse a reply of more
+/// than 4 MiB by default, and then nobody could read on behind a page of long tokens.
+const PAGE_BYTES_MAX: usize = 3 << 20;
 
 /// One page to read.
 #[derive(Debug)]
@@ -85,24 +91,39 @@ impl PageQuery {
         }
         let text =
             format!("SELECT {COLUMNS} FROM tokens WHERE {conditions} ORDER BY mint LIMIT $2");
-        (Sql::owned("SELECT tokens", text), parameters)
+        let sql = Sql::owned("SELECT tokens", text);
+        // How many rows have a tag or a prefix decides which index is the right one.
+        let sql = match (&self.tag, &self.name_prefix) {
+            (None, None) => sql,
+            (Some(_), _) | (_, Some(_)) => sql.planned_each_time(),
+        };
+        (sql, parameters)
     }
 
     /// Cuts `rows` to the page and names the next one, if there is one.
-    pub(crate) fn page<T>(
+    pub(crate) fn page(
         &self,
-        mut rows: Vec<T>,
-        mint: impl Fn(&T) -> Mint,
+        rows: Vec<Token>,
         page_tokens: &PageTokens,
-    ) -> (Vec<T>, String) {
-        if rows.len() <= self.size {
-            return (rows, String::new());
+    ) -> (Vec<pb::Token>, String) {
+        let found = rows.len();
+        let mut tokens = Vec::with_capacity(found.min(self.size));
+        let mut bytes = 0;
+        let mut last = None;
+        for row in rows.into_iter().take(self.size) {
+            let mint = row.mint;
+            let token = to_message(row);
+            bytes += token.encoded_len();
+            if bytes > PAGE_BYTES_MAX && last.is_some() {
+                break;
+            }
+            last = Some(mint);
+            tokens.push(token);
         }
-        rows.truncate(self.size);
-        let next = rows
-            .last()
-            .map(|last| page_tokens.encode(self.fingerprint, mint(last).key().as_bytes()));
-        (rows, next.unwrap_or_default())
+        let next = last
+            .filter(|_| tokens.len() < found)
+            .map(|mint| page_tokens.encode(self.fingerprint, mint.key().as_bytes()));
+        (tokens, next.unwrap_or_default())
     }
 }
 

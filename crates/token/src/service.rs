@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay_cache::{Cache, Consistency, EntityCache, Entry};
+use forebay_cache::{Cache, Consistency, Entity, EntityCache, Entry, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
@@ -66,18 +66,11 @@ impl TokenService {
 
     /// The tokens of a batch in its order, ids first; `None` where there is none.
     pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<pb::Token>>, Error> {
-        let consistency = Consistency::default();
         let (by_id, by_mint) = tokio::try_join!(
-            self.by_id.get_many(&batch.ids, consistency),
-            self.by_mint.get_many(&batch.mints, consistency),
+            many(&self.by_id, &batch.ids),
+            many(&self.by_mint, &batch.mints)
         )?;
-        let by_id = by_id
-            .into_iter()
-            .map(|found| found.value.map(|entry| entry.value.clone()));
-        let by_mint = by_mint
-            .into_iter()
-            .map(|found| found.value.map(|entry| entry.value.clone()));
-        Ok(by_id.chain(by_mint).collect())
+        Ok(by_id.into_iter().chain(by_mint).collect())
     }
 
     /// One page of tokens and the name of the next one.
@@ -87,8 +80,7 @@ impl TokenService {
     ) -> Result<(Vec<pb::Token>, String), Error> {
         let query = PageQuery::new(request, &self.page_tokens)?;
         let rows = self.store.list(&query).await?;
-        let (tokens, next) = query.page(rows, |token: &Token| token.mint, &self.page_tokens);
-        Ok((tokens.into_iter().map(to_message).collect(), next))
+        Ok(query.page(rows, &self.page_tokens))
     }
 
     pub(crate) async fn create(
@@ -240,6 +232,25 @@ impl TokenService {
             self.by_mint.invalidate(&[(mint, token.version)]).await;
         }
     }
+}
+
+/// The values of `keys` in their order; `None` where there is none.
+async fn many<E: Entity<Value = pb::Token>>(
+    cache: &EntityCache<E, TokenLoader>,
+    keys: &[E::Key],
+) -> Result<Vec<Option<pb::Token>>, Error>
+where
+    TokenLoader: Loader<E, Error = StoreError>,
+{
+    // Most batches are of one kind; the other kind should not even appear in a trace.
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = cache.get_many(keys, Consistency::default()).await?;
+    Ok(found
+        .into_iter()
+        .map(|found| found.value.map(|entry| entry.value.clone()))
+        .collect())
 }
 
 /// The token, locked; it must have the version that the caller has seen.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use forebay_proto::token::v1::{ListTokensRequest, Token, TokenFilter};
 use forebay_testkit as testkit;
+use prost::Message;
 
-use crate::fixture::{Client, Service, assert_bad_fields};
+use crate::fixture::{Client, Service, UNUSED_MINT, assert_bad_fields, create, token};
 
 async fn pages(
     client: &mut Client,
@@ -208,4 +209,38 @@ async fn rows_that_come_and_go_neither_repeat_nor_hide_others() {
             .expect("the row can go");
     }
     assert_eq!(seen.len(), 13_053);
+}
+
+/// A page that is cut by rows alone would be of 5 MiB here, and the usual client refuses 4.
+#[tokio::test]
+async fn a_page_of_long_tokens_is_shorter() {
+    let database = testkit::database().await;
+    let service = Service::on(&database).await;
+    let mut client = service.client();
+    let extensions = (0..64)
+        .map(|n| (format!("key{n}"), "x".repeat(4096)))
+        .collect();
+    let long = Token {
+        extensions,
+        ..token(UNUSED_MINT)
+    };
+    let alphabet = "123456789ABCDEFGHJKL";
+    for last in alphabet.chars() {
+        let mint = format!("{}{last}", "1".repeat(31));
+        create(
+            &mut client,
+            Token {
+                mint,
+                ..long.clone()
+            },
+        )
+        .await;
+    }
+    let pages = pages(&mut client, None, 1000).await;
+    assert_eq!(pages.len(), 2);
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), alphabet.len());
+    for page in pages {
+        let bytes: usize = page.iter().map(Message::encoded_len).sum();
+        assert!(bytes < 4 << 20, "{bytes} bytes");
+    }
 }
