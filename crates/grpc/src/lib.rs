@@ -14,6 +14,17 @@
 //! Failure modes: a server that cannot listen says so at once
 //! ([`ServeError`]); a peer that is away is UNAVAILABLE, after bounded
 //! attempts when the call is marked [`client::Idempotent`].
+//!
+//! ```no_run
+//! # async fn example(config: &forebay_config::GrpcConfig) -> Result<(), forebay_grpc::ServeError> {
+//! let server = forebay_grpc::Server::new(config, "token-server");
+//! let health = server.health();
+//! let bound = server.bind().await?;
+//! health.set_serving(true).await;
+//! bound.serve(std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod client;
 mod context;

@@ -223,7 +223,7 @@ fn log(ended: &Ended<'_>) {
                 $level,
                 rpc.method = ended.method.name,
                 rpc.status_code = error::code_name(ended.code),
-                duration_ms = ended.took.as_secs_f64() * 1000.0,
+                duration_ms = (ended.took.as_secs_f64() * 1e6).round() / 1e3,
                 network.peer.address = %ended.peer.address,
                 request_id = context::text(ended.request_id),
                 "call served"
