@@ -4,6 +4,7 @@
 //! may come and go. While one is away the process stays up: it heals when the other comes back.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use forebay_boot::Process;
@@ -12,8 +13,12 @@ use forebay_config::Config;
 use forebay_grpc::{Server, client};
 use forebay_ops::OpsService;
 use forebay_pool::{MintResolver, PoolService};
+use forebay_pooling::Deadline;
 use forebay_postgres::PgPool;
 use forebay_redis::RedisPool;
+
+/// How long the last invalidations may take to reach Redis.
+const CACHE_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     forebay_boot::run("pool-server", serve)
@@ -22,19 +27,14 @@ fn main() -> ExitCode {
 async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let postgres = PgPool::new(&config.postgres, process.service).context("set up postgres")?;
     let redis = RedisPool::new(&config.redis).context("set up redis")?;
-    let token_service = client::connect(&config.token_client).context("set up the token client")?;
+    let tokens = client::connect(&config.token_client).context("set up the token client")?;
 
     let cache = Cache::new(&config.cache, redis.clone());
 
-    let mints = MintResolver::new(token_service);
-    let key = &config.grpc.page_token_key;
+    let (mints, key) = (MintResolver::new(tokens), &config.grpc.page_token_key);
     let pools = PoolService::new(postgres.clone(), &cache, &config.cache.pool, mints, key);
-
-    let ops = OpsService::new(&process)
-        .postgres(&postgres)
-        .redis(&redis)
-        .cache(&cache)
-        .server();
+    let ops = OpsService::new(&process).postgres(&postgres).redis(&redis);
+    let ops = ops.cache(&cache).server();
 
     let grpc = process.readiness.component("grpc");
     process.watch(process.readiness.component("postgres"), move || {
@@ -45,13 +45,11 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
         let redis = redis.clone();
         async move { redis.ready().await }
     });
-
-    let pools = forebay_pool::server(pools);
-    let server = Server::new(&config.grpc, process.service)
-        .add(pools)
-        .add(ops);
-    let server = server.bind().await.context("serve gRPC")?;
+    let server = Server::new(&config.grpc, process.service).add(ops);
+    let server = server.add(forebay_pool::server(pools)).bind().await;
+    let server = server.context("serve gRPC")?;
     grpc.set_ready();
     server.serve(process.shutdown.fired()).await;
+    cache.drain(Deadline::after(CACHE_DRAIN_TIMEOUT)).await;
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! a store is away the process stays up and says so: it heals when the store comes back.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use forebay_boot::Process;
@@ -11,9 +12,13 @@ use forebay_cache::Cache;
 use forebay_config::Config;
 use forebay_grpc::Server;
 use forebay_ops::OpsService;
+use forebay_pooling::Deadline;
 use forebay_postgres::PgPool;
 use forebay_redis::RedisPool;
 use forebay_token::TokenService;
+
+/// How long the last invalidations may take to reach Redis.
+const CACHE_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     forebay_boot::run("token-server", serve)
@@ -25,18 +30,10 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
 
     let cache = Cache::new(&config.cache, redis.clone());
 
-    let tokens = TokenService::new(
-        postgres.clone(),
-        &cache,
-        &config.cache.token,
-        &config.grpc.page_token_key,
-    );
-
-    let ops = OpsService::new(&process)
-        .postgres(&postgres)
-        .redis(&redis)
-        .cache(&cache)
-        .server();
+    let key = &config.grpc.page_token_key;
+    let tokens = TokenService::new(postgres.clone(), &cache, &config.cache.token, key);
+    let ops = OpsService::new(&process).postgres(&postgres).redis(&redis);
+    let ops = ops.cache(&cache).server();
 
     let grpc = process.readiness.component("grpc");
     process.watch(process.readiness.component("postgres"), move || {
@@ -47,13 +44,11 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
         let redis = redis.clone();
         async move { redis.ready().await }
     });
-
-    let tokens = forebay_token::server(tokens);
-    let server = Server::new(&config.grpc, process.service)
-        .add(tokens)
-        .add(ops);
-    let server = server.bind().await.context("serve gRPC")?;
+    let server = Server::new(&config.grpc, process.service).add(ops);
+    let server = server.add(forebay_token::server(tokens)).bind().await;
+    let server = server.context("serve gRPC")?;
     grpc.set_ready();
     server.serve(process.shutdown.fired()).await;
+    cache.drain(Deadline::after(CACHE_DRAIN_TIMEOUT)).await;
     Ok(())
 }
