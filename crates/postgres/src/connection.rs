@@ -1,17 +1,16 @@
 //! One connection and what is known about its state.
 
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
+use crate::answer::Answer;
 use crate::connector::{Canceller, Connector, Opened};
 use crate::dsn::Mode;
-use crate::error::is_fatal;
+use crate::failure::Failure;
 use crate::statements::{Prepared, Statements};
 use crate::{PgError, Sql};
 
@@ -267,147 +266,18 @@ impl PgConnection {
                 self.activity = Activity::None;
                 Ok(value)
             }
-            Err(error) if is_fatal(&error) => {
-                self.poison();
-                Err(Failure {
-                    error: error.into(),
-                    is_lost: true,
-                    reached_server: true,
-                    is_outcome_known: false,
-                })
-            }
             Err(error) => {
-                // After an error of the server the session goes on. Any other
-                // error leaves open what was sent: the janitor finds out.
-                if error.as_db_error().is_some() {
+                let is_answer = error.as_db_error().is_some();
+                let failure = Failure::of_driver(error);
+                if failure.is_lost {
+                    self.poison();
+                } else if is_answer {
+                    // The session goes on. Any other error leaves open what
+                    // was sent: the janitor finds out.
                     self.activity = Activity::None;
                 }
-                Err(Failure {
-                    error: error.into(),
-                    is_lost: false,
-                    reached_server: true,
-                    is_outcome_known: true,
-                })
+                Err(failure)
             }
         }
     }
-}
-
-/// What a statement is asked for: its rows, or how many rows it touched.
-pub(crate) trait Answer: Sized {
-    /// Sends the statement and waits for the whole answer.
-    fn ask(
-        client: &Client,
-        sql: &Sql,
-        prepared: &Prepared,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> impl Future<Output = Result<Self, tokio_postgres::Error>> + Send;
-}
-
-impl Answer for Vec<Row> {
-    async fn ask(
-        client: &Client,
-        sql: &Sql,
-        prepared: &Prepared,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Self, tokio_postgres::Error> {
-        match prepared {
-            Prepared::Named(statement) => client.query(statement, params).await,
-            Prepared::Unnamed(types) => client.query_typed(sql.text(), &typed(params, types)).await,
-        }
-    }
-}
-
-impl Answer for u64 {
-    async fn ask(
-        client: &Client,
-        sql: &Sql,
-        prepared: &Prepared,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Self, tokio_postgres::Error> {
-        match prepared {
-            Prepared::Named(statement) => client.execute(statement, params).await,
-            Prepared::Unnamed(types) => {
-                client
-                    .execute_typed(sql.text(), &typed(params, types))
-                    .await
-            }
-        }
-    }
-}
-
-/// Parameters with their types. One too many or too few is for the server to refuse.
-fn typed<'a>(
-    params: &[&'a (dyn ToSql + Sync)],
-    types: &[Type],
-) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
-    let types = types
-        .iter()
-        .cloned()
-        .chain(std::iter::repeat(Type::UNKNOWN));
-    params.iter().copied().zip(types).collect()
-}
-
-/// A statement that failed, with what its caller needs to know to repeat it.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    /// What to tell the caller.
-    pub(crate) error: PgError,
-    /// Whether the connection went away with it.
-    pub(crate) is_lost: bool,
-    /// Whether the server may have begun to execute it.
-    reached_server: bool,
-    /// Whether the server answered that it did nothing.
-    is_outcome_known: bool,
-}
-
-impl Failure {
-    /// A failure that the server has not seen.
-    pub(crate) fn refused(error: PgError) -> Self {
-        Self {
-            error,
-            is_lost: false,
-            reached_server: false,
-            is_outcome_known: true,
-        }
-    }
-
-    /// What the failure means for a statement that commits by itself.
-    pub(crate) fn of_write(self) -> PgError {
-        if !self.is_outcome_known && self.reached_server {
-            let source = Arc::new(self.error);
-            return PgError::UnknownOutcome { source };
-        }
-        self.error
-    }
-
-    fn before_execution(self) -> Self {
-        Self {
-            reached_server: false,
-            ..self
-        }
-    }
-
-    /// "cached plan must not change result type", or the prepared statement is gone.
-    fn is_stale_plan(&self) -> bool {
-        matches!(self.error.sqlstate(), Some("0A000" | "26000"))
-    }
-}
-
-/// Cuts `work` off at `deadline`.
-pub(crate) async fn by<T>(
-    deadline: forebay_pooling::Deadline,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::time::timeout_at(deadline.instant(), work)
-        .await
-        .unwrap_or_else(|_elapsed| {
-            let error = PgError::StatementTimeout { source: None };
-            Err(Failure {
-                error,
-                is_lost: false,
-                reached_server: true,
-                is_outcome_known: false,
-            })
-        })
 }

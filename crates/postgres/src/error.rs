@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_pooling::{GateError, Holder};
-use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::error::DbError;
 
+pub(crate) use driver::{is_fatal, was_not_sent};
+use driver::{is_lost, is_tls};
 use sqlstate::Class;
 
+mod driver;
 mod sqlstate;
 
 /// The error below a [`PgError`]. Shared, because one failed attempt to connect answers many callers.
@@ -356,27 +359,6 @@ impl From<tokio_postgres::Error> for PgError {
             Class::Other => Self::Database { sqlstate, source },
         }
     }
-}
-
-/// Whether the server ended the session along with the statement.
-pub(crate) fn is_fatal(error: &tokio_postgres::Error) -> bool {
-    match error.as_db_error().map(DbError::parsed_severity) {
-        Some(severity) => matches!(severity, Some(Severity::Fatal | Severity::Panic)),
-        None => is_lost(error),
-    }
-}
-
-/// Whether the connection is gone and the server said nothing.
-fn is_lost(error: &tokio_postgres::Error) -> bool {
-    let is_io =
-        std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
-    // Malformed messages carry an io error too, yet they come from a mismatch between the two sides.
-    error.is_closed() || (is_io && error.to_string() == "error communicating with the server")
-}
-
-/// The driver keeps its kinds private; its words are all there is. A test holds them fast.
-fn is_tls(error: &tokio_postgres::Error) -> bool {
-    error.to_string() == "error performing TLS handshake"
 }
 
 fn held_by(holders: &[Holder]) -> String {

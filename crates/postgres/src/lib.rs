@@ -33,11 +33,13 @@
 //! # }
 //! ```
 
+mod answer;
 mod checkout;
 mod connection;
 mod connector;
 mod dsn;
 mod error;
+mod failure;
 mod janitor;
 mod lease;
 pub mod maintenance;

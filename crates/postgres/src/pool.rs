@@ -9,8 +9,9 @@ use forebay_pooling::Deadline;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::answer::Answer;
 use crate::checkout::Freshness;
-use crate::connection::{Answer, by};
+use crate::failure::by;
 use crate::transaction::PgTransaction;
 use crate::{PgError, PgPoolStats, Sql};
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::answer::Answer;
 use crate::checkout::Freshness;
-use crate::connection::{Answer, Failure, by};
+use crate::failure::{Failure, by};
 use crate::lease::Lease;
 use crate::pool::{Shared, at_most_one, exactly_one};
 use crate::{PgError, Sql};

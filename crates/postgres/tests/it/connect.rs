@@ -85,6 +85,27 @@ async fn nobody_there_is_unreachable() {
     .await;
 }
 
+/// Fails when a certificate is not checked: then every case reaches the refusal of the password.
+#[tokio::test]
+async fn an_encrypted_server_must_prove_its_name() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/root.pem");
+    let server = FakeServer::start(Manners::Encrypts).await;
+    let port = server.address.port();
+    let url =
+        |host: &str, parameters: &str| format!("postgres://user@{host}:{port}/d?{parameters}");
+    let trusted = format!("sslmode=verify-full&sslrootcert={root}");
+    check(&url("localhost", &trusted), "auth", Some("28P01")).await;
+    // The certificate is for another name.
+    check(&url("127.0.0.1", &trusted), "tls", None).await;
+    // It is signed by nobody whom the system trusts.
+    check(&url("localhost", "sslmode=verify-full"), "tls", None).await;
+
+    // A server that cannot encrypt gets no password in the clear.
+    let plain = FakeServer::start(Manners::HangsUp).await;
+    let parameters = format!("{}?sslmode=require&sslrootcert={root}", plain.url());
+    check(&parameters, "unreachable", None).await;
+}
+
 /// Fails without the connect timeout: a silent server would hold the attempt for ever.
 #[tokio::test]
 async fn a_silent_server_is_given_up() {

@@ -1,6 +1,6 @@
 //! Refusals of the server, as types.
 
-use forebay_postgres::{PgError, Sql};
+use forebay_postgres::{PgError, Sql, ToSql};
 
 use crate::support::{CREATE_TABLE, Fixture, INSERT, ms};
 
@@ -100,6 +100,17 @@ async fn other_refusals_are_typed() {
             sqlstate.is_none() || error.sqlstate() == sqlstate,
             "{text}: {error:?}"
         );
+    }
+    // Refused by the driver, so the outcome of the write is known.
+    let sql = Sql::new("DELETE nothing", "DELETE FROM pg_class WHERE oid = $1");
+    let text: [&(dyn ToSql + Sync); 1] = [&"text"];
+    for parameters in [&[], &text[..]] {
+        let error = it
+            .postgres
+            .execute(&sql, parameters)
+            .await
+            .expect_err("a mismatch");
+        assert_eq!(error.kind(), "mismatch", "{error:?}");
     }
     it.pid().await;
 }

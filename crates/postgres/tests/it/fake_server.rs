@@ -1,11 +1,16 @@
 //! Servers that refuse: what a healthy Postgres does not do on demand.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// A server on a port of its own; it ends with this value.
 pub(crate) struct FakeServer {
@@ -22,6 +27,8 @@ pub(crate) enum Manners {
     HangsUp,
     /// Answers with a fatal error of this SQLSTATE.
     Refuses(&'static str),
+    /// Encrypts with a certificate for `localhost`, then refuses the password.
+    Encrypts,
 }
 
 impl FakeServer {
@@ -29,6 +36,7 @@ impl FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let task = tokio::spawn(async move {
+            let tls = acceptor();
             let mut silenced = Vec::new();
             loop {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -36,6 +44,14 @@ impl FakeServer {
                     Manners::Silent => silenced.push(stream),
                     Manners::HangsUp => read_startup(&mut stream).await,
                     Manners::Refuses(sqlstate) => refuse(stream, sqlstate).await,
+                    Manners::Encrypts => {
+                        read_startup(&mut stream).await;
+                        stream.write_all(b"S").await.expect("an answer");
+                        // A client that does not trust us ends the handshake.
+                        if let Ok(stream) = tls.accept(stream).await {
+                            refuse(stream, "28P01").await;
+                        }
+                    }
                 }
             }
         });
@@ -53,7 +69,7 @@ impl Drop for FakeServer {
     }
 }
 
-async fn read_startup(stream: &mut TcpStream) {
+async fn read_startup(stream: &mut (impl AsyncRead + Unpin)) {
     let length = stream.read_u32().await.expect("a length");
     let mut rest = vec![0; usize::try_from(length).expect("small") - 4];
     stream
@@ -63,7 +79,7 @@ async fn read_startup(stream: &mut TcpStream) {
 }
 
 /// Message "ErrorResponse" of the protocol, PostgreSQL manual, "Message Formats".
-async fn refuse(mut stream: TcpStream, sqlstate: &str) {
+async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, sqlstate: &str) {
     read_startup(&mut stream).await;
     let mut fields = BytesMut::new();
     for (kind, text) in [
@@ -82,4 +98,19 @@ async fn refuse(mut stream: TcpStream, sqlstate: &str) {
     message.put_u32(u32::try_from(fields.len()).expect("small") + 4);
     message.put_slice(&fields);
     stream.write_all(&message).await.expect("an answer");
+    stream.flush().await.expect("an answer");
+}
+
+fn acceptor() -> TlsAcceptor {
+    let chain = CertificateDer::pem_slice_iter(include_bytes!("tls/server.pem"));
+    let chain = chain.collect::<Result<_, _>>().expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate that fits its key");
+    TlsAcceptor::from(Arc::new(config))
 }
