@@ -196,8 +196,9 @@ async fn changes_that_were_given_up_reach_the_other_replica_all_the_same() {
     let store = Store::default();
     store.put(1, "old");
     // Short, so that an entry is soon trusted for the announcements only, not for its age.
+    let bound = Duration::from_secs(2);
     let cache = CacheConfig {
-        staleness_max: Duration::from_millis(700),
+        staleness_max: bound,
         ..cache_config()
     };
     let (url, prefix, entity) = (redis_url(), redis_prefix(), entity_config());
@@ -208,6 +209,11 @@ async fn changes_that_were_given_up_reach_the_other_replica_all_the_same() {
         .l2_in_use(&store)
         .await;
     b.get(1).await;
+    eventually("the entry is older than the bound", async || {
+        let l1 = b.cache.inspect("row", "1").await.expect("inspect").l1;
+        l1.is_some_and(|l1| l1.age.is_some_and(|age| age > bound))
+    })
+    .await;
     let version = store.put(1, "new");
     let mut changes = vec![(1, version)];
     changes.extend((0..70_000).map(|key| (1_000_000 + key, version)));
