@@ -16,6 +16,20 @@
 //! Failure modes: without Redis everything works, slower. Without Postgres cached pools are
 //! still served; everything else is UNAVAILABLE with the time after which to try again. Without
 //! the token service pools cannot be created nor listed by token; all other calls work.
+//!
+//! ```no_run
+//! # async fn serve(config: &forebay_config::Config) -> Result<(), Box<dyn std::error::Error>> {
+//! let postgres = forebay_postgres::PgPool::new(&config.postgres, "pool-server")?;
+//! let redis = forebay_redis::RedisPool::new(&config.redis)?;
+//! let cache = forebay_cache::Cache::new(&config.cache, redis);
+//! let mints = forebay_pool::MintResolver::new(forebay_grpc::client::connect(&config.token_client)?);
+//! let key = &config.grpc.page_token_key;
+//! let service = forebay_pool::PoolService::new(postgres, &cache, &config.cache.pool, mints, key);
+//! let server = forebay_grpc::Server::new(&config.grpc, "pool-server");
+//! server.add(forebay_pool::server(service)).serve(std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod convert;
 mod entity;

@@ -12,6 +12,19 @@
 //!
 //! Failure modes: without Redis everything works, slower. Without Postgres cached tokens are
 //! still served; everything else is UNAVAILABLE with the time after which to try again.
+//!
+//! ```no_run
+//! # async fn serve(config: &forebay_config::Config) -> Result<(), Box<dyn std::error::Error>> {
+//! let postgres = forebay_postgres::PgPool::new(&config.postgres, "token-server")?;
+//! let redis = forebay_redis::RedisPool::new(&config.redis)?;
+//! let cache = forebay_cache::Cache::new(&config.cache, redis);
+//! let key = &config.grpc.page_token_key;
+//! let service = forebay_token::TokenService::new(postgres, &cache, &config.cache.token, key);
+//! let server = forebay_grpc::Server::new(&config.grpc, "token-server");
+//! server.add(forebay_token::server(service)).serve(std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod convert;
 mod entity;
