@@ -13,8 +13,8 @@
 //! - Only successful replies are kept. A request that failed may be tried again.
 //!
 //! # Limits
-//! A key is kept for [`RETENTION`]; after [`delete_expired`] removed it, the
-//! same id counts as new. A waiting duplicate holds a connection, no longer
+//! A key is kept for [`RETENTION`]; after a [`Sweeper`] removed it, the same id
+//! counts as new. A waiting duplicate holds a connection, no longer
 //! than the statement timeout.
 //!
 //! ```no_run
@@ -44,9 +44,11 @@ use forebay_postgres::{PgError, PgPool, PgTransaction, Sql};
 
 pub use error::Error;
 pub use key::RequestKey;
+pub use sweeper::Sweeper;
 
 mod error;
 mod key;
+mod sweeper;
 
 /// How long a reply is kept. A client that retries for longer than a day has lost track anyway.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3600);

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use forebay_postgres::{PgError, PgPool, Sql};
 use uuid::Uuid;
 
-use crate::{Begun, DELETE_MAX, Error, RETENTION, RequestKey, begin, delete_expired, finish};
+use crate::{
+    Begun, DELETE_MAX, Error, RETENTION, RequestKey, Sweeper, begin, delete_expired, finish,
+};
 
 const METHOD: &str = "forebay.test.v1.TestService/Create";
 
@@ -168,4 +170,41 @@ async fn expired_keys_go_in_bounded_steps() {
             .expect("a new request")
             .0
     );
+}
+
+/// Fails when nobody calls for the expired keys: the table would grow for ever.
+#[tokio::test]
+async fn a_sweeper_removes_what_expired_and_nothing_else() {
+    const FILL: Sql = Sql::new(
+        "INSERT idempotency_keys",
+        "INSERT INTO idempotency_keys (method, request_id, fingerprint, reply, created_at) \
+         SELECT 'm', gen_random_uuid(), '', '', now() - make_interval(hours => i % 2 * 25) \
+         FROM generate_series(1, 3000) i",
+    );
+    const COUNT: Sql = Sql::new(
+        "SELECT idempotency_keys",
+        "SELECT count(*) FROM idempotency_keys",
+    );
+    let database = forebay_testkit::database().await;
+    let postgres = database.pool();
+    postgres.execute(&FILL, &[]).await.expect("rows to sweep");
+    let _sweeper = Sweeper::start(postgres.clone());
+    let swept = async {
+        let mut poll = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            poll.tick().await;
+            let left: i64 = postgres
+                .query_one(&COUNT, &[])
+                .await
+                .expect("a count")
+                .get(0);
+            if left <= 1500 {
+                return left;
+            }
+        }
+    };
+    let left = tokio::time::timeout(Duration::from_secs(20), swept)
+        .await
+        .expect("a sweep");
+    assert_eq!(left, 1500, "young keys stay");
 }

@@ -11,6 +11,7 @@ use forebay_boot::Process;
 use forebay_cache::Cache;
 use forebay_config::Config;
 use forebay_grpc::{Server, client};
+use forebay_idempotency::Sweeper;
 use forebay_ops::OpsService;
 use forebay_pool::{MintResolver, PoolService};
 use forebay_pooling::Deadline;
@@ -36,6 +37,7 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let ops = OpsService::new(&process).postgres(&postgres).redis(&redis);
     let ops = ops.cache(&cache).server();
 
+    let _sweeper = Sweeper::start(postgres.clone());
     let grpc = process.readiness.component("grpc");
     process.watch(process.readiness.component("postgres"), move || {
         let postgres = postgres.clone();
