@@ -45,6 +45,7 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
     let code = runtime.block_on(run_in(args, workspace));
     // A build that was interrupted is not waited for.
     runtime.shutdown_background();
+    guard::close();
     code
 }
 
@@ -70,7 +71,6 @@ async fn run_in(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<Ex
     let testing = cargo_step(workspace, test_args(&args), env)?;
     let code = finish(&testing, &mut interrupts).await;
     backends.stop();
-    guard::close();
     Ok(code.unwrap_or_else(interrupted))
 }
 

@@ -73,8 +73,7 @@ impl Cache {
         let failed = |action: &str, error: std::io::Error| {
             format!("{action} in {}: {error}", self.dir.display())
         };
-        std::fs::create_dir_all(&self.dir).map_err(|e| failed("create the cache", e))?;
-        self.open_up();
+        create_open(&self.dir).map_err(|e| failed("create the cache", e))?;
         let lock =
             std::fs::File::create(self.dir.join("lock")).map_err(|e| failed("open the lock", e))?;
         let _lock = Flock::lock(lock, FlockArg::LockExclusive)
@@ -89,7 +88,7 @@ impl Cache {
                 std::fs::remove_dir_all(stale).map_err(|e| failed("clear the cache", e))?;
             }
         }
-        std::fs::create_dir(&fresh).map_err(|e| failed("create an entry", e))?;
+        create_open(&fresh).map_err(|e| failed("create an entry", e))?;
         let outcome = unpack(&fresh).and_then(|()| probe(&fresh).map(drop));
         if let Err(reason) = outcome {
             // The lock is held, so what is left is cleared by the next attempt at the latest.
@@ -103,17 +102,21 @@ impl Cache {
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         self.dir.join(format!("{source}-{os}-{arch}"))
     }
+}
 
-    /// A umask of 077 would keep the servers' user out of what root unpacks.
-    fn open_up(&self) {
-        if RunAs::for_servers().is_some() {
-            for dir in self.dir.ancestors().take(3) {
-                let mode = std::fs::Permissions::from_mode(0o755);
-                // What stays closed is found by the probe, which names it.
-                let _opened = std::fs::set_permissions(dir, mode);
-            }
+/// Creates `dir` and what is missing above it, open to the servers' user whatever the umask. What
+/// was there before keeps its mode: it is not ours.
+fn create_open(dir: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        match std::fs::create_dir(dir) {
+            Ok(()) => std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?,
+            // Another process has just created it, and opens it as well.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 /// Directories below `dir` that hold a file called `name`.
@@ -207,6 +210,20 @@ mod tests {
             "two",
             "a broken one is replaced"
         );
+    }
+
+    #[test]
+    fn only_new_directories_are_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let before = (mode(dir.path()), mode(dir.path().parent().unwrap()));
+        create_open(&dir.path().join("a/b")).unwrap();
+        assert_eq!(
+            (mode(dir.path()), mode(dir.path().parent().unwrap())),
+            before
+        );
+        assert_eq!(mode(&dir.path().join("a")), 0o755);
+        assert_eq!(mode(&dir.path().join("a/b")), 0o755);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use forebay_cache::Cache;
 use forebay_config::Config;
 use forebay_grpc::Server;
 use forebay_idempotency::Sweeper;
-use forebay_ops::OpsService;
+use forebay_ops::{OpsService, follow_readiness};
 use forebay_pooling::Deadline;
 use forebay_postgres::PgPool;
 use forebay_redis::RedisPool;
@@ -47,8 +47,9 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
         async move { redis.ready().await }
     });
     let server = Server::new(&config.grpc, process.service).add(ops);
-    let server = server.add(forebay_token::server(tokens)).bind().await;
-    let server = server.context("serve gRPC")?;
+    let server = server.add(forebay_token::server(tokens));
+    follow_readiness(&process.readiness, server.health()).await;
+    let server = server.bind().await.context("serve gRPC")?;
     grpc.set_ready();
     server.serve(process.shutdown.fired()).await;
     cache.drain(Deadline::after(CACHE_DRAIN_TIMEOUT)).await;

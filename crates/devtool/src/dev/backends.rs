@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use forebay_provision::{ProvisionError, Search, postgres, redis};
+use forebay_provision::{ProvisionError, Rung, Search, Skipped, postgres, redis};
 use parking_lot::Mutex;
 
 use super::board::Board;
@@ -89,6 +89,7 @@ pub(crate) async fn prepare(board: &Arc<Board>, url: &str) -> anyhow::Result<()>
 fn start_postgres(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> {
     let search = Search::from_env("PG").with_progress(sayer(board, "postgres"));
     let found = postgres::find(&search)?;
+    tell_passed_over(board, "postgres", &found.skipped);
     let tools = found.tool;
     // The version is in the name: another one cannot read the data and starts with its own.
     let preferred = board
@@ -145,6 +146,7 @@ fn create_database(port: u16) -> anyhow::Result<()> {
 fn start_redis(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> {
     let search = Search::from_env("REDIS").with_progress(sayer(board, "redis"));
     let found = redis::find(&search)?;
+    tell_passed_over(board, "redis", &found.skipped);
     let output = board.output("redis")?;
     for _ in 0..ATTEMPTS {
         let options = redis::Options {
@@ -171,6 +173,17 @@ fn start_redis(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> {
         });
     }
     bail!("every port for Redis was taken by somebody else")
+}
+
+/// A download that failed is worth a line; that nothing is installed is what a bare machine is like,
+/// and for `cargo xtask doctor` to tell.
+fn tell_passed_over(board: &Board, name: &str, skipped: &[Skipped]) {
+    for skipped in skipped.iter().filter(|skipped| skipped.rung == Rung::Apt) {
+        board.say(&format!(
+            "{name}: {} did not do: {}",
+            skipped.rung, skipped.reason
+        ));
+    }
 }
 
 fn sayer(board: &Arc<Board>, name: &'static str) -> impl Fn(&str) + Send + Sync + use<> {

@@ -56,6 +56,7 @@ async fn start_in(
     let mut progress = Progress {
         file: File::open(&log).context("read the supervisor's log")?,
         bytes: 0,
+        complete: false,
     };
     let mut told_to_stop = 0;
     loop {
@@ -75,7 +76,7 @@ async fn start_in(
         });
         if ready {
             // The table is written just after the state.
-            progress.pass_on_until(" after the build").await;
+            progress.pass_on_the_table().await;
             return Ok(ExitCode::SUCCESS);
         }
         tokio::select! {
@@ -111,11 +112,13 @@ fn terminate(pid: u32) {
 struct Progress {
     file: File,
     bytes: u64,
+    /// Whether the last line of a start has been passed on.
+    complete: bool,
 }
 
 impl Progress {
-    /// Prints what the supervisor has written since the last time and returns it.
-    fn pass_on(&mut self) -> String {
+    /// Prints what the supervisor has written since the last time.
+    fn pass_on(&mut self) {
         let mut text = String::new();
         let read = self
             .file
@@ -127,14 +130,16 @@ impl Progress {
         if read.is_ok() && !text.is_empty() {
             self.bytes += u64::try_from(whole).unwrap_or(0);
             say::line(text.trim_end_matches('\n'));
+            self.complete |= text.contains(super::supervisor::LAST_WORDS);
         }
-        text
     }
 
-    async fn pass_on_until(&mut self, mark: &str) {
+    /// Waits for the rest of what a supervisor says when it is ready.
+    async fn pass_on_the_table(&mut self) {
         const TRIES: usize = 100;
         for _ in 0..TRIES {
-            if self.pass_on().contains(mark) {
+            self.pass_on();
+            if self.complete {
                 return;
             }
             tokio::time::sleep(STEP).await;

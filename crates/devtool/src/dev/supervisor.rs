@@ -23,6 +23,9 @@ use crate::state::{Health, Phase, SERVICES, State};
 use crate::workspace::{Instance, Workspace};
 use crate::{cargo, say};
 
+/// How the last line of a start ends; `dev --detach` waits for it.
+pub(crate) const LAST_WORDS: &str = "after the build";
+
 /// Everything that was started and has to be ended.
 struct Running {
     board: Arc<Board>,
@@ -177,7 +180,7 @@ impl Running {
             board.timings().iter().for_each(|line| say::line(line));
         }
         board.say(&format!(
-            "ready in {}, {} after the build",
+            "ready in {}, {} {LAST_WORDS}",
             say::time(board.elapsed()),
             say::time(after_build)
         ));

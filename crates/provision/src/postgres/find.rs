@@ -138,10 +138,12 @@ fn installed(search: &Search) -> Result<PostgresTools, String> {
     dirs.extend(versioned);
     dirs.extend(["/usr/pgsql/bin", "/usr/local/pgsql/bin"].map(PathBuf::from));
     let mut reasons = Vec::new();
-    for dir in dirs
-        .into_iter()
-        .filter(|dir| dir.join("postgres").is_file())
-    {
+    for dir in dirs {
+        // The programs are often linked from a directory on PATH, without their companions.
+        let Ok(program) = dir.join("postgres").canonicalize() else {
+            continue;
+        };
+        let dir = program.parent().unwrap_or(&dir).to_path_buf();
         match PostgresTools::probe(&dir, None) {
             Ok(tools) => return Ok(tools),
             Err(reason) => reasons.push(reason),

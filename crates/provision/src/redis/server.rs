@@ -155,14 +155,10 @@ fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionErro
                 output,
             });
         }
-        match command(options.port, &["INFO", "server"]) {
-            // While it loads its file it answers with an error that says so.
-            Ok(reply) if reply.starts_with("-LOADING") => last = reply,
-            Ok(reply) => {
-                let pid = info_field(&reply, "process_id").unwrap_or("unknown");
-                if pid == process.pid().to_string() {
-                    return Ok(());
-                }
+        match answer(options.port) {
+            Ok(Answer::Loading(reply)) => last = reply,
+            Ok(Answer::Ready { pid }) if pid == process.pid().to_string() => return Ok(()),
+            Ok(Answer::Ready { pid }) => {
                 let detail = format!("its process id is {pid}");
                 return Err(ProvisionError::Foreign {
                     server: "Redis",
@@ -180,5 +176,24 @@ fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionErro
         port,
         timeout,
         last,
+    })
+}
+
+enum Answer {
+    Loading(String),
+    Ready { pid: String },
+}
+
+/// What the server says. While it loads its file it answers INFO, but no command on its data.
+fn answer(port: u16) -> std::io::Result<Answer> {
+    let reply = command(port, &["PING"])?;
+    if reply.starts_with('-') {
+        return Ok(Answer::Loading(reply));
+    }
+    let info = command(port, &["INFO", "server"])?;
+    Ok(Answer::Ready {
+        pid: info_field(&info, "process_id")
+            .unwrap_or("unknown")
+            .to_owned(),
     })
 }
