@@ -1,5 +1,6 @@
 //! Postgres: found, initialised and run on a loopback port.
 
+mod cluster;
 mod find;
 mod server;
 mod wire;

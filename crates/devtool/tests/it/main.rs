@@ -1,0 +1,7 @@
+//! The whole development environment, brought up for real and hurt.
+//!
+//! Cargo is replaced by a script that says that everything is built, because it is: the services
+//! come from the run that these tests belong to.
+
+mod hurt;
+mod system;
