@@ -1,5 +1,10 @@
 //! Real servers: started, hurt, started again, and never mixed up with somebody else's.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test that cannot go on fails the test"
+)]
+
 mod guarded;
 mod postgres_server;
 mod redis_server;
