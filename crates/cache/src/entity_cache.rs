@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use forebay_config::EntityCacheConfig;
 use forebay_pooling::Deadline;
+use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt as _;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
@@ -158,6 +160,14 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     fn span(&self, kind: &'static str, name: &str, batch: Option<usize>) -> Span {
+        // Inside a trace that nobody records a span would be made for nothing, and a hit in L1
+        // is short enough to feel it.
+        let unrecorded = Context::map_current(|context| {
+            context.has_active_span() && !context.span().is_recording()
+        });
+        if unrecorded {
+            return Span::none();
+        }
         let span = tracing::info_span!(
             "cache",
             otel.name = name,

@@ -352,7 +352,7 @@ async fn every_call_leaves_one_line() {
     let server = Running::start(config(), Script::default()).await;
     let mut client = server.client().await;
     for (id, level, code) in [
-        ("seen", "INFO", "OK"),
+        ("seen", "DEBUG", "OK"),
         ("not_found", "INFO", "NOT_FOUND"),
         ("panic", "WARN", "INTERNAL"),
     ] {
