@@ -26,9 +26,7 @@ pub(crate) fn unpack(
             return Err(format!("no {program} on PATH"));
         }
     }
-    let system = Apt {
-        options: Vec::new(),
-    };
+    let system = Apt { options: Vec::new() };
     let first = match fetch(search, &system, &pick, unneeded, dir) {
         Ok(()) => return Ok(()),
         Err(reason) => reason,
@@ -79,13 +77,8 @@ impl Apt {
         names
             .iter()
             .find(|name| {
-                self.run(
-                    "apt-cache",
-                    &["show", "--no-all-versions", name],
-                    None,
-                    ASK_TIMEOUT,
-                )
-                .is_ok()
+                self.run("apt-cache", &["show", "--no-all-versions", name], None, ASK_TIMEOUT)
+                    .is_ok()
             })
             .map(|name| (*name).to_owned())
             .ok_or_else(|| "the package lists do not hold it".to_owned())
@@ -95,11 +88,7 @@ impl Apt {
     fn missing(&self, package: &str) -> Result<Vec<String>, String> {
         let args = ["--simulate", "--no-install-recommends", "install", package];
         let lines = self.run("apt-get", &args, None, ASK_TIMEOUT)?;
-        Ok(lines
-            .iter()
-            .filter_map(|line| added(line))
-            .map(str::to_owned)
-            .collect())
+        Ok(lines.iter().filter_map(|line| added(line)).map(str::to_owned).collect())
     }
 
     fn run(
@@ -110,9 +99,7 @@ impl Apt {
         timeout: Duration,
     ) -> Result<Vec<String>, String> {
         let mut command = Command::new(program);
-        command
-            .env("LC_ALL", "C")
-            .env("DEBIAN_FRONTEND", "noninteractive");
+        command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
         for option in ["Acquire::Retries=1", "Acquire::http::Timeout=15"] {
             command.args(["-o", option]);
         }
@@ -173,14 +160,8 @@ mod tests {
     #[test]
     fn only_packages_that_are_not_there_yet_are_fetched() {
         let cases = [
-            (
-                "Inst liblzf1 (3.6-3 Debian:12.14/oldstable [amd64])",
-                Some("liblzf1"),
-            ),
-            (
-                "Inst libc6 [2.36-9] (2.36-10 Debian:12.14/oldstable [amd64])",
-                None,
-            ),
+            ("Inst liblzf1 (3.6-3 Debian:12.14/oldstable [amd64])", Some("liblzf1")),
+            ("Inst libc6 [2.36-9] (2.36-10 Debian:12.14/oldstable [amd64])", None),
             ("Conf liblzf1 (3.6-3 Debian:12.14/oldstable [amd64])", None),
             ("Reading package lists...", None),
         ];

@@ -37,9 +37,7 @@ pub(crate) fn root() -> PathBuf {
 
 impl Cache {
     pub(crate) fn new(search: &Search, tool: &str) -> Self {
-        Self {
-            dir: search.cache.join(tool),
-        }
+        Self { dir: search.cache.join(tool) }
     }
 
     /// The first complete entry that `probe` accepts.
@@ -121,10 +119,7 @@ fn create_open(dir: &Path) -> std::io::Result<()> {
 
 /// Directories below `dir` that hold a file called `name`.
 pub(crate) fn dirs_with(dir: &Path, name: &str) -> Vec<PathBuf> {
-    directories(dir)
-        .into_iter()
-        .filter(|dir| dir.join(name).is_file())
-        .collect()
+    directories(dir).into_iter().filter(|dir| dir.join(name).is_file()).collect()
 }
 
 /// A search path of the directories below `dir` that hold shared libraries.
@@ -138,11 +133,7 @@ pub(crate) fn library_path(dir: &Path) -> Option<OsString> {
             .is_ok_and(|entries| entries.flatten().any(|entry| is_library(&entry.path())))
     };
     let dirs: Vec<PathBuf> = directories(dir).into_iter().filter(holds).collect();
-    if dirs.is_empty() {
-        None
-    } else {
-        std::env::join_paths(dirs).ok()
-    }
+    if dirs.is_empty() { None } else { std::env::join_paths(dirs).ok() }
 }
 
 /// `dir` and the directories below it, links not followed, near ones first. `etc` is left out: start
@@ -172,9 +163,7 @@ mod tests {
     use super::*;
 
     fn cache(dir: &Path) -> Cache {
-        Cache {
-            dir: dir.join("tool"),
-        }
+        Cache { dir: dir.join("tool") }
     }
 
     fn probe(dir: &Path) -> Result<String, String> {
@@ -190,10 +179,7 @@ mod tests {
         let broken = cache.fill("apt", |_| Err("no network".to_owned()), probe);
         assert_eq!(broken.unwrap_err(), "no network");
         let unusable = cache.fill("apt", |_| Ok(()), probe);
-        assert!(
-            unusable.is_err(),
-            "an entry that does not pass its probe must not be kept"
-        );
+        assert!(unusable.is_err(), "an entry that does not pass its probe must not be kept");
         assert!(cache.first(probe).is_err());
 
         let write = |text: &'static str| {
@@ -205,11 +191,7 @@ mod tests {
         assert_eq!(cache.first(probe).unwrap(), "one", "a good entry is kept");
         std::fs::remove_file(cache.entry("apt").join("bin")).unwrap();
         cache.fill("apt", write("two"), probe).unwrap();
-        assert_eq!(
-            cache.first(probe).unwrap(),
-            "two",
-            "a broken one is replaced"
-        );
+        assert_eq!(cache.first(probe).unwrap(), "two", "a broken one is replaced");
     }
 
     #[test]
@@ -218,10 +200,7 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         let before = (mode(dir.path()), mode(dir.path().parent().unwrap()));
         create_open(&dir.path().join("a/b")).unwrap();
-        assert_eq!(
-            (mode(dir.path()), mode(dir.path().parent().unwrap())),
-            before
-        );
+        assert_eq!((mode(dir.path()), mode(dir.path().parent().unwrap())), before);
         assert_eq!(mode(&dir.path().join("a")), 0o755);
         assert_eq!(mode(&dir.path().join("a/b")), 0o755);
     }
@@ -229,20 +208,14 @@ mod tests {
     #[test]
     fn programs_and_libraries_are_found_below() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [
-            "etc/init.d/server",
-            "usr/bin/server",
-            "usr/lib/arch/liba.so.1",
-            "usr/share/doc",
-        ] {
+        for name in
+            ["etc/init.d/server", "usr/bin/server", "usr/lib/arch/liba.so.1", "usr/share/doc"]
+        {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
-        assert_eq!(
-            dirs_with(dir.path(), "server"),
-            [dir.path().join("usr/bin")]
-        );
+        assert_eq!(dirs_with(dir.path(), "server"), [dir.path().join("usr/bin")]);
         let libraries = library_path(dir.path()).unwrap();
         assert_eq!(PathBuf::from(libraries), dir.path().join("usr/lib/arch"));
     }

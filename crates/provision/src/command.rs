@@ -33,11 +33,7 @@ pub(crate) fn run(command: Command, timeout: Duration) -> Result<Vec<String>, Pr
     if status.success() {
         return Ok(std::mem::take(&mut *lines.lock()));
     }
-    Err(ProvisionError::Helper {
-        program,
-        status,
-        output: joined(&tail),
-    })
+    Err(ProvisionError::Helper { program, status, output: joined(&tail) })
 }
 
 /// Lines of a helper that are kept; more than any of ours writes.
@@ -45,16 +41,9 @@ const LINES_MAX: usize = 10_000;
 
 /// Lines as one line for an error message.
 pub(crate) fn joined(lines: &[String]) -> String {
-    let kept: Vec<&str> = lines
-        .iter()
-        .map(|line| line.trim())
-        .filter(|line| !line.is_empty())
-        .collect();
-    if kept.is_empty() {
-        "it wrote nothing".to_owned()
-    } else {
-        kept.join(" | ")
-    }
+    let kept: Vec<&str> =
+        lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+    if kept.is_empty() { "it wrote nothing".to_owned() } else { kept.join(" | ") }
 }
 
 /// The first line that `program --version` writes.
@@ -62,10 +51,7 @@ pub(crate) fn version_line(mut command: Command) -> Result<String, String> {
     const TIMEOUT: Duration = Duration::from_secs(10);
     command.arg("--version");
     let lines = run(command, TIMEOUT).map_err(|error| describe(&error))?;
-    lines
-        .into_iter()
-        .next()
-        .ok_or_else(|| "--version wrote nothing".to_owned())
+    lines.into_iter().next().ok_or_else(|| "--version wrote nothing".to_owned())
 }
 
 /// An error and its causes in one line.

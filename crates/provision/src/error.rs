@@ -115,10 +115,6 @@ impl ProvisionError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Path {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Path { action, path, source }
     }
 }

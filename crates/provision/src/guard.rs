@@ -67,11 +67,7 @@ pub fn add_dir(dir: &Path) {
 }
 
 pub(crate) fn add(identity: Identity, signal: StopSignal, dir: Option<&Path>) {
-    send(Entry::Group {
-        identity,
-        signal,
-        dir: dir.map(Path::to_path_buf),
-    });
+    send(Entry::Group { identity, signal, dir: dir.map(Path::to_path_buf) });
 }
 
 pub(crate) fn remove(pid: u32) {
@@ -145,11 +141,7 @@ impl Entry {
 
     fn line(&self) -> String {
         match self {
-            Self::Group {
-                identity,
-                signal,
-                dir,
-            } => {
+            Self::Group { identity, signal, dir } => {
                 let signal = match signal {
                     StopSignal::Terminate => "term",
                     StopSignal::Interrupt => "int",
@@ -167,31 +159,19 @@ impl Entry {
             return Some(Self::Dir(PathBuf::from(dir)));
         }
         let mut words = line.strip_prefix("add ")?.splitn(4, ' ');
-        let identity = Identity {
-            pid: words.next()?.parse().ok()?,
-            started: words.next()?.parse().ok()?,
-        };
+        let identity =
+            Identity { pid: words.next()?.parse().ok()?, started: words.next()?.parse().ok()? };
         let signal = match words.next()? {
             "int" => StopSignal::Interrupt,
             "quit" => StopSignal::Quit,
             _ => StopSignal::Terminate,
         };
-        let dir = words
-            .next()
-            .filter(|dir| !dir.is_empty())
-            .map(PathBuf::from);
-        Some(Self::Group {
-            identity,
-            signal,
-            dir,
-        })
+        let dir = words.next().filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        Some(Self::Group { identity, signal, dir })
     }
 
     fn ask(&self) {
-        let Self::Group {
-            identity, signal, ..
-        } = self
-        else {
+        let Self::Group { identity, signal, .. } = self else {
             return;
         };
         if identity.is_alive() {
@@ -223,9 +203,7 @@ impl Entry {
                 // Zombies keep a group alive until somebody reaps them, and hold nothing.
                 proc_table::group_has_live_member(identity.pid)
             })
-            || dir
-                .as_deref()
-                .is_some_and(|dir| !proc_table::below(dir).is_empty())
+            || dir.as_deref().is_some_and(|dir| !proc_table::below(dir).is_empty())
     }
 
     /// Whether the group with this id is still the one we mean: its leader is alive, or it has none
@@ -248,11 +226,7 @@ struct Guard {
 impl Guard {
     fn start(program: &Path) -> Result<Self, ProvisionError> {
         let child = spawn(program)?;
-        Ok(Self {
-            program: program.to_path_buf(),
-            child,
-            entries: Vec::new(),
-        })
+        Ok(Self { program: program.to_path_buf(), child, entries: Vec::new() })
     }
 
     fn add(&mut self, entry: Entry) {
@@ -299,10 +273,7 @@ fn spawn(program: &Path) -> Result<Child, ProvisionError> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|source| ProvisionError::Spawn {
-            program: program.display().to_string(),
-            source,
-        })
+        .map_err(|source| ProvisionError::Spawn { program: program.display().to_string(), source })
 }
 
 fn installed() -> Option<&'static Mutex<Guard>> {
@@ -326,16 +297,9 @@ mod tests {
 
     #[test]
     fn entries_survive_the_pipe() {
-        let identity = Identity {
-            pid: 7,
-            started: 99,
-        };
+        let identity = Identity { pid: 7, started: 99 };
         let cases = [
-            Entry::Group {
-                identity,
-                signal: StopSignal::Terminate,
-                dir: None,
-            },
+            Entry::Group { identity, signal: StopSignal::Terminate, dir: None },
             Entry::Group {
                 identity,
                 signal: StopSignal::Interrupt,
@@ -357,11 +321,7 @@ mod tests {
             .spawn()
             .unwrap();
         let identity = Identity::of(child.id()).unwrap();
-        let entry = Entry::Group {
-            identity,
-            signal: StopSignal::Terminate,
-            dir: None,
-        };
+        let entry = Entry::Group { identity, signal: StopSignal::Terminate, dir: None };
         assert!(entry.is_left());
         end(std::slice::from_ref(&entry), Duration::from_millis(200));
         assert!(!entry.is_left());
@@ -371,15 +331,8 @@ mod tests {
     #[test]
     fn a_reused_id_is_left_alone() {
         let own = Identity::own();
-        let stale = Identity {
-            started: own.started + 1,
-            ..own
-        };
-        let entry = Entry::Group {
-            identity: stale,
-            signal: StopSignal::Terminate,
-            dir: None,
-        };
+        let stale = Identity { started: own.started + 1, ..own };
+        let entry = Entry::Group { identity: stale, signal: StopSignal::Terminate, dir: None };
         assert!(!entry.is_left());
         entry.ask();
         entry.kill();

@@ -50,22 +50,20 @@ impl RunAs {
         const OTHER_SEARCH: u32 = 0o001;
         const OWNER_SEARCH: u32 = 0o100;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        absolute
-            .ancestors()
-            .all(|dir| match std::fs::metadata(dir) {
-                Ok(meta) if meta.is_dir() => {
-                    let needed = if meta.uid() == self.uid {
-                        OWNER_SEARCH
-                    } else if meta.gid() == self.gid {
-                        GROUP_SEARCH
-                    } else {
-                        OTHER_SEARCH
-                    };
-                    meta.permissions().mode() & needed != 0
-                }
-                // What does not exist yet is created by us with the right mode.
-                _ => true,
-            })
+        absolute.ancestors().all(|dir| match std::fs::metadata(dir) {
+            Ok(meta) if meta.is_dir() => {
+                let needed = if meta.uid() == self.uid {
+                    OWNER_SEARCH
+                } else if meta.gid() == self.gid {
+                    GROUP_SEARCH
+                } else {
+                    OTHER_SEARCH
+                };
+                meta.permissions().mode() & needed != 0
+            }
+            // What does not exist yet is created by us with the right mode.
+            _ => true,
+        })
     }
 }
 
@@ -88,10 +86,7 @@ pub fn reachable_dir(preferred: &Path, user: Option<&RunAs>) -> Result<PathBuf, 
         // Anyone may create names in /var/tmp: one that is not ours is not used.
         Err(_) if is_own_dir(&base) => {}
         Err(_) => {
-            return Err(ProvisionError::Unreachable {
-                user: user.name.clone(),
-                tried: base,
-            });
+            return Err(ProvisionError::Unreachable { user: user.name.clone(), tried: base });
         }
     }
     std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o755))
@@ -105,11 +100,7 @@ pub fn reachable_dir(preferred: &Path, user: Option<&RunAs>) -> Result<PathBuf, 
 pub fn substitute(preferred: &Path) -> PathBuf {
     let parent = preferred.parent().unwrap_or(preferred);
     let digest = Sha256::digest(parent.as_os_str().as_encoded_bytes());
-    let hash: String = digest
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     Path::new("/var/tmp").join(format!("forebay-{hash}"))
 }
 
@@ -127,11 +118,7 @@ mod tests {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let inner = dir.path().join("a/b");
         std::fs::create_dir_all(&inner).unwrap();
-        let stranger = RunAs {
-            uid: 1_234_567,
-            gid: 1_234_567,
-            name: "stranger".to_owned(),
-        };
+        let stranger = RunAs { uid: 1_234_567, gid: 1_234_567, name: "stranger".to_owned() };
 
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         assert!(stranger.reaches(&inner));

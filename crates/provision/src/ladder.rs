@@ -22,13 +22,7 @@ pub enum Rung {
 
 impl Rung {
     /// Every rung, in the order in which they are tried.
-    pub const ALL: [Self; 5] = [
-        Self::Explicit,
-        Self::Installed,
-        Self::Cache,
-        Self::Apt,
-        Self::Pip,
-    ];
+    pub const ALL: [Self; 5] = [Self::Explicit, Self::Installed, Self::Cache, Self::Apt, Self::Pip];
 
     /// The name used in tables, in JSON and in `FOREBAY_*_FROM`.
     #[must_use]
@@ -82,10 +76,7 @@ pub struct NotFound {
 }
 
 fn reasons(skipped: &[Skipped]) -> String {
-    let parts: Vec<String> = skipped
-        .iter()
-        .map(|s| format!("{}: {}", s.rung, s.reason))
-        .collect();
+    let parts: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.rung, s.reason)).collect();
     parts.join("; ")
 }
 
@@ -168,35 +159,20 @@ pub fn climb<T>(
             (_, Rung::Apt | Rung::Pip) if !search.fetch => "downloads are off".to_owned(),
             _ => match attempt(rung) {
                 Ok(tool) => {
-                    return Ok(Located {
-                        tool,
-                        rung,
-                        skipped,
-                    });
+                    return Ok(Located { tool, rung, skipped });
                 }
                 Err(reason) => reason,
             },
         };
         skipped.push(Skipped { rung, reason });
         if rung == Rung::Explicit && search.explicit.is_some() && search.only.is_none() {
-            let fix = format!(
-                "correct or unset {tool_env}",
-                tool_env = explicit_name(tool)
-            );
+            let fix = format!("correct or unset {tool_env}", tool_env = explicit_name(tool));
             return Err(NotFound { tool, fix, skipped });
         }
     }
-    Err(NotFound {
-        tool,
-        fix: fix.to_owned(),
-        skipped,
-    })
+    Err(NotFound { tool, fix: fix.to_owned(), skipped })
 }
 
 fn explicit_name(tool: &str) -> &'static str {
-    if tool == "Redis" {
-        "REDIS_BIN"
-    } else {
-        "PG_BIN"
-    }
+    if tool == "Redis" { "REDIS_BIN" } else { "PG_BIN" }
 }

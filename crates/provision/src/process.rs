@@ -116,18 +116,13 @@ impl Process {
         let sink = Sink::open(output)?;
         command.process_group(0).stdin(Stdio::null());
         let program = command.get_program().to_string_lossy().into_owned();
-        let failed = |source| ProvisionError::Spawn {
-            program: program.clone(),
-            source,
-        };
+        let failed = |source| ProvisionError::Spawn { program: program.clone(), source };
         let reader = match sink {
             None => None,
             Some(sink) => {
                 // One pipe for both streams, so that their lines keep their order.
                 let (reader, writer) = std::io::pipe().map_err(failed)?;
-                command
-                    .stdout(writer.try_clone().map_err(failed)?)
-                    .stderr(writer);
+                command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
                 Some((reader, sink))
             }
         };
@@ -145,11 +140,7 @@ impl Process {
         }
         let watched = Arc::clone(&shared);
         std::thread::spawn(move || reap(child, &watched));
-        Ok(Self {
-            identity,
-            stop_signal,
-            shared,
-        })
+        Ok(Self { identity, stop_signal, shared })
     }
 
     /// Process id, which is the id of the group too.
@@ -321,11 +312,7 @@ fn read_lines(stream: impl Read, mut sink: Sink, shared: &Shared) {
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        match reader
-            .by_ref()
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut bytes)
-        {
+        match reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes) {
             Ok(0) | Err(_) => break,
             Ok(_) => {}
         }

@@ -38,12 +38,7 @@ pub(super) fn initialise(
         own(&fresh, user)?;
         let mut initdb = tools.command("initdb");
         initdb
-            .args([
-                "--auth=trust",
-                "--username=postgres",
-                "--encoding=UTF8",
-                "--no-sync",
-            ])
+            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync"])
             .arg(format!("--locale={locale}"))
             .arg("-D")
             .arg(&fresh)

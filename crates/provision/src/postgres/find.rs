@@ -16,14 +16,8 @@ const FIX: &str = "install it (Debian, Ubuntu: apt-get install postgresql; macOS
                    postgresql), or set DATABASE_URL or PG_BIN";
 
 /// Packages that only matter to an installed cluster.
-const APT_UNNEEDED: [&str; 6] = [
-    "postgresql-common",
-    "postgresql-client-common",
-    "ssl-cert",
-    "adduser",
-    "perl",
-    "debconf",
-];
+const APT_UNNEEDED: [&str; 6] =
+    ["postgresql-common", "postgresql-client-common", "ssl-cert", "adduser", "perl", "debconf"];
 
 /// A directory with `postgres` and `initdb` that run on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,20 +49,13 @@ impl PostgresTools {
         {
             return Err(format!("user {} cannot reach {}", user.name, bin.display()));
         }
-        let mut tools = Self {
-            bin: bin.to_path_buf(),
-            libraries,
-            version: String::new(),
-            major: 0,
-        };
+        let mut tools =
+            Self { bin: bin.to_path_buf(), libraries, version: String::new(), major: 0 };
         let line = command::version_line(tools.command("postgres"))?;
         let (version, major) =
             parse_version(&line).ok_or_else(|| format!("cannot read version from {line:?}"))?;
         if major < MAJOR_MIN {
-            return Err(format!(
-                "{} is Postgres {version}, {MAJOR_MIN} needed",
-                bin.display()
-            ));
+            return Err(format!("{} is Postgres {version}, {MAJOR_MIN} needed", bin.display()));
         }
         tools.version = version;
         tools.major = major;
@@ -132,9 +119,7 @@ fn installed(search: &Search) -> Result<PostgresTools, String> {
     for root in ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"] {
         versioned.extend(versioned_bins(Path::new(root)));
     }
-    versioned.extend(versioned_bins(Path::new(
-        "/Applications/Postgres.app/Contents/Versions",
-    )));
+    versioned.extend(versioned_bins(Path::new("/Applications/Postgres.app/Contents/Versions")));
     dirs.extend(versioned);
     dirs.extend(["/usr/pgsql/bin", "/usr/local/pgsql/bin"].map(PathBuf::from));
     let mut reasons = Vec::new();
@@ -188,11 +173,7 @@ fn probe_unpacked(dir: &Path) -> Result<PostgresTools, String> {
 
 /// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
 fn parse_version(line: &str) -> Option<(String, u32)> {
-    let version = line
-        .split_once("(PostgreSQL) ")?
-        .1
-        .split_whitespace()
-        .next()?;
+    let version = line.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     Some((version.to_owned(), digits.parse().ok()?))
 }
@@ -204,10 +185,7 @@ mod tests {
     #[test]
     fn versions_are_read() {
         let cases = [
-            (
-                "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)",
-                Some(("15.18", 15)),
-            ),
+            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", Some(("15.18", 15))),
             ("postgres (PostgreSQL) 17.2", Some(("17.2", 17))),
             ("postgres (PostgreSQL) 18beta1", Some(("18beta1", 18))),
             ("something else", None),

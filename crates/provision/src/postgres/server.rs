@@ -63,21 +63,13 @@ impl Server {
         let options = Options { dir, ..options };
         initialise(tools, &options.dir, user.as_ref())?;
         let process = launch(tools, &options, user.as_ref())?;
-        Ok(Self {
-            tools: tools.clone(),
-            options,
-            user,
-            process,
-        })
+        Ok(Self { tools: tools.clone(), options, user, process })
     }
 
     /// `postgres://` URL of a database on this server.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!(
-            "postgres://postgres@127.0.0.1:{}/{database}",
-            self.options.port
-        )
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.options.port)
     }
 
     /// Port on 127.0.0.1.
@@ -169,18 +161,8 @@ fn launch(
     postgres
         .arg("-D")
         .arg(&options.dir)
-        .args([
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "unix_socket_directories=",
-        ])
-        .args([
-            "-c",
-            "logging_collector=off",
-            "-c",
-            "log_destination=stderr",
-        ])
+        .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(["-c", "logging_collector=off", "-c", "log_destination=stderr"])
         .args(["-c", &format!("port={}", options.port)])
         .current_dir(&options.dir);
     for (name, value) in &options.settings {
@@ -190,12 +172,8 @@ fn launch(
         user.apply(&mut postgres);
         postgres.env("HOME", &options.dir);
     }
-    let process = Process::spawn(
-        postgres,
-        StopSignal::Interrupt,
-        &options.output,
-        Some(&options.dir),
-    )?;
+    let process =
+        Process::spawn(postgres, StopSignal::Interrupt, &options.output, Some(&options.dir))?;
     await_ready(&process, options)?;
     Ok(process)
 }
@@ -208,45 +186,23 @@ fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionErro
     while watch.elapsed() < START_TIMEOUT {
         if let Some(status) = process.exit_status() {
             let tail = process.tail();
-            if tail
-                .iter()
-                .any(|line| line.contains("Address already in use"))
-            {
+            if tail.iter().any(|line| line.contains("Address already in use")) {
                 return Err(ProvisionError::PortTaken { port: options.port });
             }
             let output = command::joined(&tail);
-            return Err(ProvisionError::Died {
-                server: "Postgres",
-                status,
-                output,
-            });
+            return Err(ProvisionError::Died { server: "Postgres", status, output });
         }
         if !says_ready(&options.dir) {
             pause(STEP);
             continue;
         }
-        match query(
-            options.port,
-            "postgres",
-            "select current_setting('data_directory')",
-        ) {
+        match query(options.port, "postgres", "select current_setting('data_directory')") {
             Ok(rows) => {
-                let dir = rows
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .next()
-                    .unwrap_or_default();
-                return same_dir(Path::new(&dir), &options.dir)
-                    .then_some(())
-                    .ok_or_else(|| {
-                        let detail = format!("its data directory is {dir}");
-                        ProvisionError::Foreign {
-                            server: "Postgres",
-                            port: options.port,
-                            detail,
-                        }
-                    });
+                let dir = rows.into_iter().flatten().flatten().next().unwrap_or_default();
+                return same_dir(Path::new(&dir), &options.dir).then_some(()).ok_or_else(|| {
+                    let detail = format!("its data directory is {dir}");
+                    ProvisionError::Foreign { server: "Postgres", port: options.port, detail }
+                });
             }
             Err(WireError::Server { sqlstate, message }) if sqlstate != "57P03" => {
                 let detail = format!("{sqlstate} {message}");
@@ -261,23 +217,15 @@ fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionErro
         pause(STEP);
     }
     let (server, port, timeout) = ("Postgres", options.port, START_TIMEOUT);
-    Err(ProvisionError::NotReady {
-        server,
-        port,
-        timeout,
-        last,
-    })
+    Err(ProvisionError::NotReady { server, port, timeout, last })
 }
 
 /// Whether the server wrote that it accepts connections, on the eighth line of its lock file. Asking
 /// it before would only fill its log.
 fn says_ready(dir: &Path) -> bool {
     const STATUS_LINE: usize = 7;
-    std::fs::read_to_string(dir.join("postmaster.pid")).is_ok_and(|text| {
-        text.lines()
-            .nth(STATUS_LINE)
-            .is_some_and(|s| s.starts_with("ready"))
-    })
+    std::fs::read_to_string(dir.join("postmaster.pid"))
+        .is_ok_and(|text| text.lines().nth(STATUS_LINE).is_some_and(|s| s.starts_with("ready")))
 }
 
 fn same_dir(one: &Path, other: &Path) -> bool {
@@ -312,13 +260,9 @@ pub fn clear_stale_lock(dir: &Path) -> Result<(), ProvisionError> {
     let Ok(text) = std::fs::read_to_string(&path) else {
         return Ok(());
     };
-    let pid: Option<u32> = text
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse().ok());
-    let alive = pid
-        .and_then(Identity::of)
-        .is_some_and(|process| proc_table::below(dir).contains(&process));
+    let pid: Option<u32> = text.lines().next().and_then(|line| line.trim().parse().ok());
+    let alive =
+        pid.and_then(Identity::of).is_some_and(|process| proc_table::below(dir).contains(&process));
     if alive {
         return Ok(());
     }

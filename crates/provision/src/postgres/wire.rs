@@ -52,15 +52,7 @@ pub type Rows = Vec<Vec<Option<String>>>;
 pub fn query(port: u16, database: &str, sql: &str) -> Result<Rows, WireError> {
     let mut wire = Wire::connect(port)?;
     let mut startup = PROTOCOL.to_be_bytes().to_vec();
-    for text in [
-        "user",
-        "postgres",
-        "database",
-        database,
-        "application_name",
-        "forebay",
-        "",
-    ] {
+    for text in ["user", "postgres", "database", database, "application_name", "forebay", ""] {
         startup.extend_from_slice(text.as_bytes());
         startup.push(0);
     }
@@ -182,9 +174,6 @@ mod tests {
     #[test]
     fn errors_carry_code_and_words() {
         let error = server_error(b"SFATAL\0C57P03\0Mthe database system is starting up\0\0");
-        assert_eq!(
-            error.to_string(),
-            "the server said 57P03 the database system is starting up"
-        );
+        assert_eq!(error.to_string(), "the server said 57P03 the database system is starting up");
     }
 }

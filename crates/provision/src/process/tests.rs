@@ -11,10 +11,7 @@ fn shell(script: &str) -> Process {
 }
 
 fn first_line(process: &Process) -> String {
-    crate::wait_until(SOON, Duration::from_millis(5), || {
-        process.tail().first().cloned()
-    })
-    .unwrap()
+    crate::wait_until(SOON, Duration::from_millis(5), || process.tail().first().cloned()).unwrap()
 }
 
 #[test]
@@ -34,10 +31,8 @@ fn a_process_that_ignores_the_polite_signal_is_killed_with_its_children() {
     let child = Identity::of(child).unwrap();
     assert_eq!(process.stop(Duration::from_millis(200)), Stopped::Killed);
     assert!(!process.is_running());
-    crate::wait_until(SOON, Duration::from_millis(5), || {
-        (!child.is_alive()).then_some(())
-    })
-    .unwrap();
+    crate::wait_until(SOON, Duration::from_millis(5), || (!child.is_alive()).then_some(()))
+        .unwrap();
 }
 
 /// Fails when the reaper does not sweep the group of a leader that has ended.

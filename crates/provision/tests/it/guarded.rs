@@ -22,25 +22,13 @@ fn the_end_of_the_pipe_ends_the_groups_and_removes_the_directories() {
         .spawn()
         .unwrap();
     // One that goes when asked, one that does not, and one that the guard was told to forget.
-    let scripts = [
-        "exec sleep 1000",
-        "trap '' TERM; while :; do sleep 1; done",
-        "exec sleep 1000",
-    ];
+    let scripts = ["exec sleep 1000", "trap '' TERM; while :; do sleep 1; done", "exec sleep 1000"];
     let mut children: Vec<_> = scripts
         .iter()
-        .map(|script| {
-            Command::new("sh")
-                .args(["-c", script])
-                .process_group(0)
-                .spawn()
-                .unwrap()
-        })
+        .map(|script| Command::new("sh").args(["-c", script]).process_group(0).spawn().unwrap())
         .collect();
-    let identities: Vec<_> = children
-        .iter()
-        .map(|child| Identity::of(child.id()).unwrap())
-        .collect();
+    let identities: Vec<_> =
+        children.iter().map(|child| Identity::of(child.id()).unwrap()).collect();
     let mut pipe = guarding.stdin.take().unwrap();
     for identity in &identities {
         writeln!(pipe, "add {} {} term ", identity.pid, identity.started).unwrap();
@@ -50,13 +38,8 @@ fn the_end_of_the_pipe_ends_the_groups_and_removes_the_directories() {
     drop(pipe);
 
     guarding.wait().unwrap();
-    until("the groups are gone", || {
-        !identities[0].is_alive() && !identities[1].is_alive()
-    });
-    assert!(
-        identities[2].is_alive(),
-        "what was taken off the list is left alone"
-    );
+    until("the groups are gone", || !identities[0].is_alive() && !identities[1].is_alive());
+    assert!(identities[2].is_alive(), "what was taken off the list is left alone");
     assert!(!scratch.exists());
     children[2].kill().unwrap();
     for child in &mut children {

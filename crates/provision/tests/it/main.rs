@@ -1,9 +1,6 @@
 //! Real servers: started, hurt, started again, and never mixed up with somebody else's.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test that cannot go on fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "a helper of a test that cannot go on fails the test")]
 
 mod guarded;
 mod postgres_server;
@@ -45,10 +42,7 @@ fn dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir_in(base).unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     if let Some(user) = RunAs::for_servers() {
-        assert!(
-            user.reaches(dir.path()),
-            "set TMPDIR to a directory that everybody can enter"
-        );
+        assert!(user.reaches(dir.path()), "set TMPDIR to a directory that everybody can enter");
     }
     dir
 }

@@ -13,9 +13,7 @@ fn options(dir: &Path, port: u16) -> Options {
     Options {
         dir: dir.join("data"),
         port,
-        settings: settings
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
+        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         ..Options::default()
     }
 }
@@ -25,11 +23,7 @@ fn start(dir: &Path) -> Server {
 }
 
 fn one(server: &Server, sql: &str) -> Result<Option<String>, WireError> {
-    Ok(query(server.port(), "postgres", sql)?
-        .into_iter()
-        .flatten()
-        .flatten()
-        .next())
+    Ok(query(server.port(), "postgres", sql)?.into_iter().flatten().flatten().next())
 }
 
 #[test]
@@ -41,16 +35,10 @@ fn committed_rows_outlive_a_kill_and_a_restart_on_the_same_port() {
     one(&server, "checkpoint").unwrap();
     server.kill();
     until("no backend is left", || below(server.dir()).is_empty());
-    assert!(matches!(
-        one(&server, "select 1"),
-        Err(WireError::Io { .. })
-    ));
+    assert!(matches!(one(&server, "select 1"), Err(WireError::Io { .. })));
     server.restart().unwrap();
     assert_eq!(server.port(), port);
-    assert_eq!(
-        one(&server, "select n from kept").unwrap().as_deref(),
-        Some("7")
-    );
+    assert_eq!(one(&server, "select n from kept").unwrap().as_deref(), Some("7"));
     assert_eq!(server.stop(), Stopped::Gracefully);
     assert!(ports::is_free(port));
 }
@@ -73,9 +61,7 @@ fn a_suspended_server_keeps_its_connections_and_goes_on() {
     let server = start(dir.path());
     server.suspend();
     let mut stream = std::net::TcpStream::connect(ports::loopback(server.port())).unwrap();
-    stream
-        .set_read_timeout(Some(std::time::Duration::from_millis(200)))
-        .unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
     std::io::Write::write_all(&mut stream, &[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
     let silent = std::io::Read::read(&mut stream, &mut [0]).unwrap_err();
     assert_eq!(silent.kind(), std::io::ErrorKind::WouldBlock);
@@ -118,12 +104,8 @@ fn data_of_another_major_version_is_kept_and_named() {
 fn a_server_that_refuses_its_settings_says_why() {
     let dir = dir();
     let mut options = options(dir.path(), free_port());
-    options
-        .settings
-        .push(("no_such_setting".to_owned(), "1".to_owned()));
-    let error = Server::start(&postgres_tools(), options)
-        .unwrap_err()
-        .to_string();
+    options.settings.push(("no_such_setting".to_owned(), "1".to_owned()));
+    let error = Server::start(&postgres_tools(), options).unwrap_err().to_string();
     assert!(error.contains("no_such_setting"), "{error}");
 }
 
@@ -134,7 +116,5 @@ fn dropping_a_server_leaves_no_process() {
     let (leader, data) = (server.process().identity(), server.dir().to_path_buf());
     assert!(Identity::is_alive(leader));
     drop(server);
-    until("the server is gone", || {
-        !leader.is_alive() && below(&data).is_empty()
-    });
+    until("the server is gone", || !leader.is_alive() && below(&data).is_empty());
 }
