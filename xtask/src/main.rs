@@ -27,21 +27,12 @@ fn run() -> Result<ExitCode, String> {
     let root = root()?;
     let own = std::env::current_exe().map_err(|error| format!("find this program: {error}"))?;
     let tool = own.with_file_name(TOOL);
-    say(if tool.exists() {
-        "xtask: checking the tool"
-    } else {
-        "xtask: building the tool, once"
-    });
-    if !build(
-        &root,
-        own.parent().is_some_and(|dir| dir.ends_with("release")),
-    )? {
+    say(if tool.exists() { "xtask: checking the tool" } else { "xtask: building the tool, once" });
+    if !build(&root, own.parent().is_some_and(|dir| dir.ends_with("release")))? {
         return Ok(ExitCode::FAILURE);
     }
     let mut command = Command::new(&tool);
-    command
-        .args(std::env::args_os().skip(1))
-        .env("FOREBAY_WORKSPACE", &root);
+    command.args(std::env::args_os().skip(1)).env("FOREBAY_WORKSPACE", &root);
     clean(&mut command);
     let error = command.exec();
     Err(format!("start {}: {error}", tool.display()))
@@ -52,19 +43,14 @@ fn run() -> Result<ExitCode, String> {
 fn root() -> Result<PathBuf, String> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    package
-        .parent()
-        .map(Path::to_path_buf)
-        .ok_or_else(|| "xtask lives in no folder".to_owned())
+    package.parent().map(Path::to_path_buf).ok_or_else(|| "xtask lives in no folder".to_owned())
 }
 
 /// Builds the tool, passing on what cargo says except that it has finished.
 fn build(root: &Path, release: bool) -> Result<bool, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .current_dir(root)
-        .args(["build", "--package", TOOL, "--bin", TOOL]);
+    command.current_dir(root).args(["build", "--package", TOOL, "--bin", TOOL]);
     if release {
         command.arg("--release");
     }
@@ -72,10 +58,8 @@ fn build(root: &Path, release: bool) -> Result<bool, String> {
         command.args(["--color", "always"]);
     }
     clean(&mut command);
-    let mut child = command
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("start cargo: {error}"))?;
+    let mut child =
+        command.stderr(Stdio::piped()).spawn().map_err(|error| format!("start cargo: {error}"))?;
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).split(b'\n') {
             let line = line.map_err(|error| format!("read what cargo says: {error}"))?;
@@ -85,9 +69,7 @@ fn build(root: &Path, release: bool) -> Result<bool, String> {
             }
         }
     }
-    let status = child
-        .wait()
-        .map_err(|error| format!("wait for cargo: {error}"))?;
+    let status = child.wait().map_err(|error| format!("wait for cargo: {error}"))?;
     Ok(status.success())
 }
 
@@ -96,13 +78,7 @@ fn build(root: &Path, release: bool) -> Result<bool, String> {
 fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let own = [
-            "CARGO_PKG_",
-            "CARGO_MANIFEST_",
-            "CARGO_BIN_",
-            "CARGO_CRATE_",
-            "CARGO_PRIMARY_",
-        ];
+        let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
         if own.iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(&name);
         }
@@ -119,18 +95,12 @@ fn users_own(paths: &OsString) -> Option<OsString> {
     let kept: Vec<PathBuf> = std::env::split_paths(paths)
         .filter(|path| {
             let of_cargo = |part: std::path::Component<'_>| {
-                ["target", "toolchains", "rustlib"]
-                    .iter()
-                    .any(|name| part.as_os_str() == *name)
+                ["target", "toolchains", "rustlib"].iter().any(|name| part.as_os_str() == *name)
             };
             !path.as_os_str().is_empty() && !path.components().any(of_cargo)
         })
         .collect();
-    if kept.is_empty() {
-        None
-    } else {
-        std::env::join_paths(kept).ok()
-    }
+    if kept.is_empty() { None } else { std::env::join_paths(kept).ok() }
 }
 
 /// Writes a line for the person in front. A closed terminal is no reason to stop working.
@@ -146,18 +116,11 @@ mod tests {
     fn only_the_users_own_library_directories_are_kept() {
         let cases = [
             ("", None),
-            (
-                "/w/target/debug/deps:/w/target/debug:/r/toolchains/stable/lib",
-                None,
-            ),
+            ("/w/target/debug/deps:/w/target/debug:/r/toolchains/stable/lib", None),
             ("/w/target/debug:/opt/lib", Some("/opt/lib")),
         ];
         for (paths, expected) in cases {
-            assert_eq!(
-                users_own(&paths.into()).as_deref(),
-                expected.map(AsRef::as_ref),
-                "{paths}"
-            );
+            assert_eq!(users_own(&paths.into()).as_deref(), expected.map(AsRef::as_ref), "{paths}");
         }
     }
 }

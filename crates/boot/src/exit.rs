@@ -78,10 +78,7 @@ pub(crate) fn log_panics(telemetry: Handle) {
             return print(panic);
         }
         let payload = panic.payload_as_str().unwrap_or("a value that is not text");
-        let location = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let backtrace = std::backtrace::Backtrace::capture();
         if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
             tracing::error!(location, payload, %backtrace, "panicked");

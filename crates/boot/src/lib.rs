@@ -1,6 +1,6 @@
 //! The life of a process: settings, telemetry, signals, readiness, exit code.
 //!
-//! A binary is one call of [`run`] (or [`run_job`]) with the function that serves:
+//! A binary is one call of [`run()`] (or [`run_job()`]) with the function that serves:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -20,7 +20,7 @@
 //! }
 //! ```
 //!
-//! What [`run`] promises:
+//! What [`run()`] promises:
 //!
 //! - Unusable settings end the process with exit code 64 and every problem on stderr.
 //! - SIGTERM and SIGINT fire [`Shutdown`]; a second one ends the process at once, with

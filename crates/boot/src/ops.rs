@@ -128,29 +128,15 @@ async fn metrics(State(process): State<Process>) -> Response {
 
 fn report(process: &Process, good: bool) -> Response {
     let state: ProcessState = process.readiness.state();
-    let components: Vec<Value> = process
-        .readiness
-        .components()
-        .iter()
-        .map(component)
-        .collect();
+    let components: Vec<Value> = process.readiness.components().iter().map(component).collect();
     let body = json!({
         "service": process.service,
         "version": VERSION,
         "state": state.as_str(),
         "components": components,
     });
-    let status = if good {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (
-        status,
-        [(CONTENT_TYPE, "application/json")],
-        format!("{body}\n"),
-    )
-        .into_response()
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
 fn component(report: &ComponentReport) -> Value {

@@ -105,12 +105,7 @@ impl Readiness {
     /// No component, not draining.
     pub fn new() -> Self {
         let (state, _) = watch::channel(ProcessState::Starting);
-        Self {
-            shared: Arc::new(Shared {
-                components: Mutex::default(),
-                state,
-            }),
-        }
+        Self { shared: Arc::new(Shared { components: Mutex::default(), state }) }
     }
 
     /// Registers a component that must be ready once before the process serves.
@@ -142,11 +137,7 @@ impl Readiness {
     /// Every component, in the order of registration.
     pub fn components(&self) -> Vec<ComponentReport> {
         let components = self.shared.components.lock();
-        components
-            .list
-            .iter()
-            .map(|tracked| tracked.report.clone())
-            .collect()
+        components.list.iter().map(|tracked| tracked.report.clone()).collect()
     }
 
     /// From now on the process is draining, whatever its components say.
@@ -156,28 +147,13 @@ impl Readiness {
 
     fn register(&self, name: &'static str, required: bool) -> Component {
         self.shared.change(|components| {
-            if components
-                .list
-                .iter()
-                .all(|tracked| tracked.report.name != name)
-            {
+            if components.list.iter().all(|tracked| tracked.report.name != name) {
                 let state = ComponentState::Starting;
-                let report = ComponentReport {
-                    name,
-                    required,
-                    state,
-                    since: Instant::now(),
-                };
-                components.list.push(Tracked {
-                    report,
-                    was_ready: false,
-                });
+                let report = ComponentReport { name, required, state, since: Instant::now() };
+                components.list.push(Tracked { report, was_ready: false });
             }
         });
-        Component {
-            shared: Arc::clone(&self.shared),
-            name,
-        }
+        Component { shared: Arc::clone(&self.shared), name }
     }
 }
 
@@ -200,10 +176,7 @@ impl Component {
 
     fn set(&self, state: ComponentState) {
         self.shared.change(|components| {
-            let found = components
-                .list
-                .iter_mut()
-                .find(|t| t.report.name == self.name);
+            let found = components.list.iter_mut().find(|t| t.report.name == self.name);
             let tracked = found.expect("a handle exists only for a registered component");
             tracked.was_ready |= state == ComponentState::Ready;
             if tracked.report.state != state {
@@ -244,8 +217,7 @@ impl Shared {
         let mut components = self.components.lock();
         apply(&mut components);
         let now = components.state();
-        self.state
-            .send_if_modified(|state| std::mem::replace(state, now) != now);
+        self.state.send_if_modified(|state| std::mem::replace(state, now) != now);
     }
 }
 

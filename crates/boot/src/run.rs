@@ -109,11 +109,7 @@ where
     Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     exit::log_panics(telemetry.handle());
-    let Loaded {
-        config,
-        settings,
-        warnings,
-    } = loaded;
+    let Loaded { config, settings, warnings } = loaded;
     let flush_timeout = config.telemetry.flush_timeout;
     let process = Process {
         service,
@@ -167,10 +163,8 @@ where
     };
     tracing::info!(version = VERSION, pid = std::process::id(), "starting");
     let flush_timeout = config.telemetry.flush_timeout;
-    let stop_timeout = config
-        .process
-        .shutdown_timeout
-        .saturating_sub(flush_timeout + RUNTIME_END_TIMEOUT);
+    let stop_timeout =
+        config.process.shutdown_timeout.saturating_sub(flush_timeout + RUNTIME_END_TIMEOUT);
     let shutdown = process.shutdown.clone();
     let readiness = process.readiness.clone();
     let overdue = async {

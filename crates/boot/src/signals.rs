@@ -13,9 +13,7 @@ use crate::shutdown::Shutdown;
 /// On a thread and a runtime of its own: the second signal must end the process also
 /// when every thread of the service's runtime is stuck, or that runtime is gone.
 pub(crate) fn listen(shutdown: Shutdown, readiness: Readiness) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut signals = {
         let _entered = runtime.enter();
         Signals {

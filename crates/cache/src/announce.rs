@@ -71,12 +71,9 @@ impl Pending {
         for invalidation in invalidations {
             let ticket = changes.next_ticket;
             changes.next_ticket += 1;
-            let newer = changes
-                .by_key
-                .get(&invalidation.key)
-                .is_some_and(|waiting| {
-                    waiting.invalidation.version > invalidation.version && !invalidation.force
-                });
+            let newer = changes.by_key.get(&invalidation.key).is_some_and(|waiting| {
+                waiting.invalidation.version > invalidation.version && !invalidation.force
+            });
             if newer {
                 continue;
             }
@@ -91,13 +88,7 @@ impl Pending {
                 );
                 break;
             }
-            changes.by_key.insert(
-                invalidation.key.clone(),
-                Change {
-                    ticket,
-                    invalidation,
-                },
-            );
+            changes.by_key.insert(invalidation.key.clone(), Change { ticket, invalidation });
         }
         self.count.store(changes.by_key.len(), Ordering::SeqCst);
         drop(changes);
@@ -114,8 +105,7 @@ impl Pending {
 
     /// Waits until Redis has confirmed every one of the keys.
     pub(crate) async fn settled(&self, keys: &[String]) {
-        self.wait_until(|pending| !keys.iter().any(|key| pending.contains(key)))
-            .await;
+        self.wait_until(|pending| !keys.iter().any(|key| pending.contains(key))).await;
     }
 
     /// Waits until Redis has confirmed everything.
@@ -139,19 +129,15 @@ impl Pending {
     fn batch(&self) -> Vec<(u64, Invalidation)> {
         let changes = self.changes.lock();
         let waiting = changes.by_key.values().take(BATCH_MAX);
-        waiting
-            .map(|change| (change.ticket, change.invalidation.clone()))
-            .collect()
+        waiting.map(|change| (change.ticket, change.invalidation.clone())).collect()
     }
 
     /// Forgets a confirmed change, unless a newer one has taken its place meanwhile.
     fn confirm(&self, confirmed: &[(u64, Invalidation)]) {
         let mut changes = self.changes.lock();
         for (ticket, invalidation) in confirmed {
-            let same = changes
-                .by_key
-                .get(&invalidation.key)
-                .is_some_and(|now| now.ticket == *ticket);
+            let same =
+                changes.by_key.get(&invalidation.key).is_some_and(|now| now.ticket == *ticket);
             if same {
                 changes.by_key.remove(&invalidation.key);
             }
@@ -198,12 +184,7 @@ pub(crate) struct Announcement<'a> {
 impl<'a> Announcement<'a> {
     /// The announcement that anything may have changed.
     pub(crate) fn everything(origin: &'a str) -> Self {
-        Self {
-            origin,
-            entity: EVERYTHING,
-            version: 0,
-            key_text: "",
-        }
+        Self { origin, entity: EVERYTHING, version: 0, key_text: "" }
     }
 
     pub(crate) fn is_everything(&self) -> bool {
@@ -212,12 +193,7 @@ impl<'a> Announcement<'a> {
 
     /// `1 origin entity version key`: the key comes last because it may contain anything.
     pub(crate) fn encode(&self) -> Bytes {
-        let Self {
-            origin,
-            entity,
-            version,
-            key_text,
-        } = self;
+        let Self { origin, entity, version, key_text } = self;
         Bytes::from(format!("1 {origin} {entity} {version} {key_text}"))
     }
 
@@ -228,12 +204,7 @@ impl<'a> Announcement<'a> {
         let (origin, entity) = (parts.next()?, parts.next()?);
         let version = parts.next()?.parse().ok()?;
         let key_text = parts.next()?;
-        (format == "1").then_some(Self {
-            origin,
-            entity,
-            version,
-            key_text,
-        })
+        (format == "1").then_some(Self { origin, entity, version, key_text })
     }
 }
 

@@ -64,10 +64,7 @@ mod tests {
         }
         breaker.succeeded();
         for _ in 0..FAILURES_MAX {
-            assert!(
-                breaker.permits(),
-                "a success in between starts the count again"
-            );
+            assert!(breaker.permits(), "a success in between starts the count again");
             breaker.failed();
         }
         assert!(!breaker.permits());

@@ -74,12 +74,8 @@ impl Cache {
         };
         let tasks = vec![
             tokio::spawn(listener.run(subscription)).abort_handle(),
-            tokio::spawn(keep_l2_trusted(
-                Arc::clone(&link),
-                Arc::clone(&remote),
-                origin.clone(),
-            ))
-            .abort_handle(),
+            tokio::spawn(keep_l2_trusted(Arc::clone(&link), Arc::clone(&remote), origin.clone()))
+                .abort_handle(),
             tokio::spawn(send_pending(Arc::clone(&pending), Arc::clone(&remote))).abort_handle(),
         ];
         let inner = Arc::new(CacheInner {
@@ -108,10 +104,7 @@ impl Cache {
         let id = EntityId(self.0.next_entity.fetch_add(1, Ordering::Relaxed));
         let entity = EntityCache::new(id, Arc::clone(&self.0), config.clone(), loader);
         // Only a weak reference: the entity keeps the cache alive, not the other way round.
-        self.0
-            .entities
-            .write()
-            .push(Arc::new(Arc::downgrade(entity.inner())));
+        self.0.entities.write().push(Arc::new(Arc::downgrade(entity.inner())));
         entity
     }
 
@@ -120,9 +113,7 @@ impl Cache {
     /// is not announced any more.
     pub async fn drain(&self, deadline: Deadline) -> bool {
         let settled = self.0.pending.all_settled();
-        let settled = tokio::time::timeout_at(deadline.instant(), settled)
-            .await
-            .is_ok();
+        let settled = tokio::time::timeout_at(deadline.instant(), settled).await.is_ok();
         if !settled {
             let unconfirmed = self.0.pending.len();
             tracing::warn!(
@@ -140,23 +131,15 @@ type Gauge = (&'static str, &'static str, fn(&CacheInner) -> u64);
 impl CacheInner {
     fn register_gauges(self: &Arc<Self>) {
         let gauges: [Gauge; 3] = [
-            ("forebay.cache.l1.bytes", "Bytes held in L1.", |cache| {
-                cache.local.usage().0
+            ("forebay.cache.l1.bytes", "Bytes held in L1.", |cache| cache.local.usage().0),
+            ("forebay.cache.l1.entries", "Entries held in L1.", |cache| cache.local.usage().1),
+            ("forebay.cache.pending", "Changes that Redis has not confirmed.", |cache| {
+                u64::try_from(cache.pending.len()).unwrap_or(u64::MAX)
             }),
-            ("forebay.cache.l1.entries", "Entries held in L1.", |cache| {
-                cache.local.usage().1
-            }),
-            (
-                "forebay.cache.pending",
-                "Changes that Redis has not confirmed.",
-                |cache| u64::try_from(cache.pending.len()).unwrap_or(u64::MAX),
-            ),
         ];
         for (name, description, read) in gauges {
             let weak = Arc::downgrade(self);
-            self.metrics.gauge(name, description, move || {
-                weak.upgrade().map(|cache| read(&cache))
-            });
+            self.metrics.gauge(name, description, move || weak.upgrade().map(|cache| read(&cache)));
         }
     }
 }
@@ -213,10 +196,7 @@ impl Listener {
             return;
         }
         let entities = self.entities.read();
-        for entity in entities
-            .iter()
-            .filter(|entity| entity.name() == announcement.entity)
-        {
+        for entity in entities.iter().filter(|entity| entity.name() == announcement.entity) {
             entity.forget(announcement.key_text);
             self.metrics.invalidated(entity.name(), "remote", 1);
         }
@@ -244,10 +224,7 @@ async fn keep_l2_trusted(link: Arc<Link>, remote: Arc<Remote>, origin: String) {
         let required = link.epoch_required();
         // Changes that were given up reach the memory of the other replicas this way.
         let forget_all = required.map(|_| Announcement::everything(&origin).encode());
-        if remote
-            .synchronize(lost || required.is_some(), forget_all.as_deref())
-            .await
-        {
+        if remote.synchronize(lost || required.is_some(), forget_all.as_deref()).await {
             granted_connection = Some(connection);
             if let Some(required) = required {
                 link.epoch_made(required);

@@ -74,9 +74,7 @@ impl DecodeError {
 
     /// A decode error with the decoder's error as its cause.
     pub fn because(source: impl Error + Send + Sync + 'static) -> Self {
-        Self {
-            source: Some(Box::new(source)),
-        }
+        Self { source: Some(Box::new(source)) }
     }
 }
 

@@ -61,15 +61,7 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
             get_many: format!("cache.get_many {}", E::NAME),
         };
         let flights = Flights::new();
-        Self(Arc::new(EntityInner {
-            id,
-            cache,
-            config,
-            loader,
-            flights,
-            outcomes,
-            span_names,
-        }))
+        Self(Arc::new(EntityInner { id, cache, config, loader, flights, outcomes, span_names }))
     }
 
     pub(crate) fn inner(&self) -> &Arc<EntityInner<E, L>> {
@@ -121,25 +113,14 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         keys: &[E::Key],
         consistency: Consistency,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
-        let span = self.0.span(
-            "cache.get_many",
-            &self.0.span_names.get_many,
-            Some(keys.len()),
-        );
-        let answers = self
-            .0
-            .read(keys, consistency)
-            .instrument(span.clone())
-            .await;
+        let span = self.0.span("cache.get_many", &self.0.span_names.get_many, Some(keys.len()));
+        let answers = self.0.read(keys, consistency).instrument(span.clone()).await;
         match &answers {
             Ok(lookups) => {
                 for lookup in lookups {
                     self.0.outcomes.count(lookup.outcome);
                 }
-                let hits = lookups
-                    .iter()
-                    .filter(|lookup| is_hit(lookup.outcome))
-                    .count();
+                let hits = lookups.iter().filter(|lookup| is_hit(lookup.outcome)).count();
                 span.record("forebay.cache.hits", hits);
             }
             Err(_) => mark_failed(&span),
@@ -197,11 +178,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             return None;
         }
         let value = slot.value::<E>()?;
-        let outcome = if value.is_some() {
-            Outcome::HitL1
-        } else {
-            Outcome::NegativeL1
-        };
+        let outcome = if value.is_some() { Outcome::HitL1 } else { Outcome::NegativeL1 };
         Some(Lookup { value, outcome })
     }
 
@@ -304,10 +281,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             return None;
         }
         let value = slot.value::<E>()?;
-        Some(Lookup {
-            value,
-            outcome: Outcome::Stale,
-        })
+        Some(Lookup { value, outcome: Outcome::Stale })
     }
 
     /// Forgets a key in this process.
@@ -325,12 +299,8 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             .map(|(key, version)| {
                 let (key_text, version) = (E::key_text(key), *version);
                 let origin = self.cache.origin.as_str();
-                let announcement = Announcement {
-                    origin,
-                    entity: E::NAME,
-                    version,
-                    key_text: &key_text,
-                };
+                let announcement =
+                    Announcement { origin, entity: E::NAME, version, key_text: &key_text };
                 Invalidation {
                     key: Remote::entry_key(E::NAME, &key_text),
                     version,
@@ -339,25 +309,17 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
                 }
             })
             .collect();
-        let keys: Vec<_> = invalidations
-            .iter()
-            .map(|change| change.key.clone())
-            .collect();
+        let keys: Vec<_> = invalidations.iter().map(|change| change.key.clone()).collect();
         // First pending, then forgotten: a read that begins in between must not take the old
         // value from L2 after L1 has lost it.
         self.cache.pending.add(invalidations, &self.cache.link);
         for (key, _) in changes {
             self.forget(key);
         }
-        self.cache
-            .metrics
-            .invalidated(E::NAME, "local", changes.len());
+        self.cache.metrics.invalidated(E::NAME, "local", changes.len());
         if self.cache.link.is_connected() {
             let settled = self.cache.pending.settled(&keys);
-            if tokio::time::timeout(self.cache.l2_timeout, settled)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout(self.cache.l2_timeout, settled).await.is_err() {
                 tracing::debug!(
                     cache.entity = E::NAME,
                     "an invalidation goes on in the background"

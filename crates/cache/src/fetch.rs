@@ -99,18 +99,12 @@ async fn ask_l2<E: Entity, L: Loader<E>>(
         .into_iter()
         .map(|ticket| {
             let l2_key = Remote::entry_key(E::NAME, &E::key_text(&ticket.key));
-            Miss {
-                ticket,
-                l2_key,
-                l2_version: 0,
-            }
+            Miss { ticket, l2_key, l2_version: 0 }
         })
         .collect();
     // Entries of keys with an unconfirmed change may be old in L2. Any such key in a batch means
     // that the batch is read from the store and not filled: that is rare and always right.
-    let unconfirmed = misses
-        .iter()
-        .any(|miss| inner.cache.pending.contains(&miss.l2_key));
+    let unconfirmed = misses.iter().any(|miss| inner.cache.pending.contains(&miss.l2_key));
     if departure.is_strict || unconfirmed {
         return (misses, None);
     }
@@ -118,29 +112,15 @@ async fn ask_l2<E: Entity, L: Loader<E>>(
     let Some(found) = inner.cache.remote.read(keys).await else {
         return (misses, None);
     };
-    let asked = Asked {
-        epoch: found.epoch,
-        trust: found.trust,
-    };
+    let asked = Asked { epoch: found.epoch, trust: found.trust };
     let mut left = Vec::new();
     for (mut miss, stored) in misses.drain(..).zip(found.stored) {
         miss.l2_version = stored.as_ref().map_or(0, |stored| stored.version);
         match stored.and_then(|stored| hit(inner, stored, &asked)) {
-            Some(Hit {
-                entry,
-                version,
-                ttl,
-            }) => {
-                let outcome = if entry.is_some() {
-                    Outcome::HitL2
-                } else {
-                    Outcome::NegativeL2
-                };
+            Some(Hit { entry, version, ttl }) => {
+                let outcome = if entry.is_some() { Outcome::HitL2 } else { Outcome::NegativeL2 };
                 inner.fill_l1(&miss.ticket, entry.as_ref(), version, ttl, departure);
-                miss.ticket.land(Ok(Lookup {
-                    value: entry,
-                    outcome,
-                }));
+                miss.ticket.land(Ok(Lookup { value: entry, outcome }));
             }
             None => left.push(miss),
         }
@@ -163,15 +143,7 @@ fn hit<E: Entity, L: Loader<E>>(
                 return None;
             }
             let value = E::decode(body.clone()).ok()?;
-            (
-                Some(Arc::new(Entry {
-                    value,
-                    encoded: body,
-                    version,
-                })),
-                header,
-                inner.config.ttl,
-            )
+            (Some(Arc::new(Entry { value, encoded: body, version })), header, inner.config.ttl)
         }
     };
     if header.schema != E::SCHEMA || header.epoch != asked.epoch {
@@ -180,11 +152,7 @@ fn hit<E: Entity, L: Loader<E>>(
     // The clock of the process that filled the entry may be wrong, so a tenth of the time is
     // granted in any case.
     let left = ttl.saturating_sub(header.age()).max(ttl / 10);
-    Some(Hit {
-        entry,
-        version,
-        ttl: left,
-    })
+    Some(Hit { entry, version, ttl: left })
 }
 
 async fn load<E: Entity, L: Loader<E>>(
@@ -212,26 +180,16 @@ fn land_rows<E: Entity, L: Loader<E>>(
 ) -> Vec<Answer<E>> {
     let mut rows: HashMap<_, _> = rows.into_iter().collect();
     let mut answers = Vec::with_capacity(misses.len());
-    for Miss {
-        ticket,
-        l2_key,
-        l2_version,
-    } in misses
-    {
+    for Miss { ticket, l2_key, l2_version } in misses {
         let entry = rows.remove(&ticket.key).map(|value| {
             let (encoded, version) = (E::encode(&value), E::version(&value));
-            Arc::new(Entry {
-                value,
-                encoded,
-                version,
-            })
+            Arc::new(Entry { value, encoded, version })
         });
         // An absent row has no version of its own. The one that L2 held is the newest that was
         // known before the load, and any change after it is newer.
         let version = entry.as_ref().map_or(l2_version, |entry| entry.version);
-        let too_large = entry
-            .as_ref()
-            .is_some_and(|entry| entry.encoded.len() > inner.config.value_bytes_max);
+        let too_large =
+            entry.as_ref().is_some_and(|entry| entry.encoded.len() > inner.config.value_bytes_max);
         if !too_large {
             inner.fill_l1(
                 &ticket,
@@ -248,15 +206,8 @@ fn land_rows<E: Entity, L: Loader<E>>(
                 hash: ticket.hash,
             });
         }
-        let outcome = if entry.is_some() {
-            Outcome::Loaded
-        } else {
-            Outcome::Absent
-        };
-        ticket.land(Ok(Lookup {
-            value: entry,
-            outcome,
-        }));
+        let outcome = if entry.is_some() { Outcome::Loaded } else { Outcome::Absent };
+        ticket.land(Ok(Lookup { value: entry, outcome }));
     }
     answers
 }
@@ -283,10 +234,7 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
     let fills: Vec<_> = answers
         .iter()
         .map(|answer| {
-            let body = answer
-                .entry
-                .as_ref()
-                .map(|entry| Bytes::as_ref(&entry.encoded));
+            let body = answer.entry.as_ref().map(|entry| Bytes::as_ref(&entry.encoded));
             Fill {
                 key: answer.l2_key.clone(),
                 version: answer.version,
@@ -302,10 +250,7 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
             Filled::Outdated => {
                 // The announcement of the newer version is on its way here; until it arrives the
                 // outdated entry need not be served.
-                inner
-                    .cache
-                    .local
-                    .invalidate(inner.id, answer.hash, &answer.key);
+                inner.cache.local.invalidate(inner.id, answer.hash, &answer.key);
                 "outdated"
             }
             Filled::Dropped => "dropped",
@@ -324,25 +269,15 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         departure: Departure,
     ) {
         let key_bytes = E::key_text(&ticket.key).len() + size_of::<E::Key>();
-        let Departure {
-            fetched_at,
-            session,
-            ..
-        } = departure;
+        let Departure { fetched_at, session, .. } = departure;
         let slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, session);
-        self.cache
-            .local
-            .fill(self.id, ticket.hash, &ticket.key, ticket.generation, slot);
+        self.cache.local.fill(self.id, ticket.hash, &ticket.key, ticket.generation, slot);
     }
 
     /// The time to live of a fresh entry, less up to a tenth, so that entries filled together do
     /// not expire together.
     fn ttl_of(&self, exists: bool) -> Duration {
-        let ttl = if exists {
-            self.config.ttl
-        } else {
-            self.config.negative_ttl
-        };
+        let ttl = if exists { self.config.ttl } else { self.config.negative_ttl };
         ttl.mul_f64(1.0 - 0.1 * rand::random::<f64>())
     }
 }

@@ -97,23 +97,11 @@ impl<E: Entity, L: Loader<E>> Flights<E, L> {
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (sender, arrival) = watch::channel(None);
-        let flight = Flight {
-            number,
-            started_at,
-            generation,
-            arrival: arrival.clone(),
-        };
+        let flight = Flight { number, started_at, generation, arrival: arrival.clone() };
         // A flight that cannot be joined any more goes on for those who wait for it.
         shard.insert(key.clone(), flight);
         let flights = Arc::clone(self);
-        let ticket = Ticket {
-            key: key.clone(),
-            hash,
-            generation,
-            number,
-            flights,
-            sender,
-        };
+        let ticket = Ticket { key: key.clone(), hash, generation, number, flights, sender };
         Boarding::Leads(ticket, arrival)
     }
 
@@ -150,9 +138,7 @@ impl<E: Entity, L: Loader<E>> Drop for Ticket<E, L> {
 impl<E: Entity, L: Loader<E>> Debug for Flights<E, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let under_way: usize = self.shards.iter().map(|shard| shard.lock().len()).sum();
-        f.debug_struct("Flights")
-            .field("under_way", &under_way)
-            .finish()
+        f.debug_struct("Flights").field("under_way", &under_way).finish()
     }
 }
 

@@ -75,11 +75,9 @@ impl Cache {
     fn find(&self, name: &str) -> Result<Arc<dyn AnyEntity>, InspectError> {
         let entities = self.0.entities.read();
         let found = entities.iter().find(|entity| entity.name() == name);
-        found
-            .map(Arc::clone)
-            .ok_or_else(|| InspectError::UnknownEntity {
-                known: entities.iter().map(|entity| entity.name()).collect(),
-            })
+        found.map(Arc::clone).ok_or_else(|| InspectError::UnknownEntity {
+            known: entities.iter().map(|entity| entity.name()).collect(),
+        })
     }
 }
 
@@ -108,12 +106,7 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
             let Resolved { entity, key } = resolve(self, key_text)?;
             let l1 = entity.inspect_l1(&key);
             let l2_key = Remote::entry_key(E::NAME, &E::key_text(&key));
-            let stored = entity
-                .cache
-                .remote
-                .inspect(&l2_key)
-                .await
-                .map_err(InspectError::Redis)?;
+            let stored = entity.cache.remote.inspect(&l2_key).await.map_err(InspectError::Redis)?;
             let l2 = stored.and_then(|(stored, time_to_live)| {
                 let size_of = |content: &Content| match content {
                     Content::Value { body, .. } => body.len(),

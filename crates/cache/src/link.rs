@@ -122,8 +122,7 @@ impl Link {
     /// Every change announced before `instant` has been applied.
     pub(crate) fn caught_up(&self, instant: Instant) {
         let nanos = instant.saturating_duration_since(self.origin).as_nanos();
-        self.caught_up_at
-            .fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.caught_up_at.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::SeqCst);
         self.changed.notify_one();
     }
 

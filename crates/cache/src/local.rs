@@ -89,9 +89,7 @@ impl Slot {
 
     /// Size of the encoded value.
     pub(crate) fn size_bytes<E: Entity>(&self) -> usize {
-        self.value::<E>()
-            .flatten()
-            .map_or(0, |entry| Bytes::len(&entry.encoded))
+        self.value::<E>().flatten().map_or(0, |entry| Bytes::len(&entry.encoded))
     }
 }
 
@@ -103,11 +101,7 @@ impl Local {
             .weigher(|_key, slot: &Arc<Slot>| slot.weight)
             .expire_after(Retention)
             .build_with_hasher(HashIsKnown);
-        Self {
-            entries,
-            fences: Fences::new(),
-            hasher: RandomState::new(),
-        }
+        Self { entries, fences: Fences::new(), hasher: RandomState::new() }
     }
 
     /// The hash of a key, which also names its stripe.
@@ -138,11 +132,7 @@ impl Local {
                 !stored.is_negative() && !slot.is_negative() && stored.version > slot.version
             });
             if !newer {
-                let key = StoredKey {
-                    entity,
-                    hash,
-                    key: Arc::new(key.clone()),
-                };
+                let key = StoredKey { entity, hash, key: Arc::new(key.clone()) };
                 self.entries.insert(key, Arc::new(slot));
             }
         });
@@ -153,9 +143,7 @@ impl Local {
     where
         K: Eq + Hash + 'static,
     {
-        self.fences.raise(hash, || {
-            self.entries.invalidate(&Probe { entity, hash, key })
-        });
+        self.fences.raise(hash, || self.entries.invalidate(&Probe { entity, hash, key }));
     }
 
     /// Bytes held, and entries.
@@ -173,20 +161,14 @@ impl Local {
 impl Debug for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes, entries) = self.usage();
-        f.debug_struct("Local")
-            .field("bytes", &bytes)
-            .field("entries", &entries)
-            .finish()
+        f.debug_struct("Local").field("bytes", &bytes).field("entries", &entries).finish()
     }
 }
 
 /// Frees the memory of an entry once it cannot even be served as stale.
 struct Retention;
 
-#[expect(
-    clippy::disallowed_types,
-    reason = "moka's trait names it; the value is not used"
-)]
+#[expect(clippy::disallowed_types, reason = "moka's trait names it; the value is not used")]
 impl moka::Expiry<StoredKey, Arc<Slot>> for Retention {
     fn expire_after_create(
         &self,
@@ -285,9 +267,7 @@ struct KnownHash(u64);
 impl Hasher for KnownHash {
     fn write(&mut self, bytes: &[u8]) {
         // Only whole hashes are ever written; folding keeps the hasher total.
-        self.0 = bytes
-            .iter()
-            .fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
     }
 
     fn write_u64(&mut self, hash: u64) {

@@ -101,10 +101,7 @@ pub struct Lookup<E: Entity> {
 
 impl<E: Entity> Clone for Lookup<E> {
     fn clone(&self) -> Self {
-        Self {
-            value: self.value.as_ref().map(Arc::clone),
-            outcome: self.outcome,
-        }
+        Self { value: self.value.as_ref().map(Arc::clone), outcome: self.outcome }
     }
 }
 

@@ -32,17 +32,11 @@ impl Metrics {
     pub(crate) fn new() -> Arc<Self> {
         let meter = global::meter("forebay.cache");
         let counter = |name: &'static str, description: &'static str| {
-            meter
-                .u64_counter(name)
-                .with_description(description)
-                .build()
+            meter.u64_counter(name).with_description(description).build()
         };
         Arc::new(Self {
             l2_errors: counter("forebay.cache.l2.errors", "Failed operations on Redis."),
-            fills: counter(
-                "forebay.cache.l2.fills",
-                "Fills of Redis by what became of them.",
-            ),
+            fills: counter("forebay.cache.l2.fills", "Fills of Redis by what became of them."),
             invalidations: counter(
                 "forebay.cache.invalidations",
                 "Invalidated keys: written here, announced by a replica, or given up.",
@@ -53,21 +47,18 @@ impl Metrics {
 
     pub(crate) fn l2_failed(&self, operation: &'static str, error: &'static str) {
         let operation = KeyValue::new("forebay.cache.operation", operation);
-        self.l2_errors
-            .add(1, &[operation, KeyValue::new("error.type", error)]);
+        self.l2_errors.add(1, &[operation, KeyValue::new("error.type", error)]);
     }
 
     pub(crate) fn filled(&self, entity: &'static str, result: &'static str) {
         let entity = KeyValue::new("forebay.cache.entity", entity);
-        self.fills
-            .add(1, &[entity, KeyValue::new("forebay.cache.result", result)]);
+        self.fills.add(1, &[entity, KeyValue::new("forebay.cache.result", result)]);
     }
 
     pub(crate) fn invalidated(&self, entity: &'static str, origin: &'static str, keys: usize) {
         let entity = KeyValue::new("forebay.cache.entity", entity);
         let origin = KeyValue::new("forebay.cache.origin", origin);
-        self.invalidations
-            .add(u64::try_from(keys).unwrap_or(u64::MAX), &[entity, origin]);
+        self.invalidations.add(u64::try_from(keys).unwrap_or(u64::MAX), &[entity, origin]);
     }
 
     /// Registers a gauge. The provider keeps the callback; `read` gives `None` once the cache is

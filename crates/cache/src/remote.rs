@@ -156,11 +156,7 @@ impl Remote {
         names.extend(keys);
         let answer = self.quick.mget(&names).await;
         let mut values = self.checked("read", answer)?.into_iter();
-        let Some(epoch) = values
-            .next()
-            .flatten()
-            .and_then(|stored| Epoch::parse(&stored))
-        else {
+        let Some(epoch) = values.next().flatten().and_then(|stored| Epoch::parse(&stored)) else {
             // The server lost its data. Entries can be told right from wrong again once an epoch
             // is in force.
             self.link.check_l2();
@@ -169,14 +165,8 @@ impl Remote {
         if !self.still_trusted(trust) {
             return None;
         }
-        let stored: Vec<_> = values
-            .map(|value| value.as_ref().and_then(wire::decode))
-            .collect();
-        (stored.len() == count).then_some(Found {
-            epoch,
-            stored,
-            trust,
-        })
+        let stored: Vec<_> = values.map(|value| value.as_ref().and_then(wire::decode)).collect();
+        (stored.len() == count).then_some(Found { epoch, stored, trust })
     }
 
     /// Whether nothing happened to Redis since `trust` was given.
@@ -231,10 +221,7 @@ impl Remote {
                     .arg(if change.force { "1" } else { "0" })
             })
             .collect();
-        match self.counted(
-            "invalidate",
-            self.patient.eval_many(&self.invalidate, &calls).await,
-        ) {
+        match self.counted("invalidate", self.patient.eval_many(&self.invalidate, &calls).await) {
             None => vec![false; changes.len()],
             Some(answers) => answers
                 .into_iter()

@@ -32,10 +32,7 @@ impl Epoch {
     /// The epoch in force, from the value of its key.
     pub(crate) fn parse(stored: &[u8]) -> Option<Self> {
         let text = stored.get(..Self::BYTES)?;
-        text.iter()
-            .all(u8::is_ascii_hexdigit)
-            .then(|| text.try_into().ok().map(Self))
-            .flatten()
+        text.iter().all(u8::is_ascii_hexdigit).then(|| text.try_into().ok().map(Self)).flatten()
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -71,11 +68,7 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn now(epoch: Epoch, schema: u16) -> Self {
-        Self {
-            epoch,
-            schema,
-            filled_at_ms: unix_ms(),
-        }
+        Self { epoch, schema, filled_at_ms: unix_ms() }
     }
 
     /// Time since the fill. It serves to let entries expire, never to judge whether they are
@@ -97,12 +90,7 @@ pub(crate) fn encode(body: Option<&[u8]>, version: i64, header: &Header) -> Vec<
     let mut stored = Vec::with_capacity(HEADER_BYTES + body.len());
     stored.extend_from_slice(format!("{kind}{}", version_text(version)).as_bytes());
     stored.extend_from_slice(header.epoch.as_bytes());
-    let rest = format!(
-        "{:04x}{:016x}{:08x}",
-        header.schema,
-        header.filled_at_ms,
-        body.len()
-    );
+    let rest = format!("{:04x}{:016x}{:08x}", header.schema, header.filled_at_ms, body.len());
     stored.extend_from_slice(rest.as_bytes());
     let sum = checksum(&[&stored, body]);
     stored.extend_from_slice(format!("{sum:016x}").as_bytes());
@@ -143,10 +131,7 @@ pub(crate) fn decode(stored: &Bytes) -> Option<Stored> {
 fn hex(stored: &Bytes, at: usize, digits: usize) -> Option<u64> {
     let text = stored.get(at..at + digits)?;
     // `from_str_radix` would accept a sign and capitals, neither of which we write.
-    if !text
-        .iter()
-        .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-    {
+    if !text.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
@@ -154,19 +139,13 @@ fn hex(stored: &Bytes, at: usize, digits: usize) -> Option<u64> {
 
 /// FNV-1a, 64 bits (draft-eastlake-fnv): enough against damage, and needs no table.
 fn checksum(parts: &[&[u8]]) -> u64 {
-    parts
-        .iter()
-        .copied()
-        .flatten()
-        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-            (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+    parts.iter().copied().flatten().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 fn unix_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -33,10 +33,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn workspace_root() -> anyhow::Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = manifest
-        .ancestors()
-        .nth(2)
-        .context("codegen lives in crates/codegen")?;
+    let root = manifest.ancestors().nth(2).context("codegen lives in crates/codegen")?;
     Ok(root.to_path_buf())
 }
 
@@ -65,15 +62,10 @@ fn contracts_below(protos: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let entries =
             fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
         for entry in entries {
-            let path = entry
-                .with_context(|| format!("list {}", folder.display()))?
-                .path();
+            let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|extension| extension == "proto")
-            {
+            } else if path.extension().is_some_and(|extension| extension == "proto") {
                 found.push(path);
             }
         }
@@ -98,9 +90,7 @@ fn file_names(dir: &Path) -> anyhow::Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let entries = fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))?;
-    entries
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect()
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 fn replace(fresh: &Path, committed: &Path) -> anyhow::Result<()> {
@@ -115,10 +105,7 @@ fn replace(fresh: &Path, committed: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a command-line tool answers on its terminal"
-)]
+#[expect(clippy::print_stderr, reason = "a command-line tool answers on its terminal")]
 fn report(stale: &[String]) -> ExitCode {
     if stale.is_empty() {
         return ExitCode::SUCCESS;

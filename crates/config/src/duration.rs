@@ -2,13 +2,8 @@
 
 use std::time::Duration;
 
-const UNITS: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1_000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
+const UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Reads `250ms`, `10s`, `5m`, `1h` or `2d`; `None` for anything else.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
@@ -35,33 +30,14 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes_and_nothing_else() {
-        let good = [
-            ("250ms", 250),
-            ("10s", 10_000),
-            ("5m", 300_000),
-            ("1h", 3_600_000),
-        ];
+        let good = [("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)];
         for (text, milliseconds) in good {
-            assert_eq!(
-                parse(text),
-                Some(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+            assert_eq!(parse(text), Some(Duration::from_millis(milliseconds)), "{text}");
             assert_eq!(format(Duration::from_millis(milliseconds)), text);
         }
         assert_eq!(parse("0s"), Some(Duration::ZERO));
         assert_eq!(format(Duration::ZERO), "0s");
-        for text in [
-            "",
-            "10",
-            "s",
-            "-1s",
-            "1.5s",
-            "1 s",
-            "10S",
-            "99999999999999999999s",
-            "1h5m",
-        ] {
+        for text in ["", "10", "s", "-1s", "1.5s", "1 s", "10S", "99999999999999999999s", "1h5m"] {
             assert_eq!(parse(text), None, "{text}");
         }
         let overflow = format!("{}d", u64::MAX);

@@ -13,15 +13,9 @@ pub struct ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noun = if self.problems.len() == 1 {
-            "problem"
-        } else {
-            "problems"
-        };
+        let noun = if self.problems.len() == 1 { "problem" } else { "problems" };
         write!(f, "{} {noun} in the settings", self.problems.len())?;
-        self.problems
-            .iter()
-            .try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 
@@ -41,12 +35,7 @@ pub struct Problem {
 impl Problem {
     /// A problem without a found value.
     pub(crate) fn new(key: &str, source: Option<Source>, expected: impl Into<String>) -> Self {
-        Self {
-            key: key.to_owned(),
-            source,
-            expected: expected.into(),
-            found: None,
-        }
+        Self { key: key.to_owned(), source, expected: expected.into(), found: None }
     }
 
     /// The same problem showing what was found, cut to a readable length.

@@ -42,10 +42,7 @@ impl Invocation {
     {
         Self {
             arguments: arguments.into_iter().map(Into::into).collect(),
-            environment: environment
-                .into_iter()
-                .map(|(k, v)| (k.into(), v.into()))
-                .collect(),
+            environment: environment.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
         }
     }
 
@@ -63,10 +60,7 @@ impl Invocation {
             "--print-defaults" => Some(Command::PrintDefaults),
             _ => None,
         };
-        self.arguments
-            .iter()
-            .find_map(command)
-            .unwrap_or(Command::Run)
+        self.arguments.iter().find_map(command).unwrap_or(Command::Run)
     }
 
     pub(crate) fn environment(&self) -> &[(OsString, OsString)] {
@@ -80,9 +74,7 @@ impl Invocation {
         while let Some(argument) = arguments.next() {
             let Some(text) = argument.to_str() else {
                 let problem = Problem::new("argument", None, "expected text in UTF-8");
-                flags
-                    .problems
-                    .push(problem.with_found(&format!("{argument:?}")));
+                flags.problems.push(problem.with_found(&format!("{argument:?}")));
                 continue;
             };
             match text {
@@ -90,9 +82,7 @@ impl Invocation {
                 "--config" => match arguments.next() {
                     Some(file) => flags.file = Some(PathBuf::from(file)),
                     None => {
-                        flags
-                            .problems
-                            .push(Problem::new(text, None, "expected a file after it"))
+                        flags.problems.push(Problem::new(text, None, "expected a file after it"))
                     }
                 },
                 _ => flags.assign(text),
@@ -112,10 +102,7 @@ pub(crate) struct Flags {
 
 impl Flags {
     fn assign(&mut self, text: &str) {
-        match text
-            .strip_prefix("--")
-            .and_then(|rest| rest.split_once('='))
-        {
+        match text.strip_prefix("--").and_then(|rest| rest.split_once('=')) {
             Some(("config", file)) => self.file = Some(PathBuf::from(file)),
             Some((key, value)) => self.assignments.push((key.to_owned(), value.to_owned())),
             None => {

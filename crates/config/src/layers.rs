@@ -51,9 +51,7 @@ impl Layers {
                 Value::Table(services) if name == "service" => {
                     layers.services.extend(services.keys().cloned());
                 }
-                _ => leaves(name, value, &mut |key, _| {
-                    _ = layers.known.insert(key.to_owned())
-                }),
+                _ => leaves(name, value, &mut |key, _| _ = layers.known.insert(key.to_owned())),
             }
         }
         layers.services.insert(service.to_owned());
@@ -71,8 +69,7 @@ impl Layers {
             }
             Err(error) => {
                 let expected = format!("expected a readable settings file: {error}");
-                self.problems
-                    .push(Problem::new("--config", Some(source), expected));
+                self.problems.push(Problem::new("--config", Some(source), expected));
             }
         }
     }
@@ -86,20 +83,12 @@ impl Layers {
                 self.unknown(&key, entry.source);
                 continue;
             };
-            if given
-                .insert(base.clone(), key.clone())
-                .is_some_and(|other| other != key)
-            {
+            if given.insert(base.clone(), key.clone()).is_some_and(|other| other != key) {
                 let expected = format!("expected either {base} or {base}_file, not both");
-                self.problems
-                    .push(Problem::new(&base, Some(entry.source), expected));
+                self.problems.push(Problem::new(&base, Some(entry.source), expected));
                 continue;
             }
-            let entry = if base == key {
-                Ok(entry)
-            } else {
-                read_secret_file(&key, entry)
-            };
+            let entry = if base == key { Ok(entry) } else { read_secret_file(&key, entry) };
             match entry {
                 Ok(entry) => _ = self.entries.insert(base, entry),
                 Err(problem) => self.problems.push(problem),
@@ -121,14 +110,10 @@ impl Layers {
         text.parse::<Table>().unwrap_or_else(|error| {
             // Only the message and the line: the library's own rendering quotes the
             // line, and the line may hold a password.
-            let before = error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .unwrap_or_default();
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
             let expected = format!("expected TOML: {} in line {line}", error.message());
-            self.problems
-                .push(Problem::new("syntax", Some(source.clone()), expected));
+            self.problems.push(Problem::new("syntax", Some(source.clone()), expected));
             Table::new()
         })
     }
@@ -146,8 +131,7 @@ impl Layers {
             }
             Some(_) => {
                 let expected = "expected sections [service.NAME]";
-                self.problems
-                    .push(Problem::new("service", Some(source.clone()), expected));
+                self.problems.push(Problem::new("service", Some(source.clone()), expected));
             }
         }
     }
@@ -161,16 +145,11 @@ impl Layers {
             if let Some(near) = nearest(name, self.services.iter().map(String::as_str)) {
                 expected.push_str(&format!("; did you mean {near}?"));
             }
-            self.problems
-                .push(Problem::new(&key, Some(source.clone()), expected));
+            self.problems.push(Problem::new(&key, Some(source.clone()), expected));
             return;
         }
         let Value::Table(overlay) = overlay else {
-            self.problems.push(Problem::new(
-                &key,
-                Some(source.clone()),
-                "expected a section",
-            ));
+            self.problems.push(Problem::new(&key, Some(source.clone()), "expected a section"));
             return;
         };
         let assignments = self.assignments(&overlay, source);
@@ -189,14 +168,8 @@ impl Layers {
         let mut assignments = Vec::new();
         for (name, value) in table {
             leaves(name, value, &mut |key, value| {
-                let entry = Entry {
-                    raw: Raw::Toml(value.clone()),
-                    source: source.clone(),
-                };
-                assignments.push(Assignment {
-                    key: key.to_owned(),
-                    entry,
-                });
+                let entry = Entry { raw: Raw::Toml(value.clone()), source: source.clone() };
+                assignments.push(Assignment { key: key.to_owned(), entry });
             });
         }
         assignments
@@ -221,8 +194,7 @@ impl Layers {
                 None => "there is no such setting; --print-defaults lists them all".to_owned(),
             }
         };
-        self.problems
-            .push(Problem::new(key, Some(source), expected));
+        self.problems.push(Problem::new(key, Some(source), expected));
     }
 }
 

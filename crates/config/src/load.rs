@@ -51,16 +51,10 @@ fn read(layers: &Layers) -> Result<Loaded, ConfigErrors> {
     if let Some(config) = &config {
         compare(config, &mut reader);
     }
-    let Reader {
-        settings, problems, ..
-    } = reader;
+    let Reader { settings, problems, .. } = reader;
     let problems: Vec<Problem> = layers.problems.iter().cloned().chain(problems).collect();
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded {
-            config,
-            settings,
-            warnings,
-        }),
+        Some(config) if problems.is_empty() => Ok(Loaded { config, settings, warnings }),
         _ => Err(ConfigErrors { problems }),
     }
 }
@@ -70,14 +64,7 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 
 /// Rules that hold between settings.
 fn compare(config: &Config, reader: &mut Reader<'_>) {
-    let Config {
-        process,
-        grpc,
-        telemetry,
-        postgres,
-        cache,
-        ..
-    } = config;
+    let Config { process, grpc, telemetry, postgres, cache, .. } = config;
     let stop = grpc.lame_duck + grpc.drain_timeout + telemetry.flush_timeout + SHUTDOWN_MARGIN;
     let mut rule = |holds: bool, key: &str, expected: String| {
         if !holds {
@@ -101,10 +88,7 @@ fn compare(config: &Config, reader: &mut Reader<'_>) {
     rule(
         postgres.connections_min <= postgres.connections_max,
         "postgres.connections_min",
-        format!(
-            "expected at most postgres.connections_max, {}",
-            postgres.connections_max
-        ),
+        format!("expected at most postgres.connections_max, {}", postgres.connections_max),
     );
     for (name, entity) in [("token", &cache.token), ("pool", &cache.pool)] {
         rule(
@@ -115,10 +99,7 @@ fn compare(config: &Config, reader: &mut Reader<'_>) {
         rule(
             u64::try_from(entity.value_bytes_max).is_ok_and(|bytes| bytes <= cache.l1_bytes_max),
             &format!("cache.{name}.value_bytes_max"),
-            format!(
-                "expected at most cache.l1_bytes_max, {}",
-                cache.l1_bytes_max
-            ),
+            format!("expected at most cache.l1_bytes_max, {}", cache.l1_bytes_max),
         );
     }
 }
@@ -163,10 +144,7 @@ fn environment(invocation: &Invocation) -> Environment {
             sorted.problems.push(problem);
             continue;
         };
-        let entry = Entry {
-            raw: Raw::Text(value.to_owned()),
-            source,
-        };
+        let entry = Entry { raw: Raw::Text(value.to_owned()), source };
         match established {
             // Empty means unset there: compose files pass names on without a value.
             Some(_) if value.is_empty() => {}
@@ -179,13 +157,7 @@ fn environment(invocation: &Invocation) -> Environment {
 
 fn flag_assignment((key, value): (String, String)) -> Assignment {
     let source = Source::Flag(format!("--{key}"));
-    Assignment {
-        key,
-        entry: Entry {
-            raw: Raw::Text(value),
-            source,
-        },
-    }
+    Assignment { key, entry: Entry { raw: Raw::Text(value), source } }
 }
 
 #[cfg(test)]

@@ -26,11 +26,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(layers: &'a Layers) -> Self {
-        Self {
-            layers,
-            settings: Vec::new(),
-            problems: Vec::new(),
-        }
+        Self { layers, settings: Vec::new(), problems: Vec::new() }
     }
 
     /// The layer that gave the value in force.
@@ -40,8 +36,7 @@ impl<'a> Reader<'a> {
 
     /// Notes a problem that is seen only when several settings are compared.
     pub(crate) fn refuse(&mut self, key: &str, expected: String) {
-        self.problems
-            .push(Problem::new(key, self.source(key), expected));
+        self.problems.push(Problem::new(key, self.source(key), expected));
     }
 
     /// Any text up to a length in bytes.
@@ -71,20 +66,14 @@ impl<'a> Reader<'a> {
     where
         T: TryFrom<i64> + PartialOrd + Display + Copy,
     {
-        let expected = format!(
-            "expected a whole number, {} to {}",
-            bounds.start(),
-            bounds.end()
-        );
+        let expected = format!("expected a whole number, {} to {}", bounds.start(), bounds.end());
         self.value(key, &expected, |raw| {
             let number = match raw {
                 Raw::Text(text) => text.replace('_', "").parse().ok()?,
                 Raw::Toml(Value::Integer(number)) => *number,
                 Raw::Toml(_) => return None,
             };
-            let number = T::try_from(number)
-                .ok()
-                .filter(|number| bounds.contains(number))?;
+            let number = T::try_from(number).ok().filter(|number| bounds.contains(number))?;
             Some((number.to_string(), number))
         })
     }
@@ -99,9 +88,7 @@ impl<'a> Reader<'a> {
                 Raw::Toml(Value::Integer(1)) => 1.0,
                 Raw::Toml(_) => return None,
             };
-            (0.0..=1.0)
-                .contains(&ratio)
-                .then(|| (format!("{ratio:?}"), ratio))
+            (0.0..=1.0).contains(&ratio).then(|| (format!("{ratio:?}"), ratio))
         })
     }
 
@@ -180,11 +167,7 @@ impl<'a> Reader<'a> {
     /// Lists a setting in the form in which it may be shown.
     pub(crate) fn show(&mut self, key: &str, value: String) {
         if let Some(source) = self.source(key) {
-            self.settings.push(Setting {
-                key: key.to_owned(),
-                value,
-                source,
-            });
+            self.settings.push(Setting { key: key.to_owned(), value, source });
         }
     }
 
@@ -208,11 +191,7 @@ impl<'a> Reader<'a> {
         parse: impl FnOnce(&Raw) -> Option<(String, T)>,
     ) -> Option<T> {
         let Some(Entry { raw, source }) = self.layers.get(key) else {
-            self.problems.push(Problem::new(
-                key,
-                None,
-                format!("{expected}; it is missing"),
-            ));
+            self.problems.push(Problem::new(key, None, format!("{expected}; it is missing")));
             return None;
         };
         match parse(raw) {
@@ -228,11 +207,7 @@ impl<'a> Reader<'a> {
                 let problem = Problem::new(key, Some(source.clone()), expected);
                 // A URL with credentials in a place that takes none is not repeated.
                 let secret = found.contains("://") && found.contains('@');
-                self.problems.push(if secret {
-                    problem
-                } else {
-                    problem.with_found(&found)
-                });
+                self.problems.push(if secret { problem } else { problem.with_found(&found) });
                 None
             }
         }

@@ -46,18 +46,13 @@ pub(crate) fn read_secret_file(key: &str, entry: Entry) -> Result<Entry, Problem
     let path = match &entry.raw {
         Raw::Text(path) | Raw::Toml(toml::Value::String(path)) => Path::new(path),
         Raw::Toml(_) => {
-            return Err(Problem::new(
-                key,
-                Some(entry.source),
-                "expected the path of a file",
-            ));
+            return Err(Problem::new(key, Some(entry.source), "expected the path of a file"));
         }
     };
     let read = || -> std::io::Result<String> {
         let mut content = String::new();
         let file = std::fs::File::open(path)?;
-        file.take(SECRET_FILE_BYTES_MAX + 1)
-            .read_to_string(&mut content)?;
+        file.take(SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut content)?;
         Ok(content)
     };
     let fail = |why: String| {
@@ -67,15 +62,10 @@ pub(crate) fn read_secret_file(key: &str, entry: Entry) -> Result<Entry, Problem
     };
     let content = read().map_err(|error| fail(error.to_string()))?;
     if u64::try_from(content.len()).is_ok_and(|bytes| bytes > SECRET_FILE_BYTES_MAX) {
-        return Err(fail(format!(
-            "it is longer than {SECRET_FILE_BYTES_MAX} bytes"
-        )));
+        return Err(fail(format!("it is longer than {SECRET_FILE_BYTES_MAX} bytes")));
     }
     // Editors and `echo` end a file with a line break that nobody means.
     let line = content.strip_suffix('\n').unwrap_or(&content);
     let secret = line.strip_suffix('\r').unwrap_or(line);
-    Ok(Entry {
-        raw: Raw::Text(secret.to_owned()),
-        source: entry.source,
-    })
+    Ok(Entry { raw: Raw::Text(secret.to_owned()), source: entry.source })
 }

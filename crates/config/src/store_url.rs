@@ -15,16 +15,8 @@ pub(crate) fn redacted(text: &str, schemes: &[&str], form: &str) -> Result<Strin
     // A '/', '?' or '#' that a password contains unencoded ends the authority early:
     // the rest, with its '@', would be taken for a path and shown.
     let after_authority = [Some(url.path()), url.query(), url.fragment()];
-    if url.fragment().is_some()
-        || after_authority
-            .into_iter()
-            .flatten()
-            .any(|t| t.contains('@'))
-    {
-        return Err(format!(
-            "{}; percent-encode / ? # and @ in the password",
-            expected()
-        ));
+    if url.fragment().is_some() || after_authority.into_iter().flatten().any(|t| t.contains('@')) {
+        return Err(format!("{}; percent-encode / ? # and @ in the password", expected()));
     }
     Ok(show(&url))
 }
@@ -44,9 +36,7 @@ fn show(url: &Url) -> String {
     }
     shown.push_str(url.path());
     for (index, (name, value)) in url.query_pairs().enumerate() {
-        let public = ["pass", "key", "token", "secret"]
-            .iter()
-            .all(|word| !name.contains(word));
+        let public = ["pass", "key", "token", "secret"].iter().all(|word| !name.contains(word));
         let value = if public { value.as_ref() } else { "[redacted]" };
         shown.push(if index == 0 { '?' } else { '&' });
         shown.push_str(&format!("{name}={value}"));
@@ -66,18 +56,9 @@ mod tests {
             assert_eq!(actual.as_deref().ok(), shown, "{url}");
             assert!(!format!("{actual:?}").contains("hunter2"), "{actual:?}");
         };
-        check(
-            "postgres://u:hunter2@h:5/d",
-            Some("postgres://u:[redacted]@h:5/d"),
-        );
-        check(
-            "postgres://u@h/d?sslmode=require",
-            Some("postgres://u@h/d?sslmode=require"),
-        );
-        check(
-            "postgres:///d?password=hunter2",
-            Some("postgres:///d?password=[redacted]"),
-        );
+        check("postgres://u:hunter2@h:5/d", Some("postgres://u:[redacted]@h:5/d"));
+        check("postgres://u@h/d?sslmode=require", Some("postgres://u@h/d?sslmode=require"));
+        check("postgres:///d?password=hunter2", Some("postgres:///d?password=[redacted]"));
         check("redis://:hunter2@h", Some("redis://:[redacted]@h"));
         check("redis://[::1]:6379/2", Some("redis://[::1]:6379/2"));
         check("postgres://u:1/hunter2@h/d", None);

@@ -6,18 +6,13 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     // The last part decides when somebody forgot or mistook the section.
     let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
     let candidates: Vec<&str> = known.collect();
-    let by_distance = candidates
-        .iter()
-        .map(|known| (distance(name, known), *known))
-        .min();
+    let by_distance = candidates.iter().map(|known| (distance(name, known), *known)).min();
     if let Some((distance, known)) = by_distance
         && distance <= near_enough
     {
         return Some(known);
     }
-    let mut same_last = candidates
-        .into_iter()
-        .filter(|known| last(known) == last(name));
+    let mut same_last = candidates.into_iter().filter(|known| last(known) == last(name));
     match (same_last.next(), same_last.next()) {
         (Some(only), None) => Some(only),
         _ => None,

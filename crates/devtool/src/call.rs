@@ -119,36 +119,22 @@ async fn servers(arguments: &Arguments, workspace: &Workspace) -> anyhow::Result
 }
 
 fn serving<'a>(servers: &'a [Server], service: &str) -> anyhow::Result<&'a Server> {
-    let found = servers
-        .iter()
-        .find(|server| server.services.iter().any(|name| name == service));
+    let found = servers.iter().find(|server| server.services.iter().any(|name| name == service));
     found.with_context(|| format!("nothing serves {service}; there is:\n{}", list(servers)))
 }
 
 fn list(servers: &[Server]) -> String {
-    let width = servers
-        .iter()
-        .flat_map(|server| &server.services)
-        .map(String::len)
-        .max();
+    let width = servers.iter().flat_map(|server| &server.services).map(String::len).max();
     let width = width.unwrap_or(0);
     let row = |server: &Server, service: &String| {
         let Server { name, address, .. } = server;
         // A server that was named by its address has no other name.
         let name = if name == address { "" } else { name };
-        format!("{service:<width$}  {address}  {name}")
-            .trim_end()
-            .to_owned()
-            + "\n"
+        format!("{service:<width$}  {address}  {name}").trim_end().to_owned() + "\n"
     };
     servers
         .iter()
-        .flat_map(|server| {
-            server
-                .services
-                .iter()
-                .map(move |service| row(server, service))
-        })
+        .flat_map(|server| server.services.iter().map(move |service| row(server, service)))
         .collect()
 }
 
@@ -157,11 +143,7 @@ fn methods(service: &ServiceDescriptor) -> String {
         .methods()
         .map(|method| {
             let shape = |streaming: bool, message: &MessageDescriptor| {
-                format!(
-                    "{}{}",
-                    if streaming { "stream " } else { "" },
-                    message.full_name()
-                )
+                format!("{}{}", if streaming { "stream " } else { "" }, message.full_name())
             };
             format!(
                 "{}/{}({}) returns ({})\n",
@@ -177,17 +159,10 @@ fn methods(service: &ServiceDescriptor) -> String {
 fn find_method(service: &ServiceDescriptor, name: &str) -> anyhow::Result<MethodDescriptor> {
     let found = service.methods().find(|method| method.name() == name);
     let method = found.with_context(|| {
-        format!(
-            "{} has no method {name}; it has:\n{}",
-            service.full_name(),
-            methods(service)
-        )
+        format!("{} has no method {name}; it has:\n{}", service.full_name(), methods(service))
     })?;
     if method.is_client_streaming() {
-        bail!(
-            "{} takes a stream of requests, and this sends one only",
-            method.full_name()
-        );
+        bail!("{} takes a stream of requests, and this sends one only", method.full_name());
     }
     Ok(method)
 }

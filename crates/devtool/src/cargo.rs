@@ -9,11 +9,8 @@ use anyhow::Context as _;
 use crate::workspace::Workspace;
 
 /// The binaries that make up a running system, in the order in which they are built.
-pub(crate) const PRODUCT: [&str; 3] = [
-    "forebay-token-server",
-    "forebay-pool-server",
-    "forebay-migrate",
-];
+pub(crate) const PRODUCT: [&str; 3] =
+    ["forebay-token-server", "forebay-pool-server", "forebay-migrate"];
 
 /// The cargo that built this tool.
 pub(crate) fn command(workspace: &Workspace) -> Command {
@@ -29,10 +26,7 @@ pub(crate) fn command(workspace: &Workspace) -> Command {
 ///
 /// When the system does not tell where this program is.
 pub(crate) fn bin_dir() -> anyhow::Result<PathBuf> {
-    Ok(own_program()?
-        .parent()
-        .context("this program is in no folder")?
-        .to_path_buf())
+    Ok(own_program()?.parent().context("this program is in no folder")?.to_path_buf())
 }
 
 /// This program. A rebuild replaces the file while we run; the new one stands at the same path.
@@ -43,7 +37,5 @@ pub(crate) fn bin_dir() -> anyhow::Result<PathBuf> {
 pub(crate) fn own_program() -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe().context("find this program")?;
     let text = path.to_string_lossy();
-    Ok(text
-        .strip_suffix(" (deleted)")
-        .map_or_else(|| path.clone(), PathBuf::from))
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
 }

@@ -18,34 +18,16 @@ Checks format, lints, house rules, generated code, contracts and documentation, 
 type Step = (&'static str, fn(&Workspace) -> anyhow::Result<ExitCode>);
 
 const STEPS: [Step; 7] = [
-    ("format", |workspace| {
-        cargo_step(workspace, &["fmt", "--all", "--check"], &[])
-    }),
+    ("format", |workspace| cargo_step(workspace, &["fmt", "--all", "--check"], &[])),
     ("tidy", |workspace| tidy::run(Vec::new(), workspace)),
-    ("generated code", |workspace| {
-        codegen::run(vec!["--check".into()], workspace)
-    }),
-    ("proto lint", |workspace| {
-        proto_lint::run(vec!["lint".into()], workspace)
-    }),
+    ("generated code", |workspace| codegen::run(vec!["--check".into()], workspace)),
+    ("proto lint", |workspace| proto_lint::run(vec!["lint".into()], workspace)),
     ("clippy", |workspace| {
-        let args = [
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         cargo_step(workspace, &args, &[])
     }),
     ("documentation", |workspace| {
-        let args = [
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ];
+        let args = ["doc", "--workspace", "--no-deps", "--document-private-items"];
         cargo_step(workspace, &args, &[("RUSTDOCFLAGS", "-D warnings")])
     }),
     ("test", |workspace| testing::run(Vec::new(), workspace)),
@@ -87,37 +69,21 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         };
         failed |= !passed;
         let verdict = if passed { "ok" } else { "FAILED" };
-        say::line(&format!(
-            "ci: {name} {verdict} in {}",
-            say::time(watch.elapsed())
-        ));
+        say::line(&format!("ci: {name} {verdict} in {}", say::time(watch.elapsed())));
         summary.push((name, verdict, watch.elapsed()));
     }
     print_summary(&summary);
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn print_summary(summary: &[(&str, &str, Duration)]) {
     say::line("");
     for (name, verdict, time) in summary {
-        let time = if time.is_zero() {
-            String::new()
-        } else {
-            say::time(*time)
-        };
+        let time = if time.is_zero() { String::new() } else { say::time(*time) };
         say::line(&format!("  {name:<16} {verdict:<8} {time:>12}"));
     }
     let total = summary.iter().map(|(_, _, time)| *time).sum();
-    say::line(&format!(
-        "  {:<16} {:<8} {:>12}",
-        "total",
-        "",
-        say::time(total)
-    ));
+    say::line(&format!("  {:<16} {:<8} {:>12}", "total", "", say::time(total)));
 }
 
 fn cargo_step(
@@ -130,9 +96,5 @@ fn cargo_step(
         .envs(env.iter().copied())
         .status()
         .context("start cargo")?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -54,15 +54,8 @@ pub(crate) fn migrate(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Res
     for applied in &report.applied {
         say::line(&format!("applied V{} {}", applied.version, applied.name));
     }
-    let news = if report.applied.is_empty() {
-        "already "
-    } else {
-        "now "
-    };
-    say::line(&format!(
-        "{database} is {news}at version {}",
-        report.version
-    ));
+    let news = if report.applied.is_empty() { "already " } else { "now " };
+    say::line(&format!("{database} is {news}at version {}", report.version));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -78,16 +71,10 @@ pub(crate) fn seed(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result
         return Ok(ExitCode::SUCCESS);
     }
     let database = database::of(workspace, request.instance.as_deref())?;
-    let existing = if request.reset {
-        Existing::Reset
-    } else {
-        Existing::Keep
-    };
+    let existing = if request.reset { Existing::Reset } else { Existing::Keep };
     let mut bar = Bar::new();
-    let report = block_on(forebay_seed::seed(&database.url, existing, |at| {
-        bar.show(at)
-    }))
-    .with_context(|| format!("seed {database}"))?;
+    let report = block_on(forebay_seed::seed(&database.url, existing, |at| bar.show(at)))
+        .with_context(|| format!("seed {database}"))?;
     bar.finish();
     stdout::write(&format!("{database}: {report}\n"))?;
     if let Some(count) = request.scale {
@@ -131,15 +118,8 @@ mod tests {
     fn arguments_are_read() {
         let request =
             |args: &[&str], seeding| parse(args.iter().map(OsString::from).collect(), seeding).ok();
-        let scaled = Request {
-            scale: Some(5),
-            reset: true,
-            ..Request::default()
-        };
-        let named = Request {
-            instance: Some("a".to_owned()),
-            ..Request::default()
-        };
+        let scaled = Request { scale: Some(5), reset: true, ..Request::default() };
+        let named = Request { instance: Some("a".to_owned()), ..Request::default() };
         let cases = [
             (vec!["--scale", "5", "--reset"], true, Some(scaled)),
             (vec!["--scale", "5"], false, None),

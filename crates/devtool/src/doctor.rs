@@ -44,30 +44,15 @@ struct Check {
 
 impl Check {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            name,
-            state: Verdict::Ok,
-            detail: detail.into(),
-            fix: None,
-        }
+        Self { name, state: Verdict::Ok, detail: detail.into(), fix: None }
     }
 
     fn warn(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            name,
-            state: Verdict::Warn,
-            detail: detail.into(),
-            fix: Some(fix.into()),
-        }
+        Self { name, state: Verdict::Warn, detail: detail.into(), fix: Some(fix.into()) }
     }
 
     fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            name,
-            state: Verdict::Fail,
-            detail: detail.into(),
-            fix: Some(fix.into()),
-        }
+        Self { name, state: Verdict::Fail, detail: detail.into(), fix: Some(fix.into()) }
     }
 }
 
@@ -97,11 +82,7 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
     } else {
         stdout::write(&text(&checks))?;
     }
-    Ok(if ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What would certainly fail later, found before anything is started.
@@ -112,12 +93,7 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
 pub(crate) fn essentials(workspace: &Workspace) -> anyhow::Result<()> {
     for check in [writable(workspace), space(&workspace.root)] {
         if check.state == Verdict::Fail {
-            bail!(
-                "{}: {}; {}",
-                check.name,
-                check.detail,
-                check.fix.unwrap_or_default()
-            );
+            bail!("{}: {}; {}", check.name, check.detail, check.fix.unwrap_or_default());
         }
     }
     Ok(())
@@ -125,15 +101,8 @@ pub(crate) fn essentials(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn checks(workspace: &Workspace) -> anyhow::Result<Vec<Check>> {
     let state = State::load(&workspace.instance(None)?);
-    let running = state
-        .as_ref()
-        .is_ok_and(|s| s.as_ref().is_some_and(State::is_running));
-    let mut checks = vec![
-        rust(),
-        writable(workspace),
-        space(&workspace.root),
-        open_files(),
-    ];
+    let running = state.as_ref().is_ok_and(|s| s.as_ref().is_some_and(State::is_running));
+    let mut checks = vec![rust(), writable(workspace), space(&workspace.root), open_files()];
     checks.push(store(
         "postgres",
         "DATABASE_URL",
@@ -156,14 +125,9 @@ fn checks(workspace: &Workspace) -> anyhow::Result<Vec<Check>> {
             "the last supervisor was killed",
             "nothing to do: the next cargo xtask dev clears it up",
         ),
-        Ok(_) => Check::ok(
-            "state",
-            if running {
-                "an instance is running"
-            } else {
-                "nothing runs"
-            },
-        ),
+        Ok(_) => {
+            Check::ok("state", if running { "an instance is running" } else { "nothing runs" })
+        }
     });
     if !running {
         checks.push(taken_ports());
@@ -172,10 +136,7 @@ fn checks(workspace: &Workspace) -> anyhow::Result<Vec<Check>> {
 }
 
 fn offline(name: &str) -> Search {
-    Search {
-        fetch: false,
-        ..Search::from_env(name)
-    }
+    Search { fetch: false, ..Search::from_env(name) }
 }
 
 fn rust() -> Check {
@@ -205,9 +166,7 @@ fn space(root: &Path) -> Check {
     let Ok(stats) = nix::sys::statvfs::statvfs(root) else {
         return Check::warn("disk", "cannot tell how much is free", "see df -h");
     };
-    let free = stats
-        .blocks_available()
-        .saturating_mul(stats.fragment_size());
+    let free = stats.blocks_available().saturating_mul(stats.fragment_size());
     let detail = format!("{} MiB free", free / (1024 * 1024));
     if free < FREE_BYTES_MIN {
         return Check::fail("disk", detail, "free 1 GiB, with `cargo clean` for a start");
@@ -254,10 +213,7 @@ fn store<T>(
         ),
         Err(missing) if has_program("python3") => Check::warn(
             name,
-            format!(
-                "pip: fetched at the first use{}",
-                passed_over(&missing.skipped)
-            ),
+            format!("pip: fetched at the first use{}", passed_over(&missing.skipped)),
             missing.fix,
         ),
         Err(missing) => Check::fail(name, missing.to_string(), missing.fix.clone()),
@@ -265,9 +221,7 @@ fn store<T>(
 }
 
 fn passed_over(skipped: &[Skipped]) -> String {
-    let tried = skipped
-        .iter()
-        .filter(|skipped| !matches!(skipped.rung, Rung::Apt | Rung::Pip));
+    let tried = skipped.iter().filter(|skipped| !matches!(skipped.rung, Rung::Apt | Rung::Pip));
     tried
         .map(|skipped| format!("\n      passed over {}: {}", skipped.rung, skipped.reason))
         .collect()
@@ -280,10 +234,7 @@ fn has_program(name: &str) -> bool {
 
 fn traces() -> Check {
     if let Ok(endpoint) = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT") {
-        return Check::ok(
-            "traces",
-            format!("OTEL_EXPORTER_OTLP_ENDPOINT is set: {endpoint}"),
-        );
+        return Check::ok("traces", format!("OTEL_EXPORTER_OTLP_ENDPOINT is set: {endpoint}"));
     }
     match installed_jaeger() {
         Some(program) => Check::ok("traces", format!("Jaeger: {}", program.display())),
@@ -332,20 +283,13 @@ mod tests {
         let missing = NotFound {
             tool: "Redis",
             fix: "install it".to_owned(),
-            skipped: vec![Skipped {
-                rung: Rung::Installed,
-                reason: "not on PATH".to_owned(),
-            }],
+            skipped: vec![Skipped { rung: Rung::Installed, reason: "not on PATH".to_owned() }],
         };
-        let check = store::<()>("redis", "FOREBAY_NO_SUCH_VARIABLE", Err(missing), |()| {
-            String::new()
-        });
+        let check =
+            store::<()>("redis", "FOREBAY_NO_SUCH_VARIABLE", Err(missing), |()| String::new());
         let shown = text(std::slice::from_ref(&check));
         assert!(shown.contains("not on PATH"), "{shown}");
         let free = text(&[Check::fail("disk", "1 MiB free", "free some")]);
-        assert_eq!(
-            free,
-            "FAIL  disk          1 MiB free\n      fix: free some\n"
-        );
+        assert_eq!(free, "FAIL  disk          1 MiB free\n      fix: free some\n");
     }
 }

@@ -45,11 +45,8 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
             other => bail!("{}\n{USAGE}", other.unexpected()),
         }
     }
-    let instances = if all {
-        workspace.instances()
-    } else {
-        vec![workspace.instance(name.as_deref())?]
-    };
+    let instances =
+        if all { workspace.instances() } else { vec![workspace.instance(name.as_deref())?] };
     for instance in &instances {
         down(instance)?;
     }
@@ -67,9 +64,7 @@ fn down(instance: &Instance) -> anyhow::Result<()> {
         stop_supervisor(&state)?;
     }
     if let Some(guard) = state.guard {
-        wait_until(GUARD_TIMEOUT, STEP, || {
-            (!Identity::from(guard).is_alive()).then_some(())
-        });
+        wait_until(GUARD_TIMEOUT, STEP, || (!Identity::from(guard).is_alive()).then_some(()));
     }
     // Nothing is left here unless the supervisor and its guard were both killed.
     let entries: Vec<guard::Entry> = state.groups.iter().map(Group::entry).collect();
@@ -95,11 +90,7 @@ fn down(instance: &Instance) -> anyhow::Result<()> {
 
 /// What had to be stopped, in the order in which it is.
 fn stopped(state: &State) -> Vec<&str> {
-    let mut names: Vec<&str> = state
-        .groups
-        .iter()
-        .map(|group| group.name.as_str())
-        .collect();
+    let mut names: Vec<&str> = state.groups.iter().map(|group| group.name.as_str()).collect();
     let rank = |name: &str| SERVICES.iter().position(|service| *service == name);
     names.sort_by_key(|name| (rank(name).is_none(), std::cmp::Reverse(rank(name))));
     if state.backends.traces.source.as_deref() == Some(BUILT_IN) {

@@ -46,12 +46,8 @@ impl Filter {
         if let Some(level) = level_of(text) {
             *last = Some(level);
         }
-        self.level
-            .is_none_or(|wanted| last.is_some_and(|level| level >= wanted))
-            && self
-                .grep
-                .as_ref()
-                .is_none_or(|grep| text.contains(grep.as_str()))
+        self.level.is_none_or(|wanted| last.is_some_and(|level| level >= wanted))
+            && self.grep.as_ref().is_none_or(|grep| text.contains(grep.as_str()))
     }
 }
 
@@ -88,10 +84,7 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
     if files.is_empty() && !following {
         match &filter.svc {
             Some(svc) => bail!("no log of {svc} in {}", instance.logs_dir().display()),
-            None => bail!(
-                "no logs in {}: cargo xtask dev",
-                instance.logs_dir().display()
-            ),
+            None => bail!("no logs in {}: cargo xtask dev", instance.logs_dir().display()),
         }
     }
     stdout::write(&past(&files, &filter, lines)?)?;
@@ -138,9 +131,7 @@ pub(crate) fn follow(instance: &Instance, filter: &Filter) -> anyhow::Result<()>
 fn still_read(text: &str) -> bool {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_ok()
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
 /// The logs of an instance by the name of their process.
@@ -184,18 +175,12 @@ fn past(files: &[(String, PathBuf)], filter: &Filter, count: usize) -> anyhow::R
     // Every line begins with its time, in a form that sorts. Lines of one time keep their order.
     lines.sort_by(|(one, _), (other, _)| line::time(one).cmp(line::time(other)));
     let from = lines.len().saturating_sub(count);
-    Ok(lines[from..]
-        .iter()
-        .map(|(_, line)| format!("{line}\n"))
-        .collect())
+    Ok(lines[from..].iter().map(|(_, line)| format!("{line}\n")).collect())
 }
 
 fn read_lines(path: &Path) -> anyhow::Result<Vec<String>> {
     let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    Ok(String::from_utf8_lossy(&bytes)
-        .lines()
-        .map(str::to_owned)
-        .collect())
+    Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
 }
 
 /// The end of a growing file.
@@ -207,21 +192,13 @@ struct Tail {
 
 impl Tail {
     fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            bytes: 0,
-            level: None,
-        }
+        Self { path, bytes: 0, level: None }
     }
 
     fn at_end(path: PathBuf) -> anyhow::Result<Self> {
-        let bytes = std::fs::metadata(&path)
-            .with_context(|| format!("look at {}", path.display()))?
-            .len();
-        Ok(Self {
-            bytes,
-            ..Self::new(path)
-        })
+        let bytes =
+            std::fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?.len();
+        Ok(Self { bytes, ..Self::new(path) })
     }
 
     /// The whole lines written since the last time.
@@ -236,8 +213,7 @@ impl Tail {
         if file.metadata().with_context(failed)?.len() < self.bytes {
             self.bytes = 0;
         }
-        file.seek(SeekFrom::Start(self.bytes))
-            .with_context(failed)?;
+        file.seek(SeekFrom::Start(self.bytes)).with_context(failed)?;
         let mut reader = BufReader::new(file);
         let mut lines = Vec::new();
         let mut bytes = Vec::new();

@@ -23,10 +23,7 @@ const USAGE: &str = "usage: cargo xtask proto lint
 pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
     let mut words = Vec::with_capacity(args.len());
     for arg in &args {
-        words.push(
-            arg.to_str()
-                .with_context(|| format!("unreadable argument\n{USAGE}"))?,
-        );
+        words.push(arg.to_str().with_context(|| format!("unreadable argument\n{USAGE}"))?);
     }
     let protos = workspace.root.join("proto");
     match words.as_slice() {
@@ -63,11 +60,7 @@ fn breaking(workspace: &Workspace, protos: &Path, reference: &str) -> anyhow::Re
     );
     buf::unpack(&archive, &before)?;
     let against = before.join("proto").display().to_string();
-    buf(
-        workspace,
-        protos,
-        &["breaking".to_owned(), "--against".to_owned(), against],
-    )
+    buf(workspace, protos, &["breaking".to_owned(), "--against".to_owned(), against])
 }
 
 fn buf(workspace: &Workspace, protos: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
@@ -77,9 +70,5 @@ fn buf(workspace: &Workspace, protos: &Path, args: &[String]) -> anyhow::Result<
         .current_dir(protos)
         .status()
         .with_context(|| format!("run {}", program.display()))?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -31,12 +31,7 @@ mod tests {
 
     #[test]
     fn times_are_short_to_read() {
-        let cases = [
-            (0, "0.0 s"),
-            (1_540, "1.5 s"),
-            (59_900, "59.9 s"),
-            (61_000, "1 min 01 s"),
-        ];
+        let cases = [(0, "0.0 s"), (1_540, "1.5 s"), (59_900, "59.9 s"), (61_000, "1 min 01 s")];
         for (millis, expected) in cases {
             assert_eq!(time(Duration::from_millis(millis)), expected);
         }

@@ -17,11 +17,7 @@ impl Interrupts {
     /// When the handlers cannot be installed.
     pub(crate) fn install() -> std::io::Result<Self> {
         let (sender, count) = watch::channel(0);
-        for kind in [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-        ] {
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let mut signals = signal(kind)?;
             let sender = sender.clone();
             tokio::spawn(async move {

@@ -156,35 +156,21 @@ pub(crate) struct Group {
 
 impl From<Identity> for Ref {
     fn from(identity: Identity) -> Self {
-        Self {
-            pid: identity.pid,
-            started: identity.started,
-        }
+        Self { pid: identity.pid, started: identity.started }
     }
 }
 
 impl From<Ref> for Identity {
     fn from(process: Ref) -> Self {
-        Self {
-            pid: process.pid,
-            started: process.started,
-        }
+        Self { pid: process.pid, started: process.started }
     }
 }
 
 impl Group {
     /// What the guard would be told of this group.
     pub(crate) fn entry(&self) -> Entry {
-        let signal = if self.interrupt {
-            StopSignal::Interrupt
-        } else {
-            StopSignal::Terminate
-        };
-        Entry::Group {
-            identity: self.leader.into(),
-            signal,
-            dir: self.dir.clone(),
-        }
+        let signal = if self.interrupt { StopSignal::Interrupt } else { StopSignal::Terminate };
+        Entry::Group { identity: self.leader.into(), signal, dir: self.dir.clone() }
     }
 }
 
@@ -224,10 +210,7 @@ impl State {
             Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
         };
         let state = serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} is not what this version writes: remove it",
-                path.display()
-            )
+            format!("{} is not what this version writes: remove it", path.display())
         })?;
         Ok(Some(state))
     }
@@ -264,9 +247,7 @@ impl State {
 
     /// The service called `name`, to be changed.
     pub(crate) fn service_mut(&mut self, name: &str) -> Option<&mut Service> {
-        self.services
-            .iter_mut()
-            .find(|service| service.name == name)
+        self.services.iter_mut().find(|service| service.name == name)
     }
 
     /// The same without a supervisor: nothing runs, whatever was written last.
@@ -284,9 +265,7 @@ impl State {
 
     /// The ports that the last run used, to be used again when they are free.
     pub(crate) fn port_of(address: Option<&str>) -> Option<u16> {
-        let address = address?
-            .split_once("://")
-            .map_or(address, |(_, rest)| Some(rest))?;
+        let address = address?.split_once("://").map_or(address, |(_, rest)| Some(rest))?;
         let authority = address.split('/').next()?;
         authority.rsplit_once(':')?.1.parse().ok()
     }

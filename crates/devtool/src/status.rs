@@ -39,11 +39,7 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         text.push_str(&line);
         text.push('\n');
     }
-    if let Some(failure) = state
-        .failure
-        .as_ref()
-        .filter(|_| state.phase != Phase::Stopped)
-    {
+    if let Some(failure) = state.failure.as_ref().filter(|_| state.phase != Phase::Stopped) {
         text.push_str(&format!("\n  {failure}\n"));
     }
     if !state.is_running() {
@@ -136,10 +132,7 @@ fn document(state: &State, instance: &Instance) -> Json {
     // Without Jaeger the traces are looked at where the receiver keeps them.
     let folder = || format!("file://{}", instance.traces_dir().display());
     let traces = &backends.traces;
-    let query = traces
-        .query
-        .clone()
-        .or_else(|| traces.otlp.is_some().then(folder));
+    let query = traces.query.clone().or_else(|| traces.otlp.is_some().then(folder));
     json!({
         "instance": state.instance,
         "services": services,
@@ -154,11 +147,7 @@ fn document(state: &State, instance: &Instance) -> Json {
 fn exports(state: &State) -> Vec<(String, String)> {
     let backends = &state.backends;
     let grpc = |name: &str| state.service(name).and_then(|service| service.grpc.clone());
-    let otlp = backends
-        .traces
-        .otlp
-        .as_ref()
-        .map(|address| format!("http://{address}"));
+    let otlp = backends.traces.otlp.as_ref().map(|address| format!("http://{address}"));
     let token = grpc("token-server").map(|address| format!("http://{address}"));
     let pairs = [
         ("DATABASE_URL", backends.postgres.url.clone()),
@@ -168,10 +157,7 @@ fn exports(state: &State) -> Vec<(String, String)> {
         ("FOREBAY_TOKEN_GRPC", grpc("token-server")),
         ("FOREBAY_POOL_GRPC", grpc("pool-server")),
     ];
-    pairs
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
+    pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// A word that a shell takes as it is.

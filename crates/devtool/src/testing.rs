@@ -29,11 +29,7 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// When the servers cannot be provided or cargo cannot be started.
 pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
-    if args
-        .iter()
-        .take_while(|arg| *arg != "--")
-        .any(|arg| arg == "--help" || arg == "-h")
-    {
+    if args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h") {
         say::line(USAGE);
         return Ok(ExitCode::SUCCESS);
     }
@@ -122,11 +118,7 @@ fn build_args(args: &[OsString]) -> Vec<OsString> {
     let (of_cargo, _) = split(args);
     let mut build: Vec<OsString> = vec!["build".into()];
     if names_package(&of_cargo) {
-        build.extend(
-            cargo::PRODUCT
-                .iter()
-                .flat_map(|name| ["--package".into(), name.into()]),
-        );
+        build.extend(cargo::PRODUCT.iter().flat_map(|name| ["--package".into(), name.into()]));
         return build;
     }
     build.extend(["--workspace", "--bins", "--tests"].map(OsString::from));
@@ -146,10 +138,7 @@ fn test_args(args: &[OsString]) -> Vec<OsString> {
 
 /// Arguments before `--`, and from it on.
 fn split(args: &[OsString]) -> (Vec<OsString>, Vec<OsString>) {
-    let at = args
-        .iter()
-        .position(|arg| arg == "--")
-        .unwrap_or(args.len());
+    let at = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (of_cargo, of_tests) = args.split_at(at);
     (of_cargo.to_vec(), of_tests.to_vec())
 }
@@ -170,14 +159,10 @@ impl TestDir {
         let name = format!("forebay-test-{}", std::process::id());
         let user = identity::RunAs::for_servers();
         // Postgres may run as another user, who must be able to get there.
-        let base = [
-            std::env::temp_dir(),
-            PathBuf::from("/tmp"),
-            PathBuf::from("/var/tmp"),
-        ]
-        .into_iter()
-        .find(|dir| dir.is_dir() && user.as_ref().is_none_or(|user| user.reaches(dir)))
-        .context("no temporary directory that Postgres can reach")?;
+        let base = [std::env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")]
+            .into_iter()
+            .find(|dir| dir.is_dir() && user.as_ref().is_none_or(|user| user.reaches(dir)))
+            .context("no temporary directory that Postgres can reach")?;
         let dir = base.join(name);
         std::fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -210,11 +195,7 @@ impl Backends {
         let found = redis::find(&Search::from_env("REDIS").with_progress(progress))?;
         let redis_tools = found.tool;
         let redis = on_free_port(|port| {
-            let options = redis::Options {
-                dir: dir.join("redis"),
-                port,
-                ..Default::default()
-            };
+            let options = redis::Options { dir: dir.join("redis"), port, ..Default::default() };
             redis::Server::start(&redis_tools, options)
         })?;
         let found = postgres::find(&Search::from_env("PG").with_progress(progress))?;
@@ -227,9 +208,7 @@ impl Backends {
             ("max_connections", "300"),
             ("jit", "off"),
         ];
-        let settings = settings
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec();
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let postgres = on_free_port(|port| {
             let options = postgres::Options {
                 dir: dir.join("postgres"),
@@ -245,12 +224,7 @@ impl Backends {
             redis_tools.version,
             say::time(watch.elapsed())
         ));
-        Ok(Self {
-            postgres,
-            postgres_tools,
-            redis,
-            redis_tools,
-        })
+        Ok(Self { postgres, postgres_tools, redis, redis_tools })
     }
 
     /// What the tests read; `testkit` says what each is for.
@@ -260,19 +234,11 @@ impl Backends {
         program: &Path,
     ) -> anyhow::Result<Vec<(&'static str, OsString)>> {
         let wrapper = dir.join("redis-server");
-        self.redis_tools
-            .write_wrapper(&wrapper)
-            .context("write the wrapper of redis-server")?;
+        self.redis_tools.write_wrapper(&wrapper).context("write the wrapper of redis-server")?;
         Ok(vec![
-            (
-                "FOREBAY_TEST_POSTGRES_URL",
-                self.postgres.url("postgres").into(),
-            ),
+            ("FOREBAY_TEST_POSTGRES_URL", self.postgres.url("postgres").into()),
             ("FOREBAY_TEST_REDIS_URL", self.redis.url().into()),
-            (
-                "FOREBAY_TEST_PG_BIN",
-                self.postgres_tools.bin.clone().into(),
-            ),
+            ("FOREBAY_TEST_PG_BIN", self.postgres_tools.bin.clone().into()),
             (
                 "FOREBAY_TEST_PG_LIBRARIES",
                 self.postgres_tools.libraries.clone().unwrap_or_default(),
@@ -314,10 +280,7 @@ mod tests {
             (vec!["lookup"], "test --workspace lookup"),
             (vec!["-p", "forebay-cache", "x"], "test -p forebay-cache x"),
             (vec!["-pforebay-cache"], "test -pforebay-cache"),
-            (
-                vec!["--", "-p", "--nocapture"],
-                "test --workspace -- -p --nocapture",
-            ),
+            (vec!["--", "-p", "--nocapture"], "test --workspace -- -p --nocapture"),
             (vec!["--package=a", "--", "b"], "test --package=a -- b"),
         ];
         for (args, expected) in cases {

@@ -93,21 +93,12 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
 
 impl Finding {
     fn new(path: &str, line: usize, rule: &'static str, todo: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            rule,
-            todo: todo.into(),
-        }
+        Self { path: path.to_owned(), line, rule, todo: todo.into() }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}: {}: {}",
-            self.path, self.line, self.rule, self.todo
-        )
+        write!(f, "{}:{}: {}: {}", self.path, self.line, self.rule, self.todo)
     }
 }

@@ -56,9 +56,7 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         say::line(USAGE);
         return Ok(ExitCode::SUCCESS);
     };
-    let dir = workspace
-        .instance(request.instance.as_deref())?
-        .traces_dir();
+    let dir = workspace.instance(request.instance.as_deref())?.traces_dir();
     let traces = load(&dir)?;
     let Some(id) = &request.id else {
         return list(&traces, &request, &dir);
@@ -117,19 +115,9 @@ fn parse(args: Vec<OsString>) -> anyhow::Result<Option<Request>> {
         Some(Value(command)) => command.string().context(USAGE)?,
         _ => bail!("{USAGE}"),
     };
-    let filter = Filter {
-        limit: Filter::LIMIT,
-        service: None,
-        errors: false,
-        millis_min: 0,
-        probes: false,
-    };
-    let mut request = Request {
-        id: None,
-        filter,
-        json: false,
-        instance: None,
-    };
+    let filter =
+        Filter { limit: Filter::LIMIT, service: None, errors: false, millis_min: 0, probes: false };
+    let mut request = Request { id: None, filter, json: false, instance: None };
     let listing = match command.as_str() {
         "ls" => true,
         "show" => false,
@@ -165,10 +153,7 @@ fn list(traces: &[Trace], request: &Request, dir: &Path) -> anyhow::Result<ExitC
         let summaries: Json = listed.iter().map(|trace| list::summary(trace)).collect();
         stdout::write(&format!("{summaries:#}\n"))?;
     } else if traces.is_empty() {
-        say::warn(&format!(
-            "no trace in {} yet: call a service first",
-            dir.display()
-        ));
+        say::warn(&format!("no trace in {} yet: call a service first", dir.display()));
     } else {
         stdout::write(&list::table(&listed))?;
     }
@@ -179,17 +164,14 @@ fn list(traces: &[Trace], request: &Request, dir: &Path) -> anyhow::Result<ExitC
 fn find<'a>(traces: &'a [Trace], prefix: &str) -> Result<&'a Trace, String> {
     let wanted = prefix.to_ascii_lowercase();
     if wanted.is_empty() || !wanted.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Err(format!(
-            "{prefix:?} is no trace id: it has hexadecimal digits only"
-        ));
+        return Err(format!("{prefix:?} is no trace id: it has hexadecimal digits only"));
     }
     let mut matching = traces.iter().filter(|trace| trace.id.starts_with(&wanted));
     match (matching.next(), matching.next()) {
         (Some(trace), None) => Ok(trace),
-        (Some(one), Some(other)) => Err(format!(
-            "{prefix} is the start of {} and {}: give more of it",
-            one.id, other.id
-        )),
+        (Some(one), Some(other)) => {
+            Err(format!("{prefix} is the start of {} and {}: give more of it", one.id, other.id))
+        }
         (None, _) => Err(format!(
             "no trace {prefix} among the {} kept: `cargo xtask trace ls` lists them",
             traces.len()

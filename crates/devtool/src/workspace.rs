@@ -34,9 +34,7 @@ impl Workspace {
         let built_from = || Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
         let root = match std::env::var_os("FOREBAY_WORKSPACE") {
             Some(root) => PathBuf::from(root),
-            None => built_from()
-                .context("devtool lives in crates/devtool")?
-                .to_path_buf(),
+            None => built_from().context("devtool lives in crates/devtool")?.to_path_buf(),
         };
         ensure!(
             root.join("Cargo.toml").is_file(),
@@ -59,10 +57,7 @@ impl Workspace {
             !name.is_empty() && name.len() <= LENGTH_MAX && name.chars().all(plain),
             "an instance is named by 1 to {LENGTH_MAX} letters, digits, - and _; got {name:?}"
         );
-        Ok(Instance {
-            name: name.to_owned(),
-            dir: self.dev_dir().join(name),
-        })
+        Ok(Instance { name: name.to_owned(), dir: self.dev_dir().join(name) })
     }
 
     /// Every instance that has left a trace in this checkout, in order of name.
@@ -128,17 +123,9 @@ mod tests {
 
     #[test]
     fn names_of_instances_are_safe_as_folders() {
-        let workspace = Workspace {
-            root: PathBuf::from("/w"),
-        };
-        assert_eq!(
-            workspace.instance(None).unwrap().dir,
-            Path::new("/w/.dev/default")
-        );
-        assert_eq!(
-            workspace.instance(Some("a-1")).unwrap().dir,
-            Path::new("/w/.dev/a-1")
-        );
+        let workspace = Workspace { root: PathBuf::from("/w") };
+        assert_eq!(workspace.instance(None).unwrap().dir, Path::new("/w/.dev/default"));
+        assert_eq!(workspace.instance(Some("a-1")).unwrap().dir, Path::new("/w/.dev/a-1"));
         for name in ["", "..", "a/b", "a b", &"x".repeat(33)] {
             assert!(workspace.instance(Some(name)).is_err(), "{name:?}");
         }

@@ -72,10 +72,7 @@ pub struct EndpointError {
 /// [`EndpointError`] when the endpoint cannot be read.
 pub fn connect(config: &GrpcClientConfig) -> Result<Channel, EndpointError> {
     let endpoint = Endpoint::from_shared(config.endpoint.clone())
-        .map_err(|source| EndpointError {
-            endpoint: config.endpoint.clone(),
-            source,
-        })?
+        .map_err(|source| EndpointError { endpoint: config.endpoint.clone(), source })?
         .connect_timeout(config.connect_timeout)
         .tcp_nodelay(true)
         .tcp_keepalive(Some(KEEP_ALIVE_INTERVAL))
@@ -150,10 +147,7 @@ impl Channel {
     /// The nearest of the deadline in scope, the one that the request carries and our own timeout.
     fn deadline(&self, head: &Parts) -> Deadline {
         let own = Deadline::within(self.core.timeout);
-        let asked = head
-            .headers
-            .get(timeout::GRPC_TIMEOUT)
-            .and_then(timeout::parse);
+        let asked = head.headers.get(timeout::GRPC_TIMEOUT).and_then(timeout::parse);
         asked.map_or(own, |asked| own.earliest(Deadline::after(asked)))
     }
 
@@ -197,13 +191,8 @@ impl Channel {
         let left = timeout::format(deadline.remaining());
         head.headers.insert(timeout::GRPC_TIMEOUT, left);
         let mut transport = self.transport.clone();
-        let answered = async {
-            transport
-                .ready()
-                .await?
-                .call(Request::from_parts(head, body))
-                .await
-        };
+        let answered =
+            async { transport.ready().await?.call(Request::from_parts(head, body)).await };
         match tokio::time::timeout_at(deadline.instant(), answered).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(unreachable(error)),

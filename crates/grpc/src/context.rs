@@ -64,11 +64,7 @@ mod tests {
         let long = "x".repeat(129);
         for (given, taken) in [("abc-1", true), ("", false), ("a b", false), (&long, false)] {
             let given = HeaderValue::from_str(given).expect("a header value");
-            assert_eq!(
-                accept_or_generate(Some(&given)) == given,
-                taken,
-                "{given:?}"
-            );
+            assert_eq!(accept_or_generate(Some(&given)) == given, taken, "{given:?}");
         }
         assert_ne!(accept_or_generate(None), accept_or_generate(None));
     }

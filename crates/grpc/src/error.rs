@@ -103,12 +103,8 @@ impl Problem {
 
     /// The status with its details encoded.
     pub fn into_status(mut self) -> Status {
-        let metadata = self
-            .metadata
-            .into_iter()
-            .collect::<std::collections::HashMap<_, _>>();
-        self.details
-            .set_error_info(self.reason, self.domain, metadata);
+        let metadata = self.metadata.into_iter().collect::<std::collections::HashMap<_, _>>();
+        self.details.set_error_info(self.reason, self.domain, metadata);
         Status::with_error_details(self.code, self.message, self.details)
     }
 }
@@ -123,15 +119,8 @@ impl From<Problem> for Status {
 pub fn invalid_argument(domain: &'static str, violations: Vec<FieldViolation>) -> Status {
     let named = violations.iter().take(FIELDS_IN_MESSAGE_MAX);
     let fields: Vec<&str> = named.map(|violation| violation.field.as_str()).collect();
-    let more = if violations.len() > fields.len() {
-        ", ..."
-    } else {
-        ""
-    };
-    let message = format!(
-        "the request has invalid fields: {}{more}",
-        fields.join(", ")
-    );
+    let more = if violations.len() > fields.len() { ", ..." } else { "" };
+    let message = format!("the request has invalid fields: {}{more}", fields.join(", "));
     Problem::new(Code::InvalidArgument, domain, "INVALID_FIELDS")
         .message(message)
         .fields(violations)
@@ -166,9 +155,7 @@ pub fn already_exists(
 
 /// ABORTED: somebody else was first; read again, then try again.
 pub fn aborted(domain: &'static str, reason: &'static str, message: impl Into<String>) -> Status {
-    Problem::new(Code::Aborted, domain, reason)
-        .message(message)
-        .into_status()
+    Problem::new(Code::Aborted, domain, reason).message(message).into_status()
 }
 
 /// FAILED_PRECONDITION: the state of the system forbids it.
@@ -246,10 +233,7 @@ fn within_a_header(mut violations: Vec<FieldViolation>) -> Vec<FieldViolation> {
     let left_out = violations.len() - kept;
     if left_out > 0 {
         violations.truncate(kept);
-        violations.push(FieldViolation::new(
-            "*",
-            format!("{left_out} more fields are invalid"),
-        ));
+        violations.push(FieldViolation::new("*", format!("{left_out} more fields are invalid")));
     }
     violations
 }
@@ -262,9 +246,7 @@ fn cut(text: &mut String) {
 ///
 /// The code and the message stay. The reason is the name of the code.
 pub(crate) fn with_error_info(code: Code, message: String, domain: &'static str) -> Status {
-    Problem::new(code, domain, code_name(code))
-        .message(message)
-        .into_status()
+    Problem::new(code, domain, code_name(code)).message(message).into_status()
 }
 
 /// The name of a code as gRPC spells it, such as `NOT_FOUND`.

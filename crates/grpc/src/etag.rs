@@ -31,10 +31,7 @@ pub fn parse(field: &str, etag: &str) -> Result<Option<i64>, FieldViolation> {
     });
     match version {
         Some(version) => Ok(Some(version)),
-        None => Err(FieldViolation::new(
-            field,
-            "must be the etag of a reply, unchanged",
-        )),
+        None => Err(FieldViolation::new(field, "must be the etag of a reply, unchanged")),
     }
 }
 

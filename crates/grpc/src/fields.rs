@@ -24,8 +24,7 @@ pub struct FieldViolations {
 impl FieldViolations {
     /// Notes that `field` is bad; `description` says what it must be.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.violations
-            .push(FieldViolation::new(field, description));
+        self.violations.push(FieldViolation::new(field, description));
     }
 
     /// The value, or `None` after noting why `field` has none.
@@ -77,11 +76,7 @@ impl FieldViolations {
     /// # Errors
     /// INVALID_ARGUMENT with every bad field when there is one.
     pub fn finish(self, domain: &'static str) -> Result<(), Status> {
-        if self.violations.is_empty() {
-            Ok(())
-        } else {
-            Err(self.into_status(domain))
-        }
+        if self.violations.is_empty() { Ok(()) } else { Err(self.into_status(domain)) }
     }
 
     /// INVALID_ARGUMENT with every bad field, for the `else` of a `let` that

@@ -80,9 +80,5 @@ fn named(
             )),
         }
     }
-    if violations.is_empty() {
-        Ok(found)
-    } else {
-        Err(violations)
-    }
+    if violations.is_empty() { Ok(found) } else { Err(violations) }
 }

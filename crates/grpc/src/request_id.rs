@@ -15,10 +15,7 @@ pub fn parse(request_id: &str) -> Result<Option<Uuid>, FieldViolation> {
     }
     match Uuid::try_parse(request_id) {
         Ok(id) if !id.is_nil() => Ok(Some(id)),
-        Ok(_) | Err(_) => Err(FieldViolation::new(
-            "request_id",
-            "must be a UUID other than nil",
-        )),
+        Ok(_) | Err(_) => Err(FieldViolation::new("request_id", "must be a UUID other than nil")),
     }
 }
 

@@ -47,10 +47,8 @@ pub(crate) fn format(timeout: Duration) -> HeaderValue {
         (u128::from(timeout.as_secs()), 'S'),
         (u128::from(timeout.as_secs() / 60), 'M'),
     ];
-    let (amount, unit) = units
-        .into_iter()
-        .find(|(amount, _)| *amount <= VALUE_MAX)
-        .unwrap_or((VALUE_MAX, 'M'));
+    let (amount, unit) =
+        units.into_iter().find(|(amount, _)| *amount <= VALUE_MAX).unwrap_or((VALUE_MAX, 'M'));
     HeaderValue::from_str(&format!("{amount}{unit}")).expect("digits and a letter are a value")
 }
 

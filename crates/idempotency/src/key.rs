@@ -19,11 +19,7 @@ impl RequestKey {
     /// `request` is what it asks for, encoded the same way each time and
     /// without the id. Only its SHA-256 is kept.
     pub fn new(method: &'static str, request_id: Uuid, request: &[u8]) -> Self {
-        Self {
-            method,
-            request_id,
-            fingerprint: Sha256::digest(request).into(),
-        }
+        Self { method, request_id, fingerprint: Sha256::digest(request).into() }
     }
 
     /// The method.

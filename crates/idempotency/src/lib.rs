@@ -83,16 +83,12 @@ pub async fn begin(tx: &mut PgTransaction, key: &RequestKey) -> Result<Begun, Er
          RETURNING fingerprint, reply",
     );
     let fingerprint = key.fingerprint();
-    let row = tx
-        .query_one(&CLAIM, &[&key.method(), &key.request_id(), &fingerprint])
-        .await?;
+    let row = tx.query_one(&CLAIM, &[&key.method(), &key.request_id(), &fingerprint]).await?;
     if row.try_get::<_, &[u8]>(0).map_err(PgError::from)? != fingerprint {
         return Err(Error::Mismatch);
     }
     let reply: Option<&[u8]> = row.try_get(1).map_err(PgError::from)?;
-    Ok(reply.map_or(Begun::New, |reply| {
-        Begun::Replay(Bytes::copy_from_slice(reply))
-    }))
+    Ok(reply.map_or(Begun::New, |reply| Begun::Replay(Bytes::copy_from_slice(reply))))
 }
 
 /// Keeps the reply of the request that [`begin`] called new. Commit the transaction after it.
@@ -106,8 +102,7 @@ pub async fn finish(tx: &mut PgTransaction, key: &RequestKey, reply: &[u8]) -> R
          WHERE method = $1 AND request_id = $2 AND reply IS NULL RETURNING true",
     );
     // A claim that is not there is no row, and that is an error.
-    tx.query_one(&KEEP, &[&key.method(), &key.request_id(), &reply])
-        .await?;
+    tx.query_one(&KEEP, &[&key.method(), &key.request_id(), &reply]).await?;
     Ok(())
 }
 
@@ -126,9 +121,7 @@ pub async fn delete_expired(postgres: &PgPool, retention: Duration) -> Result<u6
              LIMIT $2 FOR UPDATE SKIP LOCKED)",
     );
     let parameters = (retention.as_secs_f64(), i64::from(DELETE_MAX));
-    Ok(postgres
-        .execute(&DELETE, &[&parameters.0, &parameters.1])
-        .await?)
+    Ok(postgres.execute(&DELETE, &[&parameters.0, &parameters.1]).await?)
 }
 
 #[cfg(test)]

@@ -36,29 +36,17 @@ async fn a_repeated_request_gets_the_first_reply() {
     let postgres = database.pool();
     let id = Uuid::now_v7();
     let key = RequestKey::new(METHOD, id, b"a");
-    let first = request(&postgres, &key, b"one")
-        .await
-        .expect("a new request");
-    let second = request(&postgres, &key, b"two")
-        .await
-        .expect("a repeated request");
+    let first = request(&postgres, &key, b"one").await.expect("a new request");
+    let second = request(&postgres, &key, b"two").await.expect("a repeated request");
     assert_eq!(first, (true, Bytes::from_static(b"one")));
     assert_eq!(second, (false, Bytes::from_static(b"one")));
 
     // The same id under another method is another request.
     let other = RequestKey::new("forebay.test.v1.TestService/Delete", id, b"a");
-    assert!(
-        request(&postgres, &other, b"")
-            .await
-            .expect("another method")
-            .0
-    );
+    assert!(request(&postgres, &other, b"").await.expect("another method").0);
 
     // An empty reply is a reply.
-    assert_eq!(
-        request(&postgres, &other, b"x").await.expect("a replay"),
-        (false, Bytes::new())
-    );
+    assert_eq!(request(&postgres, &other, b"x").await.expect("a replay"), (false, Bytes::new()));
 }
 
 #[tokio::test]
@@ -66,9 +54,7 @@ async fn an_id_is_refused_for_another_request() {
     let database = forebay_testkit::database().await;
     let postgres = database.pool();
     let id = Uuid::now_v7();
-    request(&postgres, &RequestKey::new(METHOD, id, b"a"), b"one")
-        .await
-        .expect("a new request");
+    request(&postgres, &RequestKey::new(METHOD, id, b"a"), b"one").await.expect("a new request");
     let outcome = request(&postgres, &RequestKey::new(METHOD, id, b"b"), b"two").await;
     assert!(matches!(outcome, Err(Error::Mismatch)), "{outcome:?}");
 }
@@ -104,31 +90,15 @@ async fn a_failed_request_leaves_no_key() {
     assert_eq!(begin(&mut tx, &key).await.expect("a claim"), Begun::New);
     finish(&mut tx, &key, b"never").await.expect("kept for now");
     drop(tx);
-    assert!(
-        request(&postgres, &key, b"one")
-            .await
-            .expect("a new request")
-            .0
-    );
+    assert!(request(&postgres, &key, b"one").await.expect("a new request").0);
 }
 
 #[tokio::test]
 async fn a_reply_needs_a_claim() {
     let database = forebay_testkit::database().await;
     let mut tx = database.pool().begin().await.expect("a transaction");
-    let outcome = finish(
-        &mut tx,
-        &RequestKey::new(METHOD, Uuid::now_v7(), b"a"),
-        b"x",
-    )
-    .await;
-    assert!(
-        matches!(
-            outcome,
-            Err(Error::Store(PgError::RowCount { rows: 0, .. }))
-        ),
-        "{outcome:?}"
-    );
+    let outcome = finish(&mut tx, &RequestKey::new(METHOD, Uuid::now_v7(), b"a"), b"x").await;
+    assert!(matches!(outcome, Err(Error::Store(PgError::RowCount { rows: 0, .. }))), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -143,33 +113,16 @@ async fn expired_keys_go_in_bounded_steps() {
     let postgres = database.pool();
     postgres.execute(&FILL, &[]).await.expect("rows to delete");
     let key = RequestKey::new(METHOD, Uuid::now_v7(), b"a");
-    request(&postgres, &key, b"kept")
-        .await
-        .expect("a new request");
+    request(&postgres, &key, b"kept").await.expect("a new request");
 
     for expected in [u64::from(DELETE_MAX), 500, 0] {
-        let deleted = delete_expired(&postgres, RETENTION)
-            .await
-            .expect("a deletion");
+        let deleted = delete_expired(&postgres, RETENTION).await.expect("a deletion");
         assert_eq!(deleted, expected);
     }
-    assert!(
-        !request(&postgres, &key, b"x").await.expect("a replay").0,
-        "a young key stays"
-    );
+    assert!(!request(&postgres, &key, b"x").await.expect("a replay").0, "a young key stays");
 
-    assert_eq!(
-        delete_expired(&postgres, Duration::ZERO)
-            .await
-            .expect("a deletion"),
-        1
-    );
-    assert!(
-        request(&postgres, &key, b"again")
-            .await
-            .expect("a new request")
-            .0
-    );
+    assert_eq!(delete_expired(&postgres, Duration::ZERO).await.expect("a deletion"), 1);
+    assert!(request(&postgres, &key, b"again").await.expect("a new request").0);
 }
 
 /// Fails when nobody calls for the expired keys: the table would grow for ever.
@@ -181,10 +134,7 @@ async fn a_sweeper_removes_what_expired_and_nothing_else() {
          SELECT 'm', gen_random_uuid(), '', '', now() - make_interval(hours => i % 2 * 25) \
          FROM generate_series(1, 3000) i",
     );
-    const COUNT: Sql = Sql::new(
-        "SELECT idempotency_keys",
-        "SELECT count(*) FROM idempotency_keys",
-    );
+    const COUNT: Sql = Sql::new("SELECT idempotency_keys", "SELECT count(*) FROM idempotency_keys");
     let database = forebay_testkit::database().await;
     let postgres = database.pool();
     postgres.execute(&FILL, &[]).await.expect("rows to sweep");
@@ -193,18 +143,12 @@ async fn a_sweeper_removes_what_expired_and_nothing_else() {
         let mut poll = tokio::time::interval(Duration::from_millis(10));
         loop {
             poll.tick().await;
-            let left: i64 = postgres
-                .query_one(&COUNT, &[])
-                .await
-                .expect("a count")
-                .get(0);
+            let left: i64 = postgres.query_one(&COUNT, &[]).await.expect("a count").get(0);
             if left <= 1500 {
                 return left;
             }
         }
     };
-    let left = tokio::time::timeout(Duration::from_secs(20), swept)
-        .await
-        .expect("a sweep");
+    let left = tokio::time::timeout(Duration::from_secs(20), swept).await.expect("a sweep");
     assert_eq!(left, 1500, "young keys stay");
 }

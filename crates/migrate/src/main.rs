@@ -13,9 +13,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config, _process: Process) -> anyhow::Result<()> {
-    let report = migrate::run(config.postgres.url.expose())
-        .await
-        .context("migrate")?;
+    let report = migrate::run(config.postgres.url.expose()).await.context("migrate")?;
     let mut out = std::io::stdout().lock();
     for applied in &report.applied {
         writeln!(out, "applied V{}__{}", applied.version, applied.name)?;

@@ -90,11 +90,7 @@ impl Tags {
                 Some(TagsError::Tag { at, cause })
             })
             .collect();
-        if errors.is_empty() {
-            Ok(Self(tags))
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(Self(tags)) } else { Err(errors) }
     }
 
     /// The labels.
@@ -145,27 +141,17 @@ impl Extensions {
         let mut errors = Vec::new();
         for (key, value) in &facts {
             if let Err(cause) = check_label(key, EXTENSION_KEY_CHARS_MAX) {
-                errors.push(ExtensionsError::Key {
-                    key: key.clone(),
-                    cause,
-                });
+                errors.push(ExtensionsError::Key { key: key.clone(), cause });
             }
             if value.len() > EXTENSION_VALUE_BYTES_MAX {
                 let bytes = value.len();
-                errors.push(ExtensionsError::ValueTooLong {
-                    key: key.clone(),
-                    bytes,
-                });
+                errors.push(ExtensionsError::ValueTooLong { key: key.clone(), bytes });
             }
             if value.contains('\0') {
                 errors.push(ExtensionsError::ValueNul { key: key.clone() });
             }
         }
-        if errors.is_empty() {
-            Ok(Self(facts))
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(Self(facts)) } else { Err(errors) }
     }
 
     /// The facts.

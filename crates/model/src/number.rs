@@ -34,10 +34,7 @@ impl TryFrom<u32> for Decimals {
     type Error = NumberError;
 
     fn try_from(value: u32) -> Result<Self, Self::Error> {
-        u8::try_from(value).map(Self).map_err(|_| NumberError {
-            max: u8::MAX.into(),
-            value,
-        })
+        u8::try_from(value).map(Self).map_err(|_| NumberError { max: u8::MAX.into(), value })
     }
 }
 
@@ -67,10 +64,7 @@ impl TryFrom<u32> for FeeBps {
     fn try_from(value: u32) -> Result<Self, Self::Error> {
         match u16::try_from(value) {
             Ok(bps) if bps <= Self::MAX.0 => Ok(Self(bps)),
-            Ok(_) | Err(_) => Err(NumberError {
-                max: Self::MAX.0.into(),
-                value,
-            }),
+            Ok(_) | Err(_) => Err(NumberError { max: Self::MAX.0.into(), value }),
         }
     }
 }

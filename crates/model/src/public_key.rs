@@ -87,9 +87,7 @@ impl FromStr for PublicKey {
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buffer = [0; 44];
-        let length = bs58::encode(&self.0)
-            .onto(&mut buffer[..])
-            .map_err(|_| fmt::Error)?;
+        let length = bs58::encode(&self.0).onto(&mut buffer[..]).map_err(|_| fmt::Error)?;
         let text = std::str::from_utf8(&buffer[..length]).map_err(|_| fmt::Error)?;
         f.pad(text)
     }

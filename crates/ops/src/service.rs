@@ -33,12 +33,7 @@ pub struct OpsService {
 impl OpsService {
     /// A service that knows the settings and the log filter of `process`.
     pub fn new(process: &Process) -> Self {
-        Self {
-            process: process.clone(),
-            postgres: Vec::new(),
-            redis: Vec::new(),
-            cache: None,
-        }
+        Self { process: process.clone(), postgres: Vec::new(), redis: Vec::new(), cache: None }
     }
 
     /// Shows a Postgres connection pool too.
@@ -93,10 +88,7 @@ impl Contract for OpsService {
         &self,
         _: Request<pb::GetConnectionPoolsRequest>,
     ) -> Result<Response<pb::GetConnectionPoolsResponse>, Status> {
-        let postgres = self
-            .postgres
-            .iter()
-            .map(|pool| stats::postgres(pool.stats()));
+        let postgres = self.postgres.iter().map(|pool| stats::postgres(pool.stats()));
         let redis = self.redis.iter().map(|pool| stats::redis(pool.stats()));
         Ok(Response::new(pb::GetConnectionPoolsResponse {
             postgres: postgres.collect(),
@@ -127,10 +119,7 @@ impl Contract for OpsService {
         request: Request<pb::InspectCacheEntryRequest>,
     ) -> Result<Response<pb::InspectCacheEntryResponse>, Status> {
         let (cache, entry) = self.entry(request.into_inner().entry)?;
-        let inspected = cache
-            .inspect(&entry.entity, &entry.key)
-            .await
-            .map_err(refusal)?;
+        let inspected = cache.inspect(&entry.entity, &entry.key).await.map_err(refusal)?;
         Ok(Response::new(pb::InspectCacheEntryResponse {
             l1: inspected.l1.map(level),
             l2: inspected.l2.map(level),
@@ -142,15 +131,8 @@ impl Contract for OpsService {
         request: Request<pb::EvictCacheEntryRequest>,
     ) -> Result<Response<pb::EvictCacheEntryResponse>, Status> {
         let (cache, entry) = self.entry(request.into_inner().entry)?;
-        cache
-            .evict(&entry.entity, &entry.key)
-            .await
-            .map_err(refusal)?;
-        tracing::info!(
-            entity = entry.entity,
-            key = entry.key,
-            "cache entry evicted"
-        );
+        cache.evict(&entry.entity, &entry.key).await.map_err(refusal)?;
+        tracing::info!(entity = entry.entity, key = entry.key, "cache entry evicted");
         Ok(Response::new(pb::EvictCacheEntryResponse {}))
     }
 
@@ -175,9 +157,7 @@ impl Contract for OpsService {
         bad.finish(DOMAIN)?;
         let telemetry = &self.process.telemetry;
         let previous_filter = telemetry.log_filter();
-        telemetry
-            .set_log_filter(&filter)
-            .map_err(|error| bad_filter(&error))?;
+        telemetry.set_log_filter(&filter).map_err(|error| bad_filter(&error))?;
         tracing::info!(filter, previous_filter, "log filter replaced");
         Ok(Response::new(pb::SetLogLevelResponse { previous_filter }))
     }
@@ -199,10 +179,7 @@ fn refusal(refused: InspectError) -> Status {
     let mut bad = FieldViolations::default();
     match refused {
         InspectError::UnknownEntity { known } => {
-            bad.add(
-                "entry.entity",
-                format!("must be one of {}", known.join(", ")),
-            );
+            bad.add("entry.entity", format!("must be one of {}", known.join(", ")));
         }
         InspectError::NotAKey => bad.add("entry.key", "must be a key of the entity"),
         InspectError::Redis(source) => {

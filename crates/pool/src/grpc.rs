@@ -36,9 +36,7 @@ impl Contract for PoolService {
     ) -> Result<Response<pb::GetPoolResponse>, Status> {
         let id = validate::get(request.get_ref()).map_err(invalid)?;
         let entry = self.get(id).await.map_err(status)?;
-        Ok(Response::new(pb::GetPoolResponse {
-            pool: Some(entry.value.clone()),
-        }))
+        Ok(Response::new(pb::GetPoolResponse { pool: Some(entry.value.clone()) }))
     }
 
     async fn lookup_pool(
@@ -47,9 +45,7 @@ impl Contract for PoolService {
     ) -> Result<Response<pb::LookupPoolResponse>, Status> {
         let address = validate::lookup(request.get_ref()).map_err(invalid)?;
         let entry = self.lookup(address).await.map_err(status)?;
-        Ok(Response::new(pb::LookupPoolResponse {
-            pool: Some(entry.value.clone()),
-        }))
+        Ok(Response::new(pb::LookupPoolResponse { pool: Some(entry.value.clone()) }))
     }
 
     async fn batch_get_pools(
@@ -60,12 +56,7 @@ impl Contract for PoolService {
         let batch = validate::batch(&request).map_err(invalid)?;
         let found = self.batch(&batch).await.map_err(status)?;
         let mut reply = pb::BatchGetPoolsResponse::default();
-        for (key, pool) in request
-            .ids
-            .into_iter()
-            .chain(request.pool_addresses)
-            .zip(found)
-        {
+        for (key, pool) in request.ids.into_iter().chain(request.pool_addresses).zip(found) {
             match pool {
                 Some(pool) => reply.pools.push(pool),
                 None => reply.missing.push(key),
@@ -79,10 +70,7 @@ impl Contract for PoolService {
         request: Request<pb::ListPoolsRequest>,
     ) -> Result<Response<pb::ListPoolsResponse>, Status> {
         let (pools, next_page_token) = self.list(request.into_inner()).await.map_err(status)?;
-        Ok(Response::new(pb::ListPoolsResponse {
-            pools,
-            next_page_token,
-        }))
+        Ok(Response::new(pb::ListPoolsResponse { pools, next_page_token }))
     }
 
     async fn create_pool(
@@ -90,16 +78,10 @@ impl Contract for PoolService {
         request: Request<pb::CreatePoolRequest>,
     ) -> Result<Response<pb::CreatePoolResponse>, Status> {
         let request = request.into_inner();
-        let unnamed = pb::CreatePoolRequest {
-            request_id: String::new(),
-            ..request.clone()
-        };
+        let unnamed = pb::CreatePoolRequest { request_id: String::new(), ..request.clone() };
         let creation = validate::create(request).map_err(invalid)?;
-        let key = request_key(
-            "forebay.pool.v1.PoolService/CreatePool",
-            creation.request_id,
-            &unnamed,
-        );
+        let key =
+            request_key("forebay.pool.v1.PoolService/CreatePool", creation.request_id, &unnamed);
         let pool = self.create(&creation, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(pb::CreatePoolResponse { pool: Some(pool) }))
     }
@@ -109,16 +91,10 @@ impl Contract for PoolService {
         request: Request<pb::UpdatePoolRequest>,
     ) -> Result<Response<pb::UpdatePoolResponse>, Status> {
         let request = request.into_inner();
-        let unnamed = pb::UpdatePoolRequest {
-            request_id: String::new(),
-            ..request.clone()
-        };
+        let unnamed = pb::UpdatePoolRequest { request_id: String::new(), ..request.clone() };
         let update = validate::update(request).map_err(invalid)?;
-        let key = request_key(
-            "forebay.pool.v1.PoolService/UpdatePool",
-            update.request_id,
-            &unnamed,
-        );
+        let key =
+            request_key("forebay.pool.v1.PoolService/UpdatePool", update.request_id, &unnamed);
         let pool = self.update(update, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(pb::UpdatePoolResponse { pool: Some(pool) }))
     }
@@ -129,15 +105,9 @@ impl Contract for PoolService {
     ) -> Result<Response<pb::DeletePoolResponse>, Status> {
         let request = request.into_inner();
         let deletion = validate::delete(&request).map_err(invalid)?;
-        let unnamed = pb::DeletePoolRequest {
-            request_id: String::new(),
-            ..request
-        };
-        let key = request_key(
-            "forebay.pool.v1.PoolService/DeletePool",
-            deletion.request_id,
-            &unnamed,
-        );
+        let unnamed = pb::DeletePoolRequest { request_id: String::new(), ..request };
+        let key =
+            request_key("forebay.pool.v1.PoolService/DeletePool", deletion.request_id, &unnamed);
         self.delete(&deletion, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(pb::DeletePoolResponse {}))
     }

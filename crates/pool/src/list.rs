@@ -58,25 +58,16 @@ impl PageRequest {
             .then(|| bad.take("filter.dex", Dex::new(filter.dex)))
             .flatten();
         match (size, after) {
-            (Some(size), Some(after)) if bad.is_empty() => Ok(Self {
-                token,
-                pair,
-                dex,
-                after,
-                size,
-                fingerprint,
-            }),
+            (Some(size), Some(after)) if bad.is_empty() => {
+                Ok(Self { token, pair, dex, after, size, fingerprint })
+            }
             _ => Err(bad),
         }
     }
 
     /// The mints that have to be resolved.
     pub(crate) fn mints(&self) -> Vec<Mint> {
-        self.token
-            .iter()
-            .chain(self.pair.iter().flatten())
-            .copied()
-            .collect()
+        self.token.iter().chain(self.pair.iter().flatten()).copied().collect()
     }
 
     /// The query with the ids of its tokens; `None` when one of them is unknown, because then
@@ -93,13 +84,7 @@ impl PageRequest {
         };
         let limit = i64::try_from(self.size + 1).unwrap_or(i64::MAX);
         let dex = self.dex.as_ref().map(Dex::to_string);
-        Some(PageQuery {
-            token_id,
-            pair,
-            dex,
-            after: self.after.clone(),
-            limit,
-        })
+        Some(PageQuery { token_id, pair, dex, after: self.after.clone(), limit })
     }
 
     /// Cuts `rows` to the page and names the next one, if there is one.
@@ -147,10 +132,7 @@ impl PageQuery {
                 // comes twice, because its two tokens differ.
                 let [base, quote] = ["base_token_id", "quote_token_id"]
                     .map(|side| page_of("pools", &format!("{side} = ${n} AND {conditions}")));
-                page_of(
-                    &format!("(({base}) UNION ALL ({quote})) either_side"),
-                    "true",
-                )
+                page_of(&format!("(({base}) UNION ALL ({quote})) either_side"), "true")
             }
             None => page_of("pools", &conditions),
         };
@@ -185,9 +167,6 @@ fn after(cursor: Option<Vec<u8>>) -> Result<String, FieldViolation> {
         None => Ok(String::new()),
         Some(Ok(key)) => Ok(PublicKey::from_bytes(key).to_string()),
         // Signed by us, so it must come from another release.
-        Some(Err(_)) => Err(FieldViolation::new(
-            "page_token",
-            "is of another release, start over",
-        )),
+        Some(Err(_)) => Err(FieldViolation::new("page_token", "is of another release, start over")),
     }
 }

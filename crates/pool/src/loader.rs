@@ -26,10 +26,7 @@ impl Loader<PoolById> for PoolLoader {
 
     async fn load_many(&self, keys: Vec<PoolId>) -> Result<Vec<(PoolId, pb::Pool)>, StoreError> {
         let pools = self.store.by_ids(&keys).await?;
-        Ok(pools
-            .into_iter()
-            .map(|pool| (pool.id, to_message(pool)))
-            .collect())
+        Ok(pools.into_iter().map(|pool| (pool.id, to_message(pool))).collect())
     }
 }
 
@@ -41,9 +38,6 @@ impl Loader<PoolByAddress> for PoolLoader {
         keys: Vec<PoolAddress>,
     ) -> Result<Vec<(PoolAddress, pb::Pool)>, StoreError> {
         let pools = self.store.by_addresses(&keys).await?;
-        Ok(pools
-            .into_iter()
-            .map(|pool| (pool.pool_address, to_message(pool)))
-            .collect())
+        Ok(pools.into_iter().map(|pool| (pool.pool_address, to_message(pool))).collect())
     }
 }

@@ -57,22 +57,15 @@ impl PoolService {
 
     pub(crate) async fn get(&self, id: PoolId) -> Result<Arc<Entry<PoolById>>, Error> {
         let found = self.by_id.get(&id, Consistency::default()).await?;
-        found.value.ok_or_else(|| Error::NotFound {
-            name: id.to_string(),
-        })
+        found.value.ok_or_else(|| Error::NotFound { name: id.to_string() })
     }
 
     pub(crate) async fn lookup(
         &self,
         address: PoolAddress,
     ) -> Result<Arc<Entry<PoolByAddress>>, Error> {
-        let found = self
-            .by_address
-            .get(&address, Consistency::default())
-            .await?;
-        found.value.ok_or_else(|| Error::NotFound {
-            name: address.to_string(),
-        })
+        let found = self.by_address.get(&address, Consistency::default()).await?;
+        found.value.ok_or_else(|| Error::NotFound { name: address.to_string() })
     }
 
     /// The pools of a batch in its order, ids first; `None` where there is none.
@@ -118,8 +111,7 @@ impl PoolService {
             // The address was deleted while it was created: the database refuses the version that
             // would be older than the deletion's. Once more, because nobody else is at fault.
             Err(Error::Store(StoreError::Query {
-                source: PgError::Serialization { .. },
-                ..
+                source: PgError::Serialization { .. }, ..
             })) => self.try_create(&pool, request).await,
             result => result,
         }
@@ -127,25 +119,14 @@ impl PoolService {
 
     /// The pool to create, with the ids of its tokens.
     async fn with_tokens(&self, creation: &Creation) -> Result<Pool, Error> {
-        let Creation {
-            base_mint,
-            quote_mint,
-            ..
-        } = *creation;
+        let Creation { base_mint, quote_mint, .. } = *creation;
         let ids = self.mints.resolve(&[base_mint, quote_mint]).await?;
         let (Some(base_token_id), Some(quote_token_id)) =
             (ids.get(&base_mint), ids.get(&quote_mint))
         else {
-            let fields = [
-                ("pool.base_mint", base_mint),
-                ("pool.quote_mint", quote_mint),
-            ];
-            let unknown = fields
-                .into_iter()
-                .filter(|(_, mint)| !ids.contains_key(mint));
-            return Err(Error::UnknownMints {
-                mints: unknown.collect(),
-            });
+            let fields = [("pool.base_mint", base_mint), ("pool.quote_mint", quote_mint)];
+            let unknown = fields.into_iter().filter(|(_, mint)| !ids.contains_key(mint));
+            return Err(Error::UnknownMints { mints: unknown.collect() });
         };
         Ok(Pool {
             id: PoolId::new(),
@@ -214,15 +195,7 @@ impl PoolService {
         let pool = locked(&mut tx, id, deletion.etag).await?;
         let tombstone = store::delete(&mut tx, id).await?;
         // What is kept of a deletion names both keys and the version to invalidate.
-        self.commit(
-            tx,
-            request,
-            to_message(Pool {
-                version: tombstone,
-                ..pool
-            }),
-        )
-        .await?;
+        self.commit(tx, request, to_message(Pool { version: tombstone, ..pool })).await?;
         Ok(())
     }
 
@@ -265,9 +238,7 @@ impl PoolService {
             if matches!(committed, Ok(()) | Err(PgError::UnknownOutcome { .. })) {
                 service.invalidate(&pool).await;
             }
-            committed
-                .map(|()| pool)
-                .map_err(StoreError::query("commit"))
+            committed.map(|()| pool).map_err(StoreError::query("commit"))
         };
         // A task of its own: a caller who goes away now must not take the invalidation along.
         let task = tokio::spawn(commit.with_current_context().in_current_span());
@@ -298,18 +269,13 @@ where
         return Ok(Vec::new());
     }
     let found = cache.get_many(keys, Consistency::default()).await?;
-    Ok(found
-        .into_iter()
-        .map(|found| found.value.map(|entry| entry.value.clone()))
-        .collect())
+    Ok(found.into_iter().map(|found| found.value.map(|entry| entry.value.clone())).collect())
 }
 
 /// The pool, locked; it must have the version that the caller has seen.
 async fn locked(tx: &mut PgTransaction, id: PoolId, seen: Option<Version>) -> Result<Pool, Error> {
     let Some(pool) = store::lock(tx, id).await? else {
-        return Err(Error::NotFound {
-            name: id.to_string(),
-        });
+        return Err(Error::NotFound { name: id.to_string() });
     };
     if seen.is_some_and(|seen| seen != pool.version) {
         return Err(Error::EtagStale { id });
@@ -323,23 +289,17 @@ fn refusal(error: StoreError, pool: &Pool) -> Error {
         return Error::Store(error);
     };
     match source {
-        PgError::UniqueViolation { .. } => Error::AddressTaken {
-            address: pool.pool_address,
-        },
+        PgError::UniqueViolation { .. } => Error::AddressTaken { address: pool.pool_address },
         // The token was deleted since the token service was asked.
         PgError::ForeignKeyViolation { constraint, .. }
             if constraint == "pools_base_token_fkey" =>
         {
-            Error::UnknownMints {
-                mints: vec![("pool.base_mint", pool.base_mint)],
-            }
+            Error::UnknownMints { mints: vec![("pool.base_mint", pool.base_mint)] }
         }
         PgError::ForeignKeyViolation { constraint, .. }
             if constraint == "pools_quote_token_fkey" =>
         {
-            Error::UnknownMints {
-                mints: vec![("pool.quote_mint", pool.quote_mint)],
-            }
+            Error::UnknownMints { mints: vec![("pool.quote_mint", pool.quote_mint)] }
         }
         _ => Error::Store(error),
     }

@@ -33,35 +33,17 @@ pub(crate) const JOINS: &str = joins!();
 
 static BY_IDS: Sql = Sql::new(
     "SELECT pools",
-    concat!(
-        "SELECT ",
-        columns!(),
-        " FROM pools p ",
-        joins!(),
-        " WHERE p.id = ANY($1)"
-    ),
+    concat!("SELECT ", columns!(), " FROM pools p ", joins!(), " WHERE p.id = ANY($1)"),
 );
 
 static BY_ADDRESSES: Sql = Sql::new(
     "SELECT pools",
-    concat!(
-        "SELECT ",
-        columns!(),
-        " FROM pools p ",
-        joins!(),
-        " WHERE p.pool_address = ANY($1)"
-    ),
+    concat!("SELECT ", columns!(), " FROM pools p ", joins!(), " WHERE p.pool_address = ANY($1)"),
 );
 
 static LOCK: Sql = Sql::new(
     "SELECT pools",
-    concat!(
-        "SELECT ",
-        columns!(),
-        " FROM pools p ",
-        joins!(),
-        " WHERE p.id = $1 FOR UPDATE OF p"
-    ),
+    concat!("SELECT ", columns!(), " FROM pools p ", joins!(), " WHERE p.id = $1 FOR UPDATE OF p"),
 );
 
 static INSERT: Sql = Sql::new(
@@ -107,8 +89,7 @@ impl PoolStore {
         addresses: &[PoolAddress],
     ) -> Result<Vec<Pool>, StoreError> {
         let addresses: Vec<String> = addresses.iter().map(PoolAddress::to_string).collect();
-        self.select("read pools by address", &BY_ADDRESSES, &[&addresses])
-            .await
+        self.select("read pools by address", &BY_ADDRESSES, &[&addresses]).await
     }
 
     /// The rows of a page and, if there is one, the row after it.
@@ -119,10 +100,7 @@ impl PoolStore {
 
     /// Begins a transaction.
     pub(crate) async fn begin(&self) -> Result<PgTransaction, StoreError> {
-        self.postgres
-            .begin()
-            .await
-            .map_err(StoreError::query("begin a transaction"))
+        self.postgres.begin().await.map_err(StoreError::query("begin a transaction"))
     }
 
     async fn select(
@@ -131,21 +109,14 @@ impl PoolStore {
         sql: &Sql,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Pool>, StoreError> {
-        let rows = self
-            .postgres
-            .query(sql, parameters)
-            .await
-            .map_err(StoreError::query(action))?;
+        let rows = self.postgres.query(sql, parameters).await.map_err(StoreError::query(action))?;
         rows.iter().map(pool).collect()
     }
 }
 
 /// The pool of this id, locked until the transaction ends.
 pub(crate) async fn lock(tx: &mut PgTransaction, id: PoolId) -> Result<Option<Pool>, StoreError> {
-    let row = tx
-        .query_opt(&LOCK, &[&id.uuid()])
-        .await
-        .map_err(StoreError::query("lock a pool"))?;
+    let row = tx.query_opt(&LOCK, &[&id.uuid()]).await.map_err(StoreError::query("lock a pool"))?;
     row.as_ref().map(pool).transpose()
 }
 
@@ -202,13 +173,8 @@ pub(crate) async fn update(tx: &mut PgTransaction, pool: Pool) -> Result<Pool, S
 /// Deletes a pool that is locked; the version is the one of its tombstone.
 pub(crate) async fn delete(tx: &mut PgTransaction, id: PoolId) -> Result<Version, StoreError> {
     let action = "delete a pool";
-    tx.execute(&DELETE, &[&id.uuid()])
-        .await
-        .map_err(StoreError::query(action))?;
-    let row = tx
-        .query_one(&TOMBSTONE, &[])
-        .await
-        .map_err(StoreError::query(action))?;
+    tx.execute(&DELETE, &[&id.uuid()]).await.map_err(StoreError::query(action))?;
+    let row = tx.query_one(&TOMBSTONE, &[]).await.map_err(StoreError::query(action))?;
     Ok(Version::new(column(&row, "currval")?))
 }
 
@@ -254,9 +220,7 @@ fn pool(row: &Row) -> Result<Pool, StoreError> {
         base_vault: parsed(row, "base_vault", str::parse)?,
         quote_vault: parsed(row, "quote_vault", str::parse)?,
         lp_mint: parsed(row, "lp_mint", str::parse)?,
-        lp_decimals: parsed(row, "lp_decimals", |n: i16| {
-            u8::try_from(n).map(Decimals::new)
-        })?,
+        lp_decimals: parsed(row, "lp_decimals", |n: i16| u8::try_from(n).map(Decimals::new))?,
         curve: parsed(row, "curve", str::parse::<Curve>)?,
         trade_fee: parsed(row, "trade_fee_bps", fee)?,
         owner_fee: parsed(row, "owner_fee_bps", fee)?,
@@ -292,16 +256,10 @@ fn parsed<'r, C: FromSql<'r>, T, E>(
     let value = column(row, name)?;
     match parse(value) {
         Ok(value) => Ok(value),
-        Err(_) => Err(StoreError::Corrupt {
-            id: column(row, "id")?,
-            column: name,
-        }),
+        Err(_) => Err(StoreError::Corrupt { id: column(row, "id")?, column: name }),
     }
 }
 
 fn column<'r, T: FromSql<'r>>(row: &'r Row, name: &'static str) -> Result<T, StoreError> {
-    row.try_get(name).map_err(|source| StoreError::Column {
-        name,
-        source: source.into(),
-    })
+    row.try_get(name).map_err(|source| StoreError::Column { name, source: source.into() })
 }

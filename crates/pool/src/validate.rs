@@ -93,27 +93,12 @@ impl Belief {
     /// Paths of the fields in which `pool` is another than believed.
     pub(crate) fn errors(&self, pool: &Pool) -> Vec<&'static str> {
         let differs = [
-            (
-                "pool.pool_address",
-                self.pool_address.is_some_and(|it| it != pool.pool_address),
-            ),
-            (
-                "pool.dex",
-                self.dex.as_ref().is_some_and(|it| *it != pool.dex),
-            ),
-            (
-                "pool.base_mint",
-                self.base_mint.is_some_and(|it| it != pool.base_mint),
-            ),
-            (
-                "pool.quote_mint",
-                self.quote_mint.is_some_and(|it| it != pool.quote_mint),
-            ),
+            ("pool.pool_address", self.pool_address.is_some_and(|it| it != pool.pool_address)),
+            ("pool.dex", self.dex.as_ref().is_some_and(|it| *it != pool.dex)),
+            ("pool.base_mint", self.base_mint.is_some_and(|it| it != pool.base_mint)),
+            ("pool.quote_mint", self.quote_mint.is_some_and(|it| it != pool.quote_mint)),
         ];
-        differs
-            .into_iter()
-            .filter_map(|(path, differs)| differs.then_some(path))
-            .collect()
+        differs.into_iter().filter_map(|(path, differs)| differs.then_some(path)).collect()
     }
 }
 
@@ -172,22 +157,14 @@ pub(crate) fn batch(request: &pb::BatchGetPoolsRequest) -> Result<Batch, FieldVi
     let keys = request.ids.len() + request.pool_addresses.len();
     if keys > BATCH_MAX {
         // The keys themselves are not looked at: a thousand bad ones would make a huge reply.
-        let field = if request.ids.len() > BATCH_MAX {
-            "ids"
-        } else {
-            "pool_addresses"
-        };
+        let field = if request.ids.len() > BATCH_MAX { "ids" } else { "pool_addresses" };
         let limit = format!("ids and addresses must be at most {BATCH_MAX} together, are {keys}");
         bad.add(field, limit);
         return Err(bad);
     }
     let ids = parse_all(&mut bad, "ids", &request.ids);
     let addresses = parse_all(&mut bad, "pool_addresses", &request.pool_addresses);
-    if bad.is_empty() {
-        Ok(Batch { ids, addresses })
-    } else {
-        Err(bad)
-    }
+    if bad.is_empty() { Ok(Batch { ids, addresses }) } else { Err(bad) }
 }
 
 /// The pool to create.
@@ -214,14 +191,9 @@ pub(crate) fn create(request: pb::CreatePoolRequest) -> Result<Creation, FieldVi
             Some(quote_mint),
             Some(facts),
             Some(request_id),
-        ) if bad.is_empty() => Ok(Creation {
-            pool_address,
-            dex,
-            base_mint,
-            quote_mint,
-            facts,
-            request_id,
-        }),
+        ) if bad.is_empty() => {
+            Ok(Creation { pool_address, dex, base_mint, quote_mint, facts, request_id })
+        }
         _ => Err(bad),
     }
 }
@@ -245,13 +217,9 @@ pub(crate) fn update(request: pb::UpdatePoolRequest) -> Result<Update, FieldViol
     let belief = belief(&mut bad, &mut pool, includes);
     let change = facts(&mut bad, pool, includes);
     match (id, etag, request_id) {
-        (Some(id), Some(etag), Some(request_id)) if bad.is_empty() => Ok(Update {
-            id,
-            etag: etag.map(Version::new),
-            belief,
-            change,
-            request_id,
-        }),
+        (Some(id), Some(etag), Some(request_id)) if bad.is_empty() => {
+            Ok(Update { id, etag: etag.map(Version::new), belief, change, request_id })
+        }
         _ => Err(bad),
     }
 }
@@ -263,11 +231,9 @@ pub(crate) fn delete(request: &pb::DeletePoolRequest) -> Result<Deletion, FieldV
     let id = bad.take("id", request.id.parse());
     let etag = bad.absorb(etag::parse("etag", &request.etag));
     match (id, etag, request_id) {
-        (Some(id), Some(etag), Some(request_id)) => Ok(Deletion {
-            id,
-            etag: etag.map(Version::new),
-            request_id,
-        }),
+        (Some(id), Some(etag), Some(request_id)) => {
+            Ok(Deletion { id, etag: etag.map(Version::new), request_id })
+        }
         _ => Err(bad),
     }
 }
@@ -317,10 +283,7 @@ fn facts(
     if included("curve", pool.curve != 0) {
         change.curve = curve_from_message(pool.curve);
         if change.curve.is_none() {
-            bad.add(
-                "pool.curve",
-                "must be CURVE_CONSTANT_PRODUCT or CURVE_STABLE",
-            );
+            bad.add("pool.curve", "must be CURVE_CONSTANT_PRODUCT or CURVE_STABLE");
         }
     }
     if included("trade_fee_bps", pool.trade_fee_bps != 0) {
@@ -341,9 +304,7 @@ fn parse_all<T: FromStr<Err: Display>>(
     texts: &[String],
 ) -> Vec<T> {
     let texts = texts.iter().enumerate();
-    texts
-        .filter_map(|(at, text)| bad.take(format!("{field}[{at}]"), text.parse()))
-        .collect()
+    texts.filter_map(|(at, text)| bad.take(format!("{field}[{at}]"), text.parse())).collect()
 }
 
 #[cfg(test)]

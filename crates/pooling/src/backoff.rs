@@ -43,19 +43,10 @@ mod tests {
 
     #[test]
     fn ceiling_doubles_up_to_the_maximum() {
-        for (failures, expected_ms) in [
-            (0, 100),
-            (1, 100),
-            (2, 200),
-            (5, 1600),
-            (6, 3000),
-            (u32::MAX, 3000),
-        ] {
-            assert_eq!(
-                BACKOFF.ceiling(failures),
-                Duration::from_millis(expected_ms),
-                "{failures}"
-            );
+        for (failures, expected_ms) in
+            [(0, 100), (1, 100), (2, 200), (5, 1600), (6, 3000), (u32::MAX, 3000)]
+        {
+            assert_eq!(BACKOFF.ceiling(failures), Duration::from_millis(expected_ms), "{failures}");
         }
     }
 
@@ -63,13 +54,7 @@ mod tests {
     fn delay_is_spread_below_the_ceiling() {
         let delays: Vec<_> = (0..1000).map(|_| BACKOFF.delay(3)).collect();
         assert!(delays.iter().all(|delay| *delay <= BACKOFF.ceiling(3)));
-        let below_half = delays
-            .iter()
-            .filter(|delay| **delay < BACKOFF.ceiling(3) / 2)
-            .count();
-        assert!(
-            (300..700).contains(&below_half),
-            "{below_half} of 1000 below half"
-        );
+        let below_half = delays.iter().filter(|delay| **delay < BACKOFF.ceiling(3) / 2).count();
+        assert!((300..700).contains(&below_half), "{below_half} of 1000 below half");
     }
 }

@@ -97,10 +97,7 @@ impl Gate {
             if self.0.held.load(Ordering::Acquire) == 0 {
                 return true;
             }
-            if tokio::time::timeout_at(deadline.instant(), released)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout_at(deadline.instant(), released).await.is_err() {
                 return self.0.held.load(Ordering::Acquire) == 0;
             }
         }
@@ -133,9 +130,7 @@ impl Gate {
             Ok(Err(AcquireError { .. })) => Err(GateError::Closed),
             Err(_elapsed) => {
                 self.0.timeouts.fetch_add(1, Ordering::Relaxed);
-                Err(GateError::Timeout {
-                    waited: started.elapsed(),
-                })
+                Err(GateError::Timeout { waited: started.elapsed() })
             }
         }
     }
@@ -143,11 +138,7 @@ impl Gate {
     fn join_queue(&self) -> Result<Waiting<'_>, GateError> {
         let waiting_max = self.0.config.waiting_max;
         let join = |waiting| (waiting < waiting_max).then_some(waiting + 1);
-        match self
-            .0
-            .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, join)
-        {
+        match self.0.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, join) {
             Ok(_) => Ok(Waiting(&self.0.waiting)),
             Err(waiting) => {
                 self.0.shed.fetch_add(1, Ordering::Relaxed);

@@ -53,8 +53,7 @@ impl PoolMetrics {
 
     /// A caller got a connection after `waited`.
     pub fn waited(&self, waited: Duration) {
-        self.wait_time
-            .record(waited.as_secs_f64(), &self.attributes);
+        self.wait_time.record(waited.as_secs_f64(), &self.attributes);
     }
 
     /// A caller gave a connection back after `used`.
@@ -64,18 +63,12 @@ impl PoolMetrics {
 
     /// A connection was opened in `took`.
     pub fn created(&self, took: Duration) {
-        self.create_time
-            .record(took.as_secs_f64(), &self.attributes);
+        self.create_time.record(took.as_secs_f64(), &self.attributes);
     }
 }
 
 /// Name, unit, description and value of an instrument that is read when metrics are collected.
-type Observed<T> = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&PoolStats) -> T,
-);
+type Observed<T> = (&'static str, &'static str, &'static str, fn(&PoolStats) -> T);
 
 type Stats = std::sync::Arc<dyn Fn() -> Option<PoolStats> + Send + Sync>;
 
@@ -91,10 +84,7 @@ fn histogram(meter: &Meter, name: &'static str, description: &'static str) -> Hi
 /// Registers the observed instruments. The provider keeps their callbacks, so nothing is returned.
 fn observe(meter: &Meter, pool_name: KeyValue, stats: Stats) {
     let state = |state: &'static str| {
-        [
-            pool_name.clone(),
-            KeyValue::new("db.client.connection.state", state),
-        ]
+        [pool_name.clone(), KeyValue::new("db.client.connection.state", state)]
     };
     let (idle, used) = (state("idle"), state("used"));
     let read = std::sync::Arc::clone(&stats);

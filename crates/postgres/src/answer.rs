@@ -41,9 +41,7 @@ impl Answer for u64 {
         match prepared {
             Prepared::Named(statement) => client.execute(statement, params).await,
             Prepared::Unnamed(types) => {
-                client
-                    .execute_typed(sql.text(), &typed(params, types))
-                    .await
+                client.execute_typed(sql.text(), &typed(params, types)).await
             }
         }
     }
@@ -54,9 +52,6 @@ fn typed<'a>(
     params: &[&'a (dyn ToSql + Sync)],
     types: &[Type],
 ) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
-    let types = types
-        .iter()
-        .cloned()
-        .chain(std::iter::repeat(Type::UNKNOWN));
+    let types = types.iter().cloned().chain(std::iter::repeat(Type::UNKNOWN));
     params.iter().copied().zip(types).collect()
 }

@@ -53,9 +53,7 @@ impl Shared {
         };
         // On the heap, or every caller's future would have the size of this rare one.
         let settling = Box::pin(self.settle(begin, freshness));
-        settling
-            .instrument(tracing::info_span!("postgres.acquire"))
-            .await
+        settling.instrument(tracing::info_span!("postgres.acquire")).await
     }
 
     async fn settle(
@@ -153,10 +151,7 @@ impl Shared {
             let error = io::Error::new(io::ErrorKind::TimedOut, message);
             return self.manager().connector().unreachable(error);
         }
-        PgError::Timeout {
-            waited,
-            holders: self.gate().oldest_holders(HOLDERS_NAMED),
-        }
+        PgError::Timeout { waited, holders: self.gate().oldest_holders(HOLDERS_NAMED) }
     }
 }
 
@@ -178,19 +173,12 @@ fn is_good(lease: &Lease, freshness: Freshness) -> bool {
 
 /// The lease if its connection is alive, otherwise the permit for another one.
 async fn prove(mut lease: Lease) -> Result<Lease, GatePermit> {
-    if !lease.is_dead() && lease.is_alive().await {
-        Ok(lease)
-    } else {
-        Err(lease.discard())
-    }
+    if !lease.is_dead() && lease.is_alive().await { Ok(lease) } else { Err(lease.discard()) }
 }
 
 fn from_bb8(error: RunError<PgError>) -> PgError {
     match error {
         RunError::User(error) => error,
-        RunError::TimedOut => PgError::Timeout {
-            waited: Duration::ZERO,
-            holders: Vec::new(),
-        },
+        RunError::TimedOut => PgError::Timeout { waited: Duration::ZERO, holders: Vec::new() },
     }
 }

@@ -56,11 +56,7 @@ pub(crate) enum Activity {
 impl PgConnection {
     /// A connection that is to be replaced after `lifetime`.
     pub(crate) fn new(opened: Opened, mode: Mode, lifetime: Duration) -> Self {
-        let Opened {
-            client,
-            driver,
-            canceller,
-        } = opened;
+        let Opened { client, driver, canceller } = opened;
         let now = Instant::now();
         Self {
             client,
@@ -122,10 +118,8 @@ impl PgConnection {
     /// Asks the server for a sign of life.
     pub(crate) async fn is_alive(&mut self) -> bool {
         self.activity = Activity::Statement;
-        let alive = matches!(
-            timeout(CHECK_TIMEOUT, self.client.check_connection()).await,
-            Ok(Ok(()))
-        );
+        let alive =
+            matches!(timeout(CHECK_TIMEOUT, self.client.check_connection()).await, Ok(Ok(())));
         self.activity = Activity::None;
         if !alive {
             self.poison();
@@ -219,9 +213,7 @@ impl PgConnection {
             return Ok((prepared, true));
         }
         if sql.changes_session() {
-            return Err(Failure::refused(PgError::SessionStatement {
-                summary: sql.summary(),
-            }));
+            return Err(Failure::refused(PgError::SessionStatement { summary: sql.summary() }));
         }
         // On the heap, because it is rare and would make every caller's future large.
         let prepared = Box::pin(self.prepare(sql)).await;

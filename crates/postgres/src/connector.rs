@@ -62,11 +62,7 @@ impl Connector {
             target.config.options(options);
         }
         let connect_timeout = config.connect_timeout;
-        Ok(Self(Arc::new(Inner {
-            target,
-            tls,
-            connect_timeout,
-        })))
+        Ok(Self(Arc::new(Inner { target, tls, connect_timeout })))
     }
 
     /// Where and how we connect.
@@ -77,21 +73,16 @@ impl Connector {
     /// Opens a connection within the connect timeout, encryption and authentication included.
     pub(crate) async fn open(&self) -> Result<Opened, PgError> {
         let limit = self.0.connect_timeout;
-        timeout(limit, self.try_places())
-            .await
-            .unwrap_or_else(|_elapsed| {
-                let message = format!("no connection within {} ms", limit.as_millis());
-                Err(self.unreachable(io::Error::new(io::ErrorKind::TimedOut, message)))
-            })
+        timeout(limit, self.try_places()).await.unwrap_or_else(|_elapsed| {
+            let message = format!("no connection within {} ms", limit.as_millis());
+            Err(self.unreachable(io::Error::new(io::ErrorKind::TimedOut, message)))
+        })
     }
 
     /// The error for a server that cannot be reached.
     pub(crate) fn unreachable(&self, error: io::Error) -> PgError {
         let places: Vec<_> = self.0.target.places.iter().map(Place::to_string).collect();
-        PgError::Unreachable {
-            address: places.join(","),
-            source: Arc::new(error),
-        }
+        PgError::Unreachable { address: places.join(","), source: Arc::new(error) }
     }
 
     /// Cancels whatever the backend is doing and waits until the server has passed the signal on.
@@ -132,22 +123,13 @@ impl Connector {
         let config = &self.0.target.config;
         let started = match &self.0.tls {
             None => config.connect_raw(socket, NoTls).await.map(spawn),
-            Some(tls) => config
-                .connect_raw(socket, make_tls::<Socket>(tls, &host))
-                .await
-                .map(spawn),
+            Some(tls) => {
+                config.connect_raw(socket, make_tls::<Socket>(tls, &host)).await.map(spawn)
+            }
         };
         let (client, driver) = started.map_err(|error| PgError::from_connect(&address, error))?;
-        let canceller = Canceller {
-            token: client.cancel_token(),
-            peer,
-            host,
-        };
-        Ok(Opened {
-            client,
-            driver,
-            canceller,
-        })
+        let canceller = Canceller { token: client.cancel_token(), peer, host };
+        Ok(Opened { client, driver, canceller })
     }
 }
 
@@ -155,10 +137,9 @@ impl Connector {
 async fn dial(place: &Place) -> io::Result<(Socket, Peer)> {
     let peers: Vec<Peer> = match place {
         Place::Unix(path) => vec![Peer::Unix(path.clone())],
-        Place::Tcp { host, port } => tokio::net::lookup_host((host.as_str(), *port))
-            .await?
-            .map(Peer::Tcp)
-            .collect(),
+        Place::Tcp { host, port } => {
+            tokio::net::lookup_host((host.as_str(), *port)).await?.map(Peer::Tcp).collect()
+        }
     };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for peer in peers {
@@ -203,10 +184,7 @@ where
 fn startup_options(own: Option<&str>, config: &PostgresConfig) -> String {
     let settings = [
         ("statement_timeout", config.statement_timeout),
-        (
-            "idle_in_transaction_session_timeout",
-            config.idle_in_transaction_timeout,
-        ),
+        ("idle_in_transaction_session_timeout", config.idle_in_transaction_timeout),
         ("client_connection_check_interval", CLIENT_CHECK_INTERVAL),
     ];
     let mut options = own.unwrap_or_default().to_owned();

@@ -60,10 +60,8 @@ impl Target {
     /// encrypts without checking the certificate protects from nobody.
     pub(crate) fn parse(url: &str) -> Result<Self, PgError> {
         let known = Parameters::split(url)?;
-        let config: tokio_postgres::Config = known
-            .rest
-            .parse()
-            .map_err(|error: tokio_postgres::Error| invalid(describe(&error)))?;
+        let config: tokio_postgres::Config =
+            known.rest.parse().map_err(|error: tokio_postgres::Error| invalid(describe(&error)))?;
         if config.get_target_session_attrs() != TargetSessionAttrs::Any {
             return Err(invalid("target_session_attrs is not supported"));
         }
@@ -77,23 +75,9 @@ impl Target {
         if config.get_user().is_none() {
             return Err(invalid("it names no user"));
         }
-        let database = config
-            .get_dbname()
-            .or(config.get_user())
-            .unwrap_or_default()
-            .to_owned();
-        let mode = if known.pgbouncer {
-            Mode::Transaction
-        } else {
-            Mode::Session
-        };
-        Ok(Self {
-            config,
-            places,
-            encryption,
-            mode,
-            database,
-        })
+        let database = config.get_dbname().or(config.get_user()).unwrap_or_default().to_owned();
+        let mode = if known.pgbouncer { Mode::Transaction } else { Mode::Session };
+        Ok(Self { config, places, encryption, mode, database })
     }
 }
 
@@ -103,9 +87,7 @@ impl Place {
             Self::Unix(_) => true,
             Self::Tcp { host, .. } => {
                 host == "localhost"
-                    || host
-                        .parse()
-                        .is_ok_and(|address: IpAddr| address.is_loopback())
+                    || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
             }
         }
     }
@@ -135,12 +117,8 @@ impl Parameters {
             return Err(invalid("it does not start with postgres://"));
         }
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let mut known = Self {
-            rest: base.to_owned(),
-            sslmode: None,
-            sslrootcert: None,
-            pgbouncer: false,
-        };
+        let mut known =
+            Self { rest: base.to_owned(), sslmode: None, sslrootcert: None, pgbouncer: false };
         let mut separator = '?';
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -160,16 +138,9 @@ impl Parameters {
 
     fn encryption(&self, places: &[Place]) -> Result<Encryption, PgError> {
         // libpq's `sslrootcert=system` names the trust store of the system.
-        let system = || {
-            self.sslrootcert
-                .as_deref()
-                .is_some_and(|path| path.as_os_str() == "system")
-        };
-        let roots = if system() {
-            None
-        } else {
-            self.sslrootcert.clone()
-        };
+        let system =
+            || self.sslrootcert.as_deref().is_some_and(|path| path.as_os_str() == "system");
+        let roots = if system() { None } else { self.sslrootcert.clone() };
         let is_local = places.iter().all(Place::is_local);
         match self.sslmode.as_deref() {
             Some("disable") => Ok(Encryption::Plain),
@@ -177,9 +148,9 @@ impl Parameters {
             None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full") => {
                 Ok(Encryption::VerifyFull { roots })
             }
-            Some(_) => Err(invalid(
-                "sslmode is not one of disable, require, verify-ca, verify-full",
-            )),
+            Some(_) => {
+                Err(invalid("sslmode is not one of disable, require, verify-ca, verify-full"))
+            }
         }
     }
 }
@@ -193,17 +164,12 @@ fn places(config: &tokio_postgres::Config) -> Result<Vec<Place>, PgError> {
         .iter()
         .enumerate()
         .map(|(index, host)| match host {
-            Host::Tcp(host) => Place::Tcp {
-                host: host.clone(),
-                port: port(index),
-            },
+            Host::Tcp(host) => Place::Tcp { host: host.clone(), port: port(index) },
             Host::Unix(path) => Place::Unix(path.join(format!(".s.PGSQL.{}", port(index)))),
         })
         .collect();
     if !addresses.is_empty() {
-        return Err(invalid(
-            "hostaddr is not supported, give the address as host",
-        ));
+        return Err(invalid("hostaddr is not supported, give the address as host"));
     }
     if places.is_empty() {
         return Err(invalid("it names no host"));
@@ -220,9 +186,7 @@ fn percent_decode(text: &str) -> Result<String, PgError> {
             rest = tail;
             continue;
         }
-        let digits = tail
-            .get(..2)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         bytes.push(byte.ok_or_else(|| invalid("a % is not followed by two hexadecimal digits"))?);
         rest = tail.get(2..).unwrap_or_default();
@@ -236,9 +200,7 @@ fn describe(error: &tokio_postgres::Error) -> String {
 }
 
 fn invalid(reason: impl Into<String>) -> PgError {
-    PgError::InvalidUrl {
-        reason: reason.into(),
-    }
+    PgError::InvalidUrl { reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -276,19 +276,14 @@ impl PgError {
     pub(crate) fn from_gate(error: GateError, holders: impl FnOnce() -> Vec<Holder>) -> Self {
         match error {
             GateError::Shed { waiting } => Self::Shed { waiting },
-            GateError::Timeout { waited } => Self::Timeout {
-                waited,
-                holders: holders(),
-            },
+            GateError::Timeout { waited } => Self::Timeout { waited, holders: holders() },
             GateError::Closed => Self::Draining,
         }
     }
 
     /// What an error during the start of a connection means.
     pub(crate) fn from_connect(address: &str, error: tokio_postgres::Error) -> Self {
-        let class = error
-            .as_db_error()
-            .map(|error| sqlstate::classify(error.code().code()));
+        let class = error.as_db_error().map(|error| sqlstate::classify(error.code().code()));
         let is_tls = is_tls(&error);
         let is_password_missing = error.to_string() == "invalid configuration";
         let source: Cause = Arc::new(error);
@@ -313,10 +308,7 @@ impl PgError {
                 | Class::TransactionFailed
                 | Class::Other,
             )
-            | None => Self::Unreachable {
-                address: address.to_owned(),
-                source,
-            },
+            | None => Self::Unreachable { address: address.to_owned(), source },
         }
     }
 }
@@ -327,18 +319,10 @@ impl From<tokio_postgres::Error> for PgError {
         let Some(database) = error.as_db_error() else {
             let lost = is_lost(&error);
             let source: Cause = Arc::new(error);
-            return if lost {
-                Self::ConnectionLost { source }
-            } else {
-                Self::Mismatch { source }
-            };
+            return if lost { Self::ConnectionLost { source } } else { Self::Mismatch { source } };
         };
         let sqlstate = database.code().code().to_owned();
-        let constraint = database
-            .constraint()
-            .or(database.column())
-            .unwrap_or_default()
-            .to_owned();
+        let constraint = database.constraint().or(database.column()).unwrap_or_default().to_owned();
         let source: Cause = Arc::new(error);
         match sqlstate::classify(&sqlstate) {
             Class::Auth => Self::Auth { source },
@@ -347,9 +331,7 @@ impl From<tokio_postgres::Error> for PgError {
             Class::ConnectionLost | Class::CannotConnectNow => Self::ConnectionLost { source },
             Class::UnknownOutcome => Self::UnknownOutcome { source },
             Class::ReadOnly => Self::ReadOnly { source },
-            Class::StatementTimeout => Self::StatementTimeout {
-                source: Some(source),
-            },
+            Class::StatementTimeout => Self::StatementTimeout { source: Some(source) },
             Class::LockTimeout => Self::LockTimeout { source },
             Class::Unique => Self::UniqueViolation { constraint, source },
             Class::ForeignKey => Self::ForeignKeyViolation { constraint, source },
@@ -363,11 +345,7 @@ impl From<tokio_postgres::Error> for PgError {
 
 fn held_by(holders: &[Holder]) -> String {
     let names: Vec<_> = holders.iter().map(Holder::to_string).collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!("; held by {}", names.join(", "))
-    }
+    if names.is_empty() { String::new() } else { format!("; held by {}", names.join(", ")) }
 }
 
 #[cfg(test)]

@@ -24,12 +24,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure that the server has not seen.
     pub(crate) fn refused(error: PgError) -> Self {
-        Self {
-            error,
-            is_lost: false,
-            reached_server: false,
-            is_outcome_known: true,
-        }
+        Self { error, is_lost: false, reached_server: false, is_outcome_known: true }
     }
 
     /// What an error of the driver says.
@@ -37,23 +32,13 @@ impl Failure {
         let is_lost = is_fatal(&error);
         let is_answer = error.as_db_error().is_some() && !is_lost;
         let is_outcome_known = is_answer || was_not_sent(&error);
-        Self {
-            error: error.into(),
-            is_lost,
-            reached_server: true,
-            is_outcome_known,
-        }
+        Self { error: error.into(), is_lost, reached_server: true, is_outcome_known }
     }
 
     /// Our own deadline came first.
     fn late() -> Self {
         let error = PgError::StatementTimeout { source: None };
-        Self {
-            error,
-            is_lost: false,
-            reached_server: true,
-            is_outcome_known: false,
-        }
+        Self { error, is_lost: false, reached_server: true, is_outcome_known: false }
     }
 
     /// What the failure means for a statement that commits by itself.
@@ -67,10 +52,7 @@ impl Failure {
 
     /// The same failure, of something that came before the statement itself.
     pub(crate) fn before_execution(self) -> Self {
-        Self {
-            reached_server: false,
-            ..self
-        }
+        Self { reached_server: false, ..self }
     }
 
     /// "cached plan must not change result type", or the prepared statement is gone.

@@ -31,21 +31,13 @@ impl Lease {
         permit: GatePermit,
         shared: Arc<Shared>,
     ) -> Self {
-        Self(Some(Held {
-            connection,
-            permit,
-            shared,
-            since: Instant::now(),
-        }))
+        Self(Some(Held { connection, permit, shared, since: Instant::now() }))
     }
 
     /// Closes the connection and keeps the right to another one.
     pub(crate) fn discard(mut self) -> GatePermit {
-        let Held {
-            mut connection,
-            permit,
-            ..
-        } = self.0.take().expect("only drop and discard take it");
+        let Held { mut connection, permit, .. } =
+            self.0.take().expect("only drop and discard take it");
         connection.poison();
         permit
     }
@@ -55,21 +47,13 @@ impl Deref for Lease {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self
-            .0
-            .as_ref()
-            .expect("only drop and discard take it")
-            .connection
+        &self.0.as_ref().expect("only drop and discard take it").connection
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self
-            .0
-            .as_mut()
-            .expect("only drop and discard take it")
-            .connection
+        &mut self.0.as_mut().expect("only drop and discard take it").connection
     }
 }
 
@@ -91,12 +75,7 @@ impl Drop for Lease {
 impl Held {
     /// Returns the connection to bb8, which closes it unless it is usable.
     pub(crate) fn give_back(self) {
-        let Self {
-            connection,
-            permit,
-            shared,
-            since: _,
-        } = self;
+        let Self { connection, permit, shared, since: _ } = self;
         // bb8 may want to open another connection, also when a lease is dropped outside the runtime.
         let _runtime = shared.runtime().enter();
         drop(connection);

@@ -44,13 +44,8 @@ impl Maintenance {
             idle_in_transaction_timeout: Duration::ZERO,
             lifetime_max: Duration::MAX,
         };
-        let opened = Connector::new(&config, "forebay-maintenance")?
-            .open()
-            .await?;
-        Ok(Self {
-            client: opened.client,
-            driver: opened.driver,
-        })
+        let opened = Connector::new(&config, "forebay-maintenance")?.open().await?;
+        Ok(Self { client: opened.client, driver: opened.driver })
     }
 
     /// The driver's client, for statements.

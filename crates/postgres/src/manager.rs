@@ -69,9 +69,7 @@ impl Manager {
     async fn open(&self) -> Result<PgConnection, PgError> {
         let started = Instant::now();
         // A panic would leave bb8 with a place that is neither taken nor free, for good.
-        let opened = AssertUnwindSafe(self.0.connector.open())
-            .catch_unwind()
-            .await;
+        let opened = AssertUnwindSafe(self.0.connector.open()).catch_unwind().await;
         let opened = opened.unwrap_or_else(|_panic| {
             let error = std::io::Error::other("the attempt to connect panicked");
             Err(self.0.connector.unreachable(error))
@@ -80,11 +78,7 @@ impl Manager {
         self.0.metrics.created(started.elapsed());
         let share = 1.0 - LIFETIME_JITTER * rand::random::<f64>();
         let mode = self.0.connector.target().mode;
-        Ok(PgConnection::new(
-            opened,
-            mode,
-            self.0.lifetime_max.mul_f64(share),
-        ))
+        Ok(PgConnection::new(opened, mode, self.0.lifetime_max.mul_f64(share)))
     }
 }
 

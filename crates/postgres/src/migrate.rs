@@ -68,24 +68,15 @@ async fn locked(
         "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = {}",
         LOCK_TIMEOUT.as_millis()
     );
-    connection
-        .client()
-        .batch_execute(&settings)
-        .await
-        .map_err(MigrateError::Prepare)?;
+    connection.client().batch_execute(&settings).await.map_err(MigrateError::Prepare)?;
     lock(connection).await?;
 
-    let known = migrations
-        .iter()
-        .map(Embedded::migration)
-        .collect::<Result<Vec<_>, _>>()?;
+    let known = migrations.iter().map(Embedded::migration).collect::<Result<Vec<_>, _>>()?;
     let applied = history::read(connection.client()).await?;
     let pending = history::pending(&applied, &known)?;
 
-    let mut report = Report {
-        version: applied.last().map_or(0, |last| last.version),
-        applied: Vec::new(),
-    };
+    let mut report =
+        Report { version: applied.last().map_or(0, |last| last.version), applied: Vec::new() };
     for migration in pending {
         apply(connection, &known, &migration).await?;
         info!(migration = %migration, "migration applied");
@@ -101,9 +92,7 @@ async fn lock(connection: &Maintenance) -> Result<(), MigrateError> {
     match connection.client().batch_execute(locking).await {
         Ok(()) => Ok(()),
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            Err(MigrateError::Locked {
-                waited: LOCK_TIMEOUT,
-            })
+            Err(MigrateError::Locked { waited: LOCK_TIMEOUT })
         }
         Err(error) => Err(MigrateError::Prepare(error)),
     }
@@ -120,8 +109,5 @@ async fn apply(
         .run_async(connection.client_mut())
         .await
         .map(drop)
-        .map_err(|source| MigrateError::Failed {
-            migration: migration.to_string(),
-            source,
-        })
+        .map_err(|source| MigrateError::Failed { migration: migration.to_string(), source })
 }

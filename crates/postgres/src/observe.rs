@@ -35,12 +35,7 @@ impl Observer {
             .with_description("Duration of database client operations.")
             .with_boundaries(SECONDS_BOUNDARIES.to_vec())
             .build();
-        Self {
-            database: target.database.clone(),
-            address,
-            port,
-            duration,
-        }
+        Self { database: target.database.clone(), address, port, duration }
     }
 
     /// Runs `work` inside a span for `sql`.
@@ -49,12 +44,8 @@ impl Observer {
         sql: &Sql,
         work: impl Future<Output = Result<T, PgError>>,
     ) -> Result<T, PgError> {
-        let mut running = Running {
-            observer: self,
-            sql,
-            span: self.span(sql),
-            started: Some(Instant::now()),
-        };
+        let mut running =
+            Running { observer: self, sql, span: self.span(sql), started: Some(Instant::now()) };
         let outcome = work.instrument(running.span.clone()).await;
         running.finish(outcome.as_ref().err());
         outcome
@@ -110,9 +101,7 @@ impl Running<'_> {
                 self.span.record("error.type", kind);
                 self.span.record("otel.status_code", "ERROR");
                 let error = KeyValue::new("error.type", kind);
-                self.observer
-                    .duration
-                    .record(seconds, &[system, summary, error]);
+                self.observer.duration.record(seconds, &[system, summary, error]);
             }
         }
     }

@@ -74,11 +74,7 @@ impl Outage {
 
     /// Why the last attempt failed; `None` if it did not.
     pub(crate) fn cause(&self) -> Option<PgError> {
-        self.state
-            .lock()
-            .failed
-            .as_ref()
-            .map(|failed| failed.cause.clone())
+        self.state.lock().failed.as_ref().map(|failed| failed.cause.clone())
     }
 
     /// Attempts that failed so far.
@@ -92,10 +88,7 @@ impl Outage {
 
     fn cause_if_too_early(&self) -> Option<PgError> {
         let state = self.state.lock();
-        let failed = state
-            .failed
-            .as_ref()
-            .filter(|failed| Instant::now() < failed.retry_at);
+        let failed = state.failed.as_ref().filter(|failed| Instant::now() < failed.retry_at);
         failed.map(|failed| failed.cause.clone())
     }
 
@@ -150,18 +143,11 @@ impl State {
         let began = self.failed.is_none();
         self.attempts_failed += 1;
         // Attempts that went out together fail together and count as one.
-        if self
-            .failed
-            .as_ref()
-            .is_none_or(|failed| failed.retry_at <= now)
-        {
+        if self.failed.as_ref().is_none_or(|failed| failed.retry_at <= now) {
             self.failures += 1;
         }
         let retry_at = now + BACKOFF.delay(self.failures);
-        self.failed = Some(Failed {
-            cause: cause.clone(),
-            retry_at,
-        });
+        self.failed = Some(Failed { cause: cause.clone(), retry_at });
         began
     }
 }

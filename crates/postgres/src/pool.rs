@@ -116,9 +116,7 @@ impl PgPool {
         params: &'a [&'a (dyn ToSql + Sync)],
     ) -> impl Future<Output = Result<u64, PgError>> + Send + 'a {
         let caller = Location::caller();
-        self.0
-            .observer()
-            .statement(sql, self.write(caller, sql, params))
+        self.0.observer().statement(sql, self.write(caller, sql, params))
     }
 
     /// Opens a transaction (READ COMMITTED). Dropped without [`PgTransaction::commit`], it is
@@ -179,9 +177,7 @@ impl PgPool {
 
 impl std::fmt::Debug for PgPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PgPool")
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        f.debug_struct("PgPool").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
 
@@ -191,18 +187,15 @@ pub(crate) fn at_most_one(rows: Vec<Row>) -> Result<Option<Row>, PgError> {
     let mut rows = rows.into_iter();
     match (rows.next(), rows.next()) {
         (row, None) => Ok(row),
-        (_, Some(_)) => Err(PgError::RowCount {
-            rows: count,
-            expected: "one or none",
-        }),
+        (_, Some(_)) => Err(PgError::RowCount { rows: count, expected: "one or none" }),
     }
 }
 
 /// The row.
 pub(crate) fn exactly_one(rows: Vec<Row>) -> Result<Row, PgError> {
     let rows_count = rows.len();
-    at_most_one(rows).ok().flatten().ok_or(PgError::RowCount {
-        rows: rows_count,
-        expected: "exactly one",
-    })
+    at_most_one(rows)
+        .ok()
+        .flatten()
+        .ok_or(PgError::RowCount { rows: rows_count, expected: "exactly one" })
 }

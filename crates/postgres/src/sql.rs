@@ -16,11 +16,7 @@ pub struct Sql {
 impl Sql {
     /// A constant statement; `summary` is its operation and its table, such as `SELECT tokens`.
     pub const fn new(summary: &'static str, text: &'static str) -> Self {
-        Self {
-            summary,
-            text: Cow::Borrowed(text),
-            is_planned_each_time: false,
-        }
+        Self { summary, text: Cow::Borrowed(text), is_planned_each_time: false }
     }
 
     /// A statement put together from constant fragments at run time.
@@ -28,11 +24,7 @@ impl Sql {
     /// Every distinct text is prepared once per connection, so the number of
     /// distinct texts must be small.
     pub const fn owned(summary: &'static str, text: String) -> Self {
-        Self {
-            summary,
-            text: Cow::Owned(text),
-            is_planned_each_time: false,
-        }
+        Self { summary, text: Cow::Owned(text), is_planned_each_time: false }
     }
 
     /// The same statement, planned for the values of each call.
@@ -70,9 +62,7 @@ impl Sql {
 
     /// Whether repeating the statement is harmless as far as its first word tells.
     pub(crate) fn is_read(&self) -> bool {
-        ["select", "values", "table", "show", "explain"]
-            .iter()
-            .any(|word| self.starts_with(word))
+        ["select", "values", "table", "show", "explain"].iter().any(|word| self.starts_with(word))
     }
 
     /// Whether the statement would leave a trace in the session for the next user of the connection.
@@ -101,8 +91,7 @@ impl Sql {
     fn starts_with(&self, word: &str) -> bool {
         let text = self.text.trim_start().as_bytes();
         let follows = text.get(word.len());
-        text.get(..word.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+        text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
             && !follows.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
     }
 }
@@ -119,11 +108,7 @@ mod tests {
             ("SELECT 1", true, false),
             ("\n  select 1", true, false),
             ("selection", false, false),
-            (
-                "WITH x AS (INSERT INTO t VALUES (1)) SELECT 1",
-                false,
-                false,
-            ),
+            ("WITH x AS (INSERT INTO t VALUES (1)) SELECT 1", false, false),
             ("insert into t values (1)", false, false),
             ("BEGIN", false, true),
             ("set local x = 1", false, true),

@@ -49,13 +49,7 @@ impl Statements {
             }
         }
         self.clock += 1;
-        self.entries.insert(
-            text.into(),
-            Entry {
-                prepared,
-                used_at: self.clock,
-            },
-        );
+        self.entries.insert(text.into(), Entry { prepared, used_at: self.clock });
     }
 
     /// Forgets a statement that the server no longer accepts.

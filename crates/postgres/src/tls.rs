@@ -61,7 +61,5 @@ fn system_roots() -> Result<RootCertStore, PgError> {
 struct NoRoots;
 
 fn tls(error: impl std::error::Error + Send + Sync + 'static) -> PgError {
-    PgError::Tls {
-        source: Arc::new(error),
-    }
+    PgError::Tls { source: Arc::new(error) }
 }

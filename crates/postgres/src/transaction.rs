@@ -126,11 +126,7 @@ impl PgTransaction {
                 match by(shared.statement_deadline(), lease.begin()).await {
                     Ok(()) => {
                         let shared = Arc::clone(shared);
-                        return Ok(Self {
-                            lease,
-                            shared,
-                            has_failed: false,
-                        });
+                        return Ok(Self { lease, shared, has_failed: false });
                     }
                     Err(failure) if failure.is_lost && attempt < BEGIN_ATTEMPTS_MAX => {
                         freshness = Freshness::Proven;

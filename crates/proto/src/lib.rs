@@ -6,12 +6,9 @@
 /// `forebay.token.v1`: tokens.
 pub mod token {
     /// Version 1.
-    #[expect(
-        clippy::all,
-        clippy::as_conversions,
-        clippy::allow_attributes,
-        reason = "generated"
-    )]
+    #[expect(clippy::allow_attributes_without_reason, clippy::clone_on_ref_ptr, reason = "generated")]
+    #[expect(clippy::too_many_lines, clippy::allow_attributes, reason = "generated")]
+    #[expect(clippy::as_conversions, reason = "generated")]
     pub mod v1 {
         include!("gen/forebay.token.v1.rs");
     }
@@ -20,12 +17,9 @@ pub mod token {
 /// `forebay.pool.v1`: liquidity pools.
 pub mod pool {
     /// Version 1.
-    #[expect(
-        clippy::all,
-        clippy::as_conversions,
-        clippy::allow_attributes,
-        reason = "generated"
-    )]
+    #[expect(clippy::allow_attributes_without_reason, clippy::clone_on_ref_ptr, reason = "generated")]
+    #[expect(clippy::too_many_lines, clippy::allow_attributes, reason = "generated")]
+    #[expect(clippy::as_conversions, reason = "generated")]
     pub mod v1 {
         include!("gen/forebay.pool.v1.rs");
     }
@@ -34,12 +28,9 @@ pub mod pool {
 /// `forebay.ops.v1`: operations.
 pub mod ops {
     /// Version 1.
-    #[expect(
-        clippy::all,
-        clippy::as_conversions,
-        clippy::allow_attributes,
-        reason = "generated"
-    )]
+    #[expect(clippy::allow_attributes_without_reason, clippy::clone_on_ref_ptr, reason = "generated")]
+    #[expect(clippy::too_many_lines, clippy::allow_attributes, reason = "generated")]
+    #[expect(clippy::as_conversions, reason = "generated")]
     pub mod v1 {
         include!("gen/forebay.ops.v1.rs");
     }

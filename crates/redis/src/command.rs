@@ -24,11 +24,7 @@ enum Part {
 impl Command {
     /// A command by its name, such as `BLMOVE`.
     pub fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            parts: Vec::new(),
-            idempotent: false,
-        }
+        Self { name, parts: Vec::new(), idempotent: false }
     }
 
     /// Adds a key; the connection pool's key prefix is put before it.
@@ -131,16 +127,10 @@ impl Script {
     }
 
     fn command(&self, name: &'static str, script: &[u8], call: &ScriptCall) -> Command {
-        let mut command = Command::new(name)
-            .arg(script)
-            .arg(call.keys.len().to_string());
+        let mut command = Command::new(name).arg(script).arg(call.keys.len().to_string());
         command.idempotent = self.idempotent;
-        command
-            .parts
-            .extend(call.keys.iter().cloned().map(Part::Key));
-        command
-            .parts
-            .extend(call.arguments.iter().cloned().map(Part::Argument));
+        command.parts.extend(call.keys.iter().cloned().map(Part::Key));
+        command.parts.extend(call.arguments.iter().cloned().map(Part::Argument));
         command
     }
 }

@@ -32,21 +32,13 @@ impl DedicatedRedis {
     pub(crate) async fn lease(pool: &RedisPool) -> Result<Self, RedisError> {
         let inner = &pool.0;
         let deadline = Deadline::within(inner.config.connect_timeout);
-        let turn = deadline
-            .scope(inner.dedicated_gate.acquire(Location::caller()))
-            .await;
+        let turn = deadline.scope(inner.dedicated_gate.acquire(Location::caller())).await;
         let permit = turn.map_err(|refused| match refused {
             GateError::Shed { waiting } => {
                 add_one(&inner.counters.shed);
-                RedisError::Shed {
-                    command: "LEASE",
-                    waiting,
-                }
+                RedisError::Shed { command: "LEASE", waiting }
             }
-            GateError::Timeout { waited } => RedisError::Timeout {
-                command: "LEASE",
-                waited,
-            },
+            GateError::Timeout { waited } => RedisError::Timeout { command: "LEASE", waited },
             GateError::Closed => RedisError::Draining,
         })?;
         let mut failures = inner.dedicated_manager.attempts().watch();
@@ -63,11 +55,7 @@ impl DedicatedRedis {
                 return Err(inner.dedicated_manager.unreachable());
             }
         };
-        Ok(Self {
-            connection,
-            pool: pool.clone(),
-            _permit: permit,
-        })
+        Ok(Self { connection, pool: pool.clone(), _permit: permit })
     }
 
     /// Sends a command and waits up to `timeout` for its answer. For a command that blocks, the
@@ -85,21 +73,14 @@ impl DedicatedRedis {
         let inner = &self.pool.0;
         if self.connection.poisoned {
             let address = inner.manager.address().to_string();
-            return Err(RedisError::Unreachable {
-                address,
-                source: None,
-            });
+            return Err(RedisError::Unreachable { address, source: None });
         }
         let started = Instant::now();
         let deadline = Deadline::within(timeout);
         let span = span::of(name, inner.manager.address(), None, None);
         let encoded = command.encode(&inner.config.key_prefix);
         self.connection.poisoned = true;
-        let sent = self
-            .connection
-            .inner
-            .send_packed_command(&encoded)
-            .instrument(span.clone());
+        let sent = self.connection.inner.send_packed_command(&encoded).instrument(span.clone());
         let result = match tokio::time::timeout_at(deadline.instant(), sent).await {
             Ok(Ok(Value::ServerError(error))) => {
                 self.connection.poisoned = false;
@@ -115,26 +96,18 @@ impl DedicatedRedis {
             }
             Ok(Err(source)) => {
                 add_one(&inner.counters.unknown_outcomes);
-                Err(RedisError::UnknownOutcome {
-                    command: name,
-                    source: Some(source),
-                })
+                Err(RedisError::UnknownOutcome { command: name, source: Some(source) })
             }
             Err(_elapsed) => {
                 add_one(&inner.counters.timeouts);
                 add_one(&inner.counters.unknown_outcomes);
-                Err(RedisError::UnknownOutcome {
-                    command: name,
-                    source: None,
-                })
+                Err(RedisError::UnknownOutcome { command: name, source: None })
             }
         };
         if let Err(error) = &result {
             span::failed(&span, error);
         }
-        inner
-            .durations
-            .record(name, started.elapsed(), result.as_ref().err());
+        inner.durations.record(name, started.elapsed(), result.as_ref().err());
         result
     }
 }

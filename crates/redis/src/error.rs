@@ -112,10 +112,5 @@ impl RedisError {
 }
 
 /// Codes by which a server says that it did not execute a command and may do so later.
-pub(crate) const REFUSED_FOR_NOW: [&str; 5] = [
-    "LOADING",
-    "MASTERDOWN",
-    "READONLY",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-];
+pub(crate) const REFUSED_FOR_NOW: [&str; 5] =
+    ["LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN"];

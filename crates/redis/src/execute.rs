@@ -31,27 +31,15 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn command(command: Command) -> Self {
-        Self {
-            commands: vec![command],
-            script: None,
-            is_pipeline: false,
-        }
+        Self { commands: vec![command], script: None, is_pipeline: false }
     }
 
     pub(crate) fn script(command: Command, summary: &'static str) -> Self {
-        Self {
-            commands: vec![command],
-            script: Some(summary),
-            is_pipeline: false,
-        }
+        Self { commands: vec![command], script: Some(summary), is_pipeline: false }
     }
 
     pub(crate) fn pipeline(commands: Vec<Command>, summary: &'static str) -> Self {
-        Self {
-            commands,
-            script: Some(summary),
-            is_pipeline: true,
-        }
+        Self { commands, script: Some(summary), is_pipeline: true }
     }
 
     fn name(&self) -> &'static str {
@@ -78,10 +66,7 @@ impl Answers {
     }
 
     pub(crate) fn into_many(self, command: &'static str) -> Vec<Result<Reply, RedisError>> {
-        self.0
-            .into_iter()
-            .map(|value| reply_of(value, command))
-            .collect()
+        self.0.into_iter().map(|value| reply_of(value, command)).collect()
     }
 }
 
@@ -95,11 +80,7 @@ fn reply_of(value: Value, command: &'static str) -> Result<Reply, RedisError> {
 /// The error of a command that the server refused.
 pub(crate) fn server_error(command: &'static str, source: redis::RedisError) -> RedisError {
     let code = source.code().unwrap_or("ERR").to_owned();
-    RedisError::Server {
-        command,
-        code,
-        source,
-    }
+    RedisError::Server { command, code, source }
 }
 
 /// Sends a request under a span and records how long it took.
@@ -110,20 +91,13 @@ pub(crate) async fn execute(
 ) -> Result<Answers, RedisError> {
     let name = request.name();
     let started = Instant::now();
-    let span = span::of(
-        name,
-        pool.0.manager.address(),
-        request.batch(),
-        request.script,
-    );
+    let span = span::of(name, pool.0.manager.address(), request.batch(), request.script);
     let run = run(&pool.0, &request, started, Deadline::within(timeout));
     let result = run.instrument(span.clone()).await;
     if let Err(error) = &result {
         span::failed(&span, error);
     }
-    pool.0
-        .durations
-        .record(name, started.elapsed(), result.as_ref().err());
+    pool.0.durations.record(name, started.elapsed(), result.as_ref().err());
     result
 }
 
@@ -163,11 +137,7 @@ struct Failure {
 
 impl Failure {
     fn before_sending(error: RedisError) -> Self {
-        Self {
-            error,
-            transient: false,
-            not_executed: true,
-        }
+        Self { error, transient: false, not_executed: true }
     }
 }
 
@@ -184,9 +154,7 @@ async fn attempt(
     // The connection is taken after the wait, or it might have been replaced meanwhile.
     let connected = match lane.current() {
         Some(connected) => connected,
-        None => wait_offline(pool, lane, name, deadline)
-            .await
-            .map_err(Failure::before_sending)?,
+        None => wait_offline(pool, lane, name, deadline).await.map_err(Failure::before_sending)?,
     };
     let sent = send(connected.handle(), request, &pool.config.key_prefix);
     match tokio::time::timeout_at(deadline.instant(), sent).await {
@@ -196,18 +164,11 @@ async fn attempt(
             lane.timed_out();
             add_one(&pool.counters.timeouts);
             let error = if request.is_idempotent() {
-                RedisError::Timeout {
-                    command: name,
-                    waited: started.elapsed(),
-                }
+                RedisError::Timeout { command: name, waited: started.elapsed() }
             } else {
                 unknown(pool, name, None)
             };
-            Err(Failure {
-                error,
-                transient: false,
-                not_executed: false,
-            })
+            Err(Failure { error, transient: false, not_executed: false })
         }
     }
 }
@@ -216,11 +177,7 @@ async fn attempt(
 /// one that is connected if that one is not.
 fn choose_lane<'a>(pool: &'a Inner, request: &Request) -> &'a Arc<Lane> {
     let mut hasher = DefaultHasher::new();
-    request
-        .commands
-        .first()
-        .and_then(Command::first_key)
-        .hash(&mut hasher);
+    request.commands.first().and_then(Command::first_key).hash(&mut hasher);
     let count = u64::try_from(pool.lanes.len()).unwrap_or(u64::MAX);
     let index = usize::try_from(hasher.finish() % count).unwrap_or(0);
     let preferred = &pool.lanes[index];
@@ -228,10 +185,7 @@ fn choose_lane<'a>(pool: &'a Inner, request: &Request) -> &'a Arc<Lane> {
     if preferred.status() == LaneStatus::Ready {
         return preferred;
     }
-    pool.lanes
-        .iter()
-        .find(|lane| lane.status() == LaneStatus::Ready)
-        .unwrap_or(preferred)
+    pool.lanes.iter().find(|lane| lane.status() == LaneStatus::Ready).unwrap_or(preferred)
 }
 
 async fn enter(
@@ -246,9 +200,7 @@ async fn enter(
     if lane.current().is_none() {
         wait_offline(pool, lane, command, deadline).await?;
     }
-    let turn = deadline
-        .scope(lane.gate().acquire(Location::caller()))
-        .await;
+    let turn = deadline.scope(lane.gate().acquire(Location::caller())).await;
     turn.map_err(|refused| match refused {
         GateError::Shed { waiting } => {
             add_one(&pool.counters.shed);
@@ -256,10 +208,7 @@ async fn enter(
         }
         GateError::Timeout { .. } => {
             add_one(&pool.counters.timeouts);
-            RedisError::Timeout {
-                command,
-                waited: started.elapsed(),
-            }
+            RedisError::Timeout { command, waited: started.elapsed() }
         }
         GateError::Closed => RedisError::Draining,
     })
@@ -273,8 +222,7 @@ async fn wait_offline(
     deadline: Deadline,
 ) -> Result<Arc<Connected>, RedisError> {
     let _place = OfflinePlace::take(pool, command)?;
-    lane.wait_connected(&pool.manager, deadline, pool.config.retries_max)
-        .await
+    lane.wait_connected(&pool.manager, deadline, pool.config.retries_max).await
 }
 
 /// A place in the offline queue, given back on drop.
@@ -307,18 +255,14 @@ async fn send(
     key_prefix: &str,
 ) -> Result<Vec<Value>, redis::RedisError> {
     if let [command] = request.commands.as_slice() {
-        let value = connection
-            .send_packed_command(&command.encode(key_prefix))
-            .await?;
+        let value = connection.send_packed_command(&command.encode(key_prefix)).await?;
         return Ok(vec![value]);
     }
     let mut pipeline = redis::Pipeline::with_capacity(request.commands.len());
     for command in &request.commands {
         pipeline.add_command(command.encode(key_prefix));
     }
-    connection
-        .send_packed_commands(&pipeline, 0, request.commands.len())
-        .await
+    connection.send_packed_commands(&pipeline, 0, request.commands.len()).await
 }
 
 /// Looks for answers that say that the server cannot serve us now.
@@ -339,16 +283,8 @@ fn judge(
         lane.broken(connected);
     }
     let transient = REFUSED_FOR_NOW.contains(&code.as_str());
-    let error = RedisError::Server {
-        command,
-        code,
-        source,
-    };
-    Err(Failure {
-        error,
-        transient,
-        not_executed: true,
-    })
+    let error = RedisError::Server { command, code, source };
+    Err(Failure { error, transient, not_executed: true })
 }
 
 /// The connection ended before the answer came.
@@ -370,18 +306,11 @@ fn lost(
     lane.broken(connected);
     let error = if request.is_idempotent() {
         let address = pool.manager.address().to_string();
-        RedisError::Unreachable {
-            address,
-            source: Some(source),
-        }
+        RedisError::Unreachable { address, source: Some(source) }
     } else {
         unknown(pool, request.name(), Some(source))
     };
-    Failure {
-        error,
-        transient: true,
-        not_executed: false,
-    }
+    Failure { error, transient: true, not_executed: false }
 }
 
 fn unknown(pool: &Inner, command: &'static str, source: Option<redis::RedisError>) -> RedisError {

@@ -146,10 +146,7 @@ impl Lane {
                     _ = failures.changed() => {}
                 }
             };
-            if tokio::time::timeout_at(deadline.instant(), either)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout_at(deadline.instant(), either).await.is_err() {
                 return Err(manager.unreachable());
             }
         }
@@ -172,10 +169,7 @@ impl Lane {
     /// This connection cannot be used any more; the next one is opened at once.
     pub(crate) fn broken(&self, connected: &Arc<Connected>) {
         let previous = self.connected.compare_and_swap(connected, None);
-        if previous
-            .as_ref()
-            .is_some_and(|current| current.number == connected.number)
-        {
+        if previous.as_ref().is_some_and(|current| current.number == connected.number) {
             self.suspected.notify_one();
         }
     }
@@ -207,21 +201,14 @@ pub(crate) async fn supervise(
         }
         lane.timeouts_in_a_row.store(0, Ordering::Relaxed);
         let handle = connection.inner.clone();
-        lane.connected.store(Some(Arc::new(Connected {
-            number,
-            connection: handle,
-        })));
+        lane.connected.store(Some(Arc::new(Connected { number, connection: handle })));
         lane.status.send_replace(LaneStatus::Ready);
         tracing::debug!(redis.lane.connection = number, "lane connected");
         let reason = watch_connection(&lane, connection).await;
         lane.connected.store(None);
         lane.status.send_replace(LaneStatus::Reconnecting);
         add_one(&counters.reconnects);
-        tracing::warn!(
-            redis.lane.connection = number,
-            reason,
-            "lane lost its connection"
-        );
+        tracing::warn!(redis.lane.connection = number, reason, "lane lost its connection");
     }
 }
 

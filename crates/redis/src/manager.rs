@@ -70,25 +70,16 @@ impl Attempts {
 
 impl RedisManager {
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisError> {
-        let info = config
-            .url
-            .expose()
-            .into_connection_info()
-            .map_err(RedisError::Config)?;
+        let info = config.url.expose().into_connection_info().map_err(RedisError::Config)?;
         let address = address_of(&info);
         let tcp = TcpSettings::default()
             .set_nodelay(true)
             .set_keepalive(
-                TcpKeepalive::new()
-                    .with_time(config.keep_alive)
-                    .with_interval(config.keep_alive),
+                TcpKeepalive::new().with_time(config.keep_alive).with_interval(config.keep_alive),
             )
             .set_user_timeout(UNACKNOWLEDGED_MAX);
         // The newer protocol tells us when a connection ends, also when nothing is in flight.
-        let protocol = info
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3);
+        let protocol = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let info = info.set_tcp_settings(tcp).set_redis_settings(protocol);
         Ok(Self {
             client: Client::open(info).map_err(RedisError::Config)?,
@@ -136,11 +127,7 @@ impl RedisManager {
 
     /// Whether waiting longer cannot help because the server refuses the credentials.
     pub(crate) fn is_refused(&self) -> bool {
-        self.attempts
-            .last_error
-            .lock()
-            .as_ref()
-            .is_some_and(is_auth)
+        self.attempts.last_error.lock().as_ref().is_some_and(is_auth)
     }
 
     /// Opens a connection whose pushed messages go to `on_push`.
@@ -177,19 +164,12 @@ impl RedisManager {
                 on_push(push);
                 Ok(())
             });
-        let mut inner = self
-            .client
-            .get_multiplexed_async_connection_with_config(&options)
-            .await?;
+        let mut inner = self.client.get_multiplexed_async_connection_with_config(&options).await?;
         self.set_name(&mut inner).await?;
         if self.ready_check {
             check_ready(&mut inner).await?;
         }
-        Ok(RedisConnection {
-            inner,
-            closed,
-            poisoned: false,
-        })
+        Ok(RedisConnection { inner, closed, poisoned: false })
     }
 
     async fn set_name(&self, inner: &mut MultiplexedConnection) -> Result<(), redis::RedisError> {
@@ -211,10 +191,7 @@ impl bb8_redis::bb8::ManageConnection for RedisManager {
     }
 
     async fn is_valid(&self, connection: &mut RedisConnection) -> Result<(), redis::RedisError> {
-        redis::cmd("PING")
-            .query_async::<Value>(&mut connection.inner)
-            .await
-            .map(drop)
+        redis::cmd("PING").query_async::<Value>(&mut connection.inner).await.map(drop)
     }
 
     fn has_broken(&self, connection: &mut RedisConnection) -> bool {
@@ -258,10 +235,7 @@ impl Closed {
 
 /// A server that is loading its data or that is a replica would refuse what we are about to send.
 async fn check_ready(inner: &mut MultiplexedConnection) -> Result<(), redis::RedisError> {
-    let info = redis::cmd("INFO")
-        .arg("persistence")
-        .query_async::<Option<String>>(inner)
-        .await;
+    let info = redis::cmd("INFO").arg("persistence").query_async::<Option<String>>(inner).await;
     let info = match info {
         Err(error) if error.code() == Some("NOPERM") => None,
         other => other?,
@@ -309,25 +283,14 @@ fn address_of(info: &redis::ConnectionInfo) -> Address {
         ConnectionAddr::Unix(path) => (path.display().to_string(), None),
         other => (other.to_string(), None),
     };
-    Address {
-        host,
-        port,
-        database: info.redis_settings().db().to_string(),
-    }
+    Address { host, port, database: info.redis_settings().db().to_string() }
 }
 
 /// The program's name, so that `CLIENT LIST` tells which process holds a connection.
 fn client_name() -> String {
     let program = std::env::current_exe().ok();
-    let stem = program
-        .as_deref()
-        .and_then(|path| path.file_stem())
-        .and_then(|stem| stem.to_str());
+    let stem = program.as_deref().and_then(|path| path.file_stem()).and_then(|stem| stem.to_str());
     let mut name = String::from("forebay:");
-    name.extend(
-        stem.unwrap_or("process")
-            .chars()
-            .filter(char::is_ascii_graphic),
-    );
+    name.extend(stem.unwrap_or("process").chars().filter(char::is_ascii_graphic));
     name
 }

@@ -51,18 +51,11 @@ impl RedisPool {
         let counters = Arc::new(Counters::default());
         let replaced = Arc::new(AtomicU64::new(0));
         let lanes: Vec<_> = (0..config.lanes.max(1))
-            .map(|_| {
-                Arc::new(Lane::new(
-                    config.lane_in_flight_max.max(1),
-                    config.command_timeout,
-                ))
-            })
+            .map(|_| Arc::new(Lane::new(config.lane_in_flight_max.max(1), config.command_timeout)))
             .collect();
         // The lanes' connections come from a bb8 pool without ever being checked out of it: bb8
         // builds and customizes them, and the lane owns them.
-        let source = builder(config)
-            .max_size(config.lanes.max(1))
-            .build_unchecked(manager.clone());
+        let source = builder(config).max_size(config.lanes.max(1)).build_unchecked(manager.clone());
         let supervisors = lanes
             .iter()
             .map(|lane| {
@@ -162,12 +155,7 @@ impl RedisPool {
 impl Inner {
     fn stats(&self) -> RedisPoolStats {
         let counters = &self.counters;
-        let status = self
-            .lanes
-            .iter()
-            .map(|lane| lane.status())
-            .max()
-            .unwrap_or(LaneStatus::End);
+        let status = self.lanes.iter().map(|lane| lane.status()).max().unwrap_or(LaneStatus::End);
         let gates: Vec<_> = self.lanes.iter().map(|lane| lane.gate().stats()).collect();
         let dedicated = self.dedicated.state();
         RedisPoolStats {

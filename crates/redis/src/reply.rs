@@ -62,11 +62,7 @@ impl Reply {
     }
 
     fn unexpected(&self, command: &'static str, expected: &'static str) -> RedisError {
-        RedisError::UnexpectedReply {
-            command,
-            expected,
-            found: self.name(),
-        }
+        RedisError::UnexpectedReply { command, expected, found: self.name() }
     }
 
     pub(crate) fn into_int(self, command: &'static str) -> Result<i64, RedisError> {

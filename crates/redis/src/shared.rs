@@ -31,10 +31,7 @@ impl SharedRedis {
     /// The same handle with another time limit per command, retries included.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self {
-            pool: self.pool.clone(),
-            timeout,
-        }
+        Self { pool: self.pool.clone(), timeout }
     }
 
     /// The value of a key.
@@ -42,9 +39,7 @@ impl SharedRedis {
     /// # Errors
     /// Any [`RedisError`].
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, RedisError> {
-        self.one(Command::new("GET").key(key).idempotent())
-            .await?
-            .into_optional_bytes("GET")
+        self.one(Command::new("GET").key(key).idempotent()).await?.into_optional_bytes("GET")
     }
 
     /// The values of several keys, in their order.
@@ -55,14 +50,9 @@ impl SharedRedis {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let command = keys
-            .iter()
-            .fold(Command::new("MGET"), |command, key| command.key(key));
+        let command = keys.iter().fold(Command::new("MGET"), |command, key| command.key(key));
         let values = self.one(command.idempotent()).await?.into_list("MGET")?;
-        values
-            .into_iter()
-            .map(|value| value.into_optional_bytes("MGET"))
-            .collect()
+        values.into_iter().map(|value| value.into_optional_bytes("MGET")).collect()
     }
 
     /// Sets a key that expires after `ttl` (whole milliseconds, at least one).
@@ -76,11 +66,7 @@ impl SharedRedis {
         ttl: Duration,
     ) -> Result<(), RedisError> {
         let ttl_ms = ttl.as_millis().max(1).to_string();
-        let command = Command::new("SET")
-            .key(key)
-            .arg(value)
-            .word("PX")
-            .arg(ttl_ms);
+        let command = Command::new("SET").key(key).arg(value).word("PX").arg(ttl_ms);
         self.one(command.idempotent()).await.map(drop)
     }
 
@@ -92,9 +78,7 @@ impl SharedRedis {
         if keys.is_empty() {
             return Ok(0);
         }
-        let command = keys
-            .iter()
-            .fold(Command::new("DEL"), |command, key| command.key(key));
+        let command = keys.iter().fold(Command::new("DEL"), |command, key| command.key(key));
         let deleted = self.one(command.idempotent()).await?.into_int("DEL")?;
         Ok(u64::try_from(deleted).unwrap_or(0))
     }
@@ -104,10 +88,7 @@ impl SharedRedis {
     /// # Errors
     /// Any [`RedisError`].
     pub async fn pttl(&self, key: &str) -> Result<Option<Duration>, RedisError> {
-        let left = self
-            .one(Command::new("PTTL").key(key).idempotent())
-            .await?
-            .into_int("PTTL")?;
+        let left = self.one(Command::new("PTTL").key(key).idempotent()).await?.into_int("PTTL")?;
         Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 
@@ -145,9 +126,7 @@ impl SharedRedis {
             // The server forgets scripts when it restarts. It refused this one without running it.
             Err(RedisError::Server { code, .. }) if code == "NOSCRIPT" => {
                 let request = Request::script(script.by_text(call), script.summary());
-                execute(&self.pool, request, self.timeout)
-                    .await?
-                    .into_one("EVAL")
+                execute(&self.pool, request, self.timeout).await?.into_one("EVAL")
             }
             other => other?.into_one("EVALSHA"),
         }
@@ -170,15 +149,11 @@ impl SharedRedis {
         let mut commands = vec![script.by_text(first)];
         commands.extend(rest.iter().map(|call| script.by_hash(call)));
         let request = Request::pipeline(commands, script.summary());
-        Ok(execute(&self.pool, request, self.timeout)
-            .await?
-            .into_many("EVALSHA"))
+        Ok(execute(&self.pool, request, self.timeout).await?.into_many("EVALSHA"))
     }
 
     async fn one(&self, command: Command) -> Result<Reply, RedisError> {
         let name = command.name();
-        execute(&self.pool, Request::command(command), self.timeout)
-            .await?
-            .into_one(name)
+        execute(&self.pool, Request::command(command), self.timeout).await?.into_one(name)
     }
 }

@@ -62,21 +62,15 @@ pub(crate) fn observe(stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send 
     let meter = global::meter("forebay.redis");
     observe_counters(&meter, stats.clone());
     let gauges: [Observed<usize>; 3] = [
-        (
-            "forebay.redis.commands.in_flight",
-            "Commands sent and not yet answered.",
-            |stats| stats.command_queue_length,
-        ),
-        (
-            "forebay.redis.commands.offline",
-            "Commands that wait for a connection.",
-            |stats| stats.offline_queue_length,
-        ),
-        (
-            "forebay.redis.connected",
-            "One if commands can be sent.",
-            |stats| usize::from(stats.connected),
-        ),
+        ("forebay.redis.commands.in_flight", "Commands sent and not yet answered.", |stats| {
+            stats.command_queue_length
+        }),
+        ("forebay.redis.commands.offline", "Commands that wait for a connection.", |stats| {
+            stats.offline_queue_length
+        }),
+        ("forebay.redis.connected", "One if commands can be sent.", |stats| {
+            usize::from(stats.connected)
+        }),
     ];
     for (name, description, value) in gauges {
         let read = stats.clone();
@@ -97,31 +91,13 @@ fn observe_counters(
     stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static,
 ) {
     let counters: [Observed<u64>; 5] = [
-        (
-            "forebay.redis.reconnects",
-            "Connections that were replaced.",
-            |stats| stats.reconnects,
-        ),
-        (
-            "forebay.redis.timeouts",
-            "Commands that ran out of time.",
-            |stats| stats.timeouts,
-        ),
-        (
-            "forebay.redis.retries",
-            "Commands that were sent again.",
-            |stats| stats.retries,
-        ),
-        (
-            "forebay.redis.shed",
-            "Commands refused by a full queue.",
-            |stats| stats.shed,
-        ),
-        (
-            "forebay.redis.unknown_outcomes",
-            "Commands with an unknown outcome.",
-            |stats| stats.unknown_outcomes,
-        ),
+        ("forebay.redis.reconnects", "Connections that were replaced.", |stats| stats.reconnects),
+        ("forebay.redis.timeouts", "Commands that ran out of time.", |stats| stats.timeouts),
+        ("forebay.redis.retries", "Commands that were sent again.", |stats| stats.retries),
+        ("forebay.redis.shed", "Commands refused by a full queue.", |stats| stats.shed),
+        ("forebay.redis.unknown_outcomes", "Commands with an unknown outcome.", |stats| {
+            stats.unknown_outcomes
+        }),
     ];
     for (name, description, value) in counters {
         let read = stats.clone();

@@ -57,10 +57,7 @@ impl Subscription {
             backoff: Backoff::new(BACKOFF_BASE, pool.0.config.backoff_max),
             sender,
         };
-        Self {
-            events,
-            task: tokio::spawn(listener.run()).abort_handle(),
-        }
+        Self { events, task: tokio::spawn(listener.run()).abort_handle() }
     }
 
     /// The next event. Cancel-safe.

@@ -63,16 +63,10 @@ pub(crate) async fn token_chunk<'a>(
     let rows: Vec<_> = rows.map(|(id, token)| TokenRow::new(id, token)).collect();
     begin(connection, tokens::STAGE).await?;
     let staged = connection
-        .copy(
-            tokens::COPY,
-            &tokens::TYPES,
-            rows.iter().map(TokenRow::columns),
-        )
+        .copy(tokens::COPY, &tokens::TYPES, rows.iter().map(TokenRow::columns))
         .await
         .context("copy tokens")?;
-    merge(connection, staged, existing, tokens::RESET, tokens::INSERT)
-        .await
-        .context("store tokens")
+    merge(connection, staged, existing, tokens::RESET, tokens::INSERT).await.context("store tokens")
 }
 
 /// Loads some pools in one transaction.
@@ -81,37 +75,22 @@ pub(crate) async fn pool_chunk<'a>(
     rows: impl Iterator<Item = (Uuid, &'a SeedPool)>,
     existing: Existing,
 ) -> anyhow::Result<Counts> {
-    let rows: Vec<_> = rows
-        .map(|(id, pool)| PoolRow::new(id, pool))
-        .collect::<Result<_, _>>()?;
+    let rows: Vec<_> = rows.map(|(id, pool)| PoolRow::new(id, pool)).collect::<Result<_, _>>()?;
     begin(connection, pools::STAGE).await?;
     let staged = connection
-        .copy(
-            pools::COPY,
-            &pools::TYPES,
-            rows.iter().map(PoolRow::columns),
-        )
+        .copy(pools::COPY, &pools::TYPES, rows.iter().map(PoolRow::columns))
         .await
         .context("copy pools")?;
     if let Some(row) = connection.client().query_opt(pools::MISSING, &[]).await? {
-        bail!(
-            "a token of pool {} is not in the database",
-            row.get::<_, &str>(0)
-        );
+        bail!("a token of pool {} is not in the database", row.get::<_, &str>(0));
     }
-    merge(connection, staged, existing, pools::RESET, pools::INSERT)
-        .await
-        .context("store pools")
+    merge(connection, staged, existing, pools::RESET, pools::INSERT).await.context("store pools")
 }
 
 /// An error on the way leaves the transaction open; the connection is closed with it, and Postgres
 /// rolls back.
 async fn begin(connection: &Maintenance, stage: &str) -> anyhow::Result<()> {
-    connection
-        .client()
-        .batch_execute(&format!("BEGIN; {stage}"))
-        .await
-        .context("stage the rows")
+    connection.client().batch_execute(&format!("BEGIN; {stage}")).await.context("stage the rows")
 }
 
 async fn merge(
@@ -128,18 +107,10 @@ async fn merge(
     };
     let inserted = client.execute(insert, &[]).await?;
     client.batch_execute("COMMIT").await?;
-    Ok(Counts {
-        inserted,
-        reset,
-        kept: staged - inserted - reset,
-    })
+    Ok(Counts { inserted, reset, kept: staged - inserted - reset })
 }
 
 pub(crate) fn step(stage: Stage, counts: Counts, total: usize) -> Progress {
     let total = u64::try_from(total).unwrap_or(u64::MAX);
-    Progress {
-        stage,
-        done: counts.total(),
-        total,
-    }
+    Progress { stage, done: counts.total(), total }
 }

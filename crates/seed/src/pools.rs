@@ -106,17 +106,8 @@ impl<'a> PoolRow<'a> {
 
 /// Basis points are whole: a fraction in the source is refused, never rounded.
 fn whole_bps(bps: f64) -> anyhow::Result<i32> {
-    ensure!(
-        (0.0..=10_000.0).contains(&bps),
-        "{bps} basis points are out of range"
-    );
-    ensure!(
-        bps.fract() == 0.0,
-        "{bps} basis points are not a whole number"
-    );
-    #[expect(
-        clippy::as_conversions,
-        reason = "a whole number from 0 to 10,000 was just checked"
-    )]
+    ensure!((0.0..=10_000.0).contains(&bps), "{bps} basis points are out of range");
+    ensure!(bps.fract() == 0.0, "{bps} basis points are not a whole number");
+    #[expect(clippy::as_conversions, reason = "a whole number from 0 to 10,000 was just checked")]
     Ok(bps as i32)
 }

@@ -54,32 +54,16 @@ pub(crate) async fn run(
     for chunk in chunks(count) {
         let tokens: Vec<_> = chunk.map(|index| synthetic_token(seed, index)).collect();
         let rows = tokens.iter().map(|(id, token)| (*id, token));
-        report
-            .tokens
-            .add(load::token_chunk(connection, rows, Existing::Keep).await?);
-        progress(Progress {
-            stage: Stage::Tokens,
-            done: report.tokens.total(),
-            total: count,
-        });
+        report.tokens.add(load::token_chunk(connection, rows, Existing::Keep).await?);
+        progress(Progress { stage: Stage::Tokens, done: report.tokens.total(), total: count });
     }
     // A pool needs two tokens.
-    let pools = if count < 2 {
-        0
-    } else {
-        count / POOLS_PER_TOKENS
-    };
+    let pools = if count < 2 { 0 } else { count / POOLS_PER_TOKENS };
     for chunk in chunks(pools) {
         let pools_of_chunk: Vec<_> = chunk.map(|index| synthetic_pool(seed, index)).collect();
         let rows = pools_of_chunk.iter().map(|(id, pool)| (*id, pool));
-        report
-            .pools
-            .add(load::pool_chunk(connection, rows, Existing::Keep).await?);
-        progress(Progress {
-            stage: Stage::Pools,
-            done: report.pools.total(),
-            total: pools,
-        });
+        report.pools.add(load::pool_chunk(connection, rows, Existing::Keep).await?);
+        progress(Progress { stage: Stage::Pools, done: report.pools.total(), total: pools });
     }
     Ok(report)
 }
@@ -91,21 +75,13 @@ pub fn synthetic_token(seed: u64, index: u64) -> (Uuid, SeedToken) {
     let tags =
         (!random.chance(3)).then(|| (0..1 + random.below(3)).map(|_| tag(&mut random)).collect());
     let website = format!("https://{index}.example.org");
-    let extensions = random
-        .chance(4)
-        .then(|| BTreeMap::from([("website".to_owned(), website)]));
+    let extensions = random.chance(4).then(|| BTreeMap::from([("website".to_owned(), website)]));
     let token = SeedToken {
         symbol: symbol(&mut random),
-        name: format!(
-            "{} {} {index}",
-            random.pick(&FIRST_WORDS),
-            random.pick(&LAST_WORDS)
-        ),
+        name: format!("{} {} {index}", random.pick(&FIRST_WORDS), random.pick(&LAST_WORDS)),
         decimals: *random.pick(&[9, 9, 9, 6, 6, 8, 0, 2]),
         metadata: SeedMetadata {
-            logo_uri: random
-                .chance(2)
-                .then(|| format!("https://logo.example.org/{mint}.png")),
+            logo_uri: random.chance(2).then(|| format!("https://logo.example.org/{mint}.png")),
             tags,
             extensions,
         },
@@ -119,11 +95,7 @@ pub fn synthetic_token(seed: u64, index: u64) -> (Uuid, SeedToken) {
 pub fn synthetic_pool(seed: u64, index: u64) -> (Uuid, SeedPool) {
     let mut random = Random::new(seed, "pool", index);
     let known = (index + 1) * POOLS_PER_TOKENS;
-    let quote = if random.chance(2) {
-        random.below(HUBS.min(known))
-    } else {
-        random.below(known)
-    };
+    let quote = if random.chance(2) { random.below(HUBS.min(known)) } else { random.below(known) };
     // Stepping from the quote by less than a whole round never lands on it.
     let base = (quote + 1 + random.below(known - 1)) % known;
     let stable = random.chance(10);
@@ -157,9 +129,7 @@ fn tag(random: &mut Random) -> String {
 /// Three or four letters: symbols repeat, as the real ones do.
 fn symbol(random: &mut Random) -> String {
     let letters = 3 + random.below(2);
-    (0..letters)
-        .map(|_| char::from(*random.pick(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")))
-        .collect()
+    (0..letters).map(|_| char::from(*random.pick(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))).collect()
 }
 
 fn chunks(count: u64) -> impl Iterator<Item = std::ops::Range<u64>> {

@@ -78,9 +78,7 @@ pub struct SeedPool {
 /// When the compiled-in data is damaged.
 pub fn tokens() -> anyhow::Result<Vec<SeedToken>> {
     let mut text = String::new();
-    GzDecoder::new(TOKENS)
-        .read_to_string(&mut text)
-        .context("unpack the token data")?;
+    GzDecoder::new(TOKENS).read_to_string(&mut text).context("unpack the token data")?;
     lines(&text).context("read the token data")
 }
 

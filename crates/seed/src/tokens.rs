@@ -12,14 +12,8 @@ pub(crate) const STAGE: &str = "CREATE TEMP TABLE staged_tokens (
 pub(crate) const COPY: &str =
     "COPY staged_tokens (id, mint, symbol, name, decimals, metadata) FROM STDIN (FORMAT binary)";
 
-pub(crate) const TYPES: [Type; 6] = [
-    Type::UUID,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::INT2,
-    Type::JSONB,
-];
+pub(crate) const TYPES: [Type; 6] =
+    [Type::UUID, Type::TEXT, Type::TEXT, Type::TEXT, Type::INT2, Type::JSONB];
 
 /// Writes only what differs: an update that changes nothing would still be a new version.
 pub(crate) const RESET: &str = "UPDATE tokens AS t
@@ -47,23 +41,11 @@ pub(crate) struct TokenRow<'a> {
 
 impl<'a> TokenRow<'a> {
     pub(crate) fn new(id: Uuid, token: &'a SeedToken) -> Self {
-        Self {
-            id,
-            token,
-            decimals: token.decimals.into(),
-            metadata: Json(&token.metadata),
-        }
+        Self { id, token, decimals: token.decimals.into(), metadata: Json(&token.metadata) }
     }
 
     pub(crate) fn columns(&self) -> [&(dyn ToSql + Sync); 6] {
         let token = self.token;
-        [
-            &self.id,
-            &token.mint,
-            &token.symbol,
-            &token.name,
-            &self.decimals,
-            &self.metadata,
-        ]
+        [&self.id, &token.mint, &token.symbol, &token.name, &self.decimals, &self.metadata]
     }
 }

@@ -14,34 +14,15 @@ async fn every_row_is_stored_unchanged() {
     let connection = database.connect().await;
     let rows = connection
         .client()
-        .query(
-            "SELECT mint, symbol, name, decimals, metadata FROM tokens ORDER BY mint",
-            &[],
-        )
+        .query("SELECT mint, symbol, name, decimals, metadata FROM tokens ORDER BY mint", &[])
         .await
         .unwrap();
     let tokens = source::tokens().unwrap();
     assert_eq!((rows.len(), tokens.len()), (13_053, 13_053));
     for (row, token) in rows.iter().zip(&tokens) {
-        let stored = (
-            row.get::<_, &str>(0),
-            row.get::<_, &str>(1),
-            row.get::<_, &str>(2),
-        );
-        assert_eq!(
-            stored,
-            (
-                token.mint.as_str(),
-                token.symbol.as_str(),
-                token.name.as_str()
-            )
-        );
-        assert_eq!(
-            row.get::<_, i16>(3),
-            i16::from(token.decimals),
-            "{}",
-            token.mint
-        );
+        let stored = (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, &str>(2));
+        assert_eq!(stored, (token.mint.as_str(), token.symbol.as_str(), token.name.as_str()));
+        assert_eq!(row.get::<_, i16>(3), i16::from(token.decimals), "{}", token.mint);
         let Json(metadata) = row.get::<_, Json<SeedMetadata>>(4);
         assert_eq!(metadata, token.metadata, "{}", token.mint);
     }
@@ -105,22 +86,8 @@ async fn a_second_run_changes_nothing_not_even_a_version() {
     let before = fingerprint(&database).await;
     for existing in [Existing::Keep, Existing::Reset] {
         let report = seed(database.url(), existing, |_| {}).await.unwrap();
-        assert_eq!(
-            report.tokens,
-            Counts {
-                inserted: 0,
-                reset: 0,
-                kept: 13_053
-            }
-        );
-        assert_eq!(
-            report.pools,
-            Counts {
-                inserted: 0,
-                reset: 0,
-                kept: 134
-            }
-        );
+        assert_eq!(report.tokens, Counts { inserted: 0, reset: 0, kept: 13_053 });
+        assert_eq!(report.pools, Counts { inserted: 0, reset: 0, kept: 134 });
         assert_eq!(fingerprint(&database).await, before, "{existing:?}");
     }
 }
@@ -142,43 +109,15 @@ async fn what_users_changed_stays_unless_it_is_reset() {
     let mine =
         "SELECT count(*) FROM (SELECT name FROM tokens UNION ALL SELECT name FROM pools) AS n
         WHERE name = 'mine'";
-    let count = async || -> i64 {
-        connection
-            .client()
-            .query_one(mine, &[])
-            .await
-            .unwrap()
-            .get(0)
-    };
+    let count = async || -> i64 { connection.client().query_one(mine, &[]).await.unwrap().get(0) };
 
     let report = seed(database.url(), Existing::Keep, |_| {}).await.unwrap();
-    assert_eq!(
-        report.tokens,
-        Counts {
-            inserted: 1,
-            reset: 0,
-            kept: 13_052
-        }
-    );
+    assert_eq!(report.tokens, Counts { inserted: 1, reset: 0, kept: 13_052 });
     assert_eq!(count().await, 2);
 
     let report = seed(database.url(), Existing::Reset, |_| {}).await.unwrap();
-    assert_eq!(
-        report.tokens,
-        Counts {
-            inserted: 0,
-            reset: 1,
-            kept: 13_052
-        }
-    );
-    assert_eq!(
-        report.pools,
-        Counts {
-            inserted: 0,
-            reset: 1,
-            kept: 133
-        }
-    );
+    assert_eq!(report.tokens, Counts { inserted: 0, reset: 1, kept: 13_052 });
+    assert_eq!(report.pools, Counts { inserted: 0, reset: 1, kept: 133 });
     assert_eq!(count().await, 0);
 }
 
@@ -186,22 +125,13 @@ async fn what_users_changed_stays_unless_it_is_reset() {
 async fn progress_only_grows_and_ends_at_the_total() {
     let database = database().await;
     let mut steps: Vec<Progress> = Vec::new();
-    seed(database.url(), Existing::Keep, |step| steps.push(step))
-        .await
-        .unwrap();
+    seed(database.url(), Existing::Keep, |step| steps.push(step)).await.unwrap();
     for (stage, total) in [(Stage::Tokens, 13_053), (Stage::Pools, 134)] {
-        let done: Vec<u64> = steps
-            .iter()
-            .filter(|step| step.stage == stage)
-            .map(|step| step.done)
-            .collect();
+        let done: Vec<u64> =
+            steps.iter().filter(|step| step.stage == stage).map(|step| step.done).collect();
         assert!(done.is_sorted(), "{done:?}");
         assert_eq!(done.last(), Some(&total));
-        assert!(
-            steps
-                .iter()
-                .all(|step| step.stage != stage || step.total == total)
-        );
+        assert!(steps.iter().all(|step| step.stage != stage || step.total == total));
     }
 }
 
@@ -211,32 +141,13 @@ async fn a_larger_scale_begins_with_a_smaller_one() {
     let small = scale(database.url(), 1000, 7, |_| {}).await.unwrap();
     assert_eq!((small.tokens.inserted, small.pools.inserted), (1000, 250));
     let large = scale(database.url(), 5001, 7, |_| {}).await.unwrap();
-    assert_eq!(
-        large.tokens,
-        Counts {
-            inserted: 4001,
-            reset: 0,
-            kept: 1000
-        }
-    );
-    assert_eq!(
-        large.pools,
-        Counts {
-            inserted: 1000,
-            reset: 0,
-            kept: 250
-        }
-    );
+    assert_eq!(large.tokens, Counts { inserted: 4001, reset: 0, kept: 1000 });
+    assert_eq!(large.pools, Counts { inserted: 1000, reset: 0, kept: 250 });
 }
 
 #[tokio::test]
 async fn a_database_that_is_not_migrated_is_named_as_the_cause() {
     let database = forebay_testkit::empty_database().await;
-    let error = seed(database.url(), Existing::Keep, |_| {})
-        .await
-        .unwrap_err();
-    assert!(
-        format!("{error:#}").contains("relation \"tokens\" does not exist"),
-        "{error:#}"
-    );
+    let error = seed(database.url(), Existing::Keep, |_| {}).await.unwrap_err();
+    assert!(format!("{error:#}").contains("relation \"tokens\" does not exist"), "{error:#}");
 }

@@ -78,17 +78,15 @@ impl Exporting {
     pub(crate) fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
         let (reply, replied) = blocking::sync_channel(1);
         if self.flushes.try_send(reply).is_err() {
-            return Err(FlushError::Rejected {
-                spans: self.queue.len(),
-            });
+            return Err(FlushError::Rejected { spans: self.queue.len() });
         }
         match replied.recv_timeout(timeout) {
             Ok(0) => Ok(()),
             Ok(spans) => Err(FlushError::Rejected { spans }),
             Err(blocking::RecvTimeoutError::Timeout) => Err(FlushError::TimedOut { timeout }),
-            Err(blocking::RecvTimeoutError::Disconnected) => Err(FlushError::Rejected {
-                spans: self.queue.len(),
-            }),
+            Err(blocking::RecvTimeoutError::Disconnected) => {
+                Err(FlushError::Rejected { spans: self.queue.len() })
+            }
         }
     }
 }
@@ -101,10 +99,7 @@ fn exporter(endpoint: &str, resource: &Resource) -> Result<SpanExporter, Telemet
         // Retries are ours: between two attempts a flush must be able to end.
         .with_retry_policy(RetryPolicy::disabled())
         .build()
-        .map_err(|source| TelemetryError::Endpoint {
-            endpoint: endpoint.to_owned(),
-            source,
-        })?;
+        .map_err(|source| TelemetryError::Endpoint { endpoint: endpoint.to_owned(), source })?;
     exporter.set_resource(resource);
     Ok(exporter)
 }
@@ -185,19 +180,12 @@ impl Export {
     }
 
     fn succeeded(&mut self) {
-        self.queue
-            .exported
-            .fetch_add(count(&self.batch), Ordering::Relaxed);
+        self.queue.exported.fetch_add(count(&self.batch), Ordering::Relaxed);
         self.batch.clear();
         if self.pause.take().is_some() {
             let lost = self.queue.lost.load(Ordering::Relaxed);
             let dropped = self.queue.dropped.load(Ordering::Relaxed);
-            tracing::info!(
-                endpoint = self.endpoint,
-                lost,
-                dropped,
-                "trace export works again"
-            );
+            tracing::info!(endpoint = self.endpoint, lost, dropped, "trace export works again");
         }
     }
 
@@ -205,15 +193,10 @@ impl Export {
         if self.pause.is_none() {
             tracing::warn!(endpoint = self.endpoint, error, "trace export fails");
         }
-        self.pause = Some(
-            self.pause
-                .map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX)),
-        );
+        self.pause = Some(self.pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX)));
         self.attempts += 1;
         if self.attempts >= ATTEMPTS_MAX {
-            self.queue
-                .lost
-                .fetch_add(count(&self.batch), Ordering::Relaxed);
+            self.queue.lost.fetch_add(count(&self.batch), Ordering::Relaxed);
             self.batch.clear();
         }
     }

@@ -19,10 +19,7 @@ pub(crate) fn render(families: &[MetricFamily]) -> Exposition {
         write_family(&mut body, family);
     }
     body.push_str("# EOF\n");
-    Exposition {
-        content_type: CONTENT_TYPE,
-        body,
-    }
+    Exposition { content_type: CONTENT_TYPE, body }
 }
 
 fn write_family(body: &mut String, family: &MetricFamily) {
@@ -34,18 +31,12 @@ fn write_family(body: &mut String, family: &MetricFamily) {
         MetricType::UNTYPED => "unknown",
     };
     let name = match kind {
-        "counter" => family
-            .name()
-            .strip_suffix("_total")
-            .unwrap_or(family.name()),
+        "counter" => family.name().strip_suffix("_total").unwrap_or(family.name()),
         _ => family.name(),
     };
     line(body, format_args!("# TYPE {name} {kind}"));
     if !family.help().is_empty() {
-        line(
-            body,
-            format_args!("# HELP {name} {}", escape(family.help())),
-        );
+        line(body, format_args!("# HELP {name} {}", escape(family.help())));
     }
     for metric in family.get_metric() {
         write_metric(body, name, family.get_field_type(), metric);
@@ -55,27 +46,17 @@ fn write_family(body: &mut String, family: &MetricFamily) {
 fn write_metric(body: &mut String, name: &str, kind: MetricType, metric: &Metric) {
     let labels = metric.get_label();
     let mut sample = |suffix: &str, extra: Option<(&str, f64)>, value: Value| {
-        line(
-            body,
-            format_args!("{name}{suffix}{} {value}", Labels(labels, extra)),
-        );
+        line(body, format_args!("{name}{suffix}{} {value}", Labels(labels, extra)));
     };
     match kind {
         MetricType::COUNTER => {
-            sample(
-                "_total",
-                None,
-                Value::Real(metric.get_counter().get_value()),
-            );
+            sample("_total", None, Value::Real(metric.get_counter().get_value()));
         }
         MetricType::GAUGE => sample("", None, Value::Real(metric.get_gauge().get_value())),
         MetricType::HISTOGRAM => {
             let histogram = metric.get_histogram();
             let count = histogram.get_sample_count();
-            let finite = histogram
-                .get_bucket()
-                .iter()
-                .filter(|b| b.upper_bound().is_finite());
+            let finite = histogram.get_bucket().iter().filter(|b| b.upper_bound().is_finite());
             for bucket in finite {
                 let bound = Some(("le", bucket.upper_bound()));
                 sample("_bucket", bound, Value::Whole(bucket.cumulative_count()));
@@ -126,29 +107,18 @@ impl std::fmt::Display for Labels<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut separator = '{';
         for label in self.0 {
-            write!(
-                f,
-                "{separator}{}=\"{}\"",
-                label.name(),
-                escape(label.value())
-            )?;
+            write!(f, "{separator}{}=\"{}\"", label.name(), escape(label.value()))?;
             separator = ',';
         }
         if let Some((name, value)) = self.1 {
             write!(f, "{separator}{name}=\"{}\"", Value::Real(value))?;
             separator = ',';
         }
-        if separator == ',' {
-            f.write_str("}")
-        } else {
-            Ok(())
-        }
+        if separator == ',' { f.write_str("}") } else { Ok(()) }
     }
 }
 
 /// Escapes help texts and label values.
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('\n', "\\n")
-        .replace('"', "\\\"")
+    text.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"")
 }

@@ -12,12 +12,8 @@ use crate::error::TelemetryError;
 pub(crate) type LogFilterControl = reload::Handle<Targets, Registry>;
 
 /// The SDK reports every failed export here; we report changes of state ourselves.
-const NEVER_LOGGED: [&str; 4] = [
-    "opentelemetry",
-    "opentelemetry_sdk",
-    "opentelemetry-otlp",
-    "opentelemetry-prometheus",
-];
+const NEVER_LOGGED: [&str; 4] =
+    ["opentelemetry", "opentelemetry_sdk", "opentelemetry-otlp", "opentelemetry-prometheus"];
 
 /// Machinery below our own spans: its spans would double every one of ours.
 const NEVER_TRACED: [&str; 12] = [
@@ -52,18 +48,13 @@ pub(crate) fn logs(
 /// The filter of exported spans and their events.
 pub(crate) fn traces() -> Targets {
     let never = NEVER_TRACED.map(|target| (target, LevelFilter::OFF));
-    Targets::new()
-        .with_default(LevelFilter::INFO)
-        .with_targets(never)
+    Targets::new().with_default(LevelFilter::INFO).with_targets(never)
 }
 
 /// Reads a list of levels and `target=level` pairs.
 pub(crate) fn parse(directives: &str) -> Result<Targets, TelemetryError> {
     let targets: Targets = directives
         .parse()
-        .map_err(|source| TelemetryError::Filter {
-            directives: directives.to_owned(),
-            source,
-        })?;
+        .map_err(|source| TelemetryError::Filter { directives: directives.to_owned(), source })?;
     Ok(targets.with_targets(NEVER_LOGGED.map(|target| (target, LevelFilter::OFF))))
 }

@@ -44,14 +44,7 @@ impl Handle {
         queue: Arc<SpanQueue>,
     ) -> Self {
         let log_filter = Mutex::new(log_filter.to_owned());
-        Self {
-            shared: Arc::new(Shared {
-                registry,
-                log_filter_control,
-                log_filter,
-                queue,
-            }),
-        }
+        Self { shared: Arc::new(Shared { registry, log_filter_control, log_filter, queue }) }
     }
 
     /// Every metric of the process in the OpenMetrics text format.
@@ -81,10 +74,7 @@ impl Handle {
     /// Whether an event of this target and level would become a log line.
     pub fn logs(&self, target: &str, level: tracing::Level) -> bool {
         let enabled = |targets: &Targets| targets.would_enable(target, &level);
-        self.shared
-            .log_filter_control
-            .with_current(enabled)
-            .unwrap_or(false)
+        self.shared.log_filter_control.with_current(enabled).unwrap_or(false)
     }
 
     /// Spans dropped since the start, because the queue was full.

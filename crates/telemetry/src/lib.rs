@@ -61,9 +61,7 @@ pub struct Telemetry {
 /// When the log filter or the endpoint is not usable, or something is installed already.
 pub fn init(config: &TelemetryConfig, service: &'static str) -> Result<Telemetry, TelemetryError> {
     let (telemetry, dispatch) = build(config, service)?;
-    dispatch
-        .try_init()
-        .map_err(|source| TelemetryError::Installed { source })?;
+    dispatch.try_init().map_err(|source| TelemetryError::Installed { source })?;
     global::set_text_map_propagator(TraceContextPropagator::new());
     // For instrumentation that makes its spans with the OpenTelemetry API itself.
     global::set_tracer_provider(telemetry.tracers.clone());
@@ -111,12 +109,7 @@ pub fn build(
         .with(logs::layer(config.log_format, service).with_filter(log_filter))
         .with(traces);
     let handle = Handle::new(registry, log_filter_control, &config.log_filter, queue);
-    let telemetry = Telemetry {
-        exporting,
-        handle,
-        meters,
-        tracers,
-    };
+    let telemetry = Telemetry { exporting, handle, meters, tracers };
     Ok((telemetry, Dispatch::new(subscriber)))
 }
 

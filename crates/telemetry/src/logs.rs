@@ -117,12 +117,7 @@ fn current_span() -> Option<(String, String)> {
     Context::map_current(|context| {
         let span = context.span();
         let context = span.span_context();
-        let ids = || {
-            (
-                context.trace_id().to_string(),
-                context.span_id().to_string(),
-            )
-        };
+        let ids = || (context.trace_id().to_string(), context.span_id().to_string());
         context.is_valid().then(ids)
     })
 }

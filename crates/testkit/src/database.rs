@@ -67,11 +67,7 @@ impl TestDatabase {
     ///
     /// When the server does not let us in.
     pub async fn connect(&self) -> Maintenance {
-        unwrap(
-            Maintenance::connect(&self.url)
-                .await
-                .context("connect to the test database"),
-        )
+        unwrap(Maintenance::connect(&self.url).await.context("connect to the test database"))
     }
 
     async fn cloned(template: Template) -> anyhow::Result<Self> {
@@ -88,11 +84,7 @@ impl TestDatabase {
             .await
             .with_context(|| format!("clone the template {source}"))?;
         admin.close().await;
-        Ok(Self {
-            url: with_database(&server, &name)?,
-            name,
-            server,
-        })
+        Ok(Self { url: with_database(&server, &name)?, name, server })
     }
 }
 
@@ -102,14 +94,11 @@ impl Drop for TestDatabase {
         // Dropping cannot wait on the test's runtime, so a thread with a
         // runtime of its own does.
         let dropping = std::thread::spawn(move || -> anyhow::Result<()> {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?
-                .block_on(async {
-                    let admin = Maintenance::connect(&server).await?;
-                    admin.client().batch_execute(&drop_statement(&name)).await?;
-                    Ok(())
-                })
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+                let admin = Maintenance::connect(&server).await?;
+                admin.client().batch_execute(&drop_statement(&name)).await?;
+                Ok(())
+            })
         });
         match dropping.join() {
             Ok(Ok(())) => {}
@@ -123,9 +112,7 @@ impl Drop for TestDatabase {
 
 impl fmt::Debug for TestDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TestDatabase")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("TestDatabase").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -148,10 +135,7 @@ pub(crate) fn unwrap<T>(result: anyhow::Result<T>) -> T {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a test's captured output is the only place to say it"
-)]
+#[expect(clippy::print_stderr, reason = "a test's captured output is the only place to say it")]
 fn report(name: &str, cause: &str) {
     eprintln!("test database {name} stays behind: {cause}");
 }

@@ -31,10 +31,7 @@ async fn sweep(server: &str) -> anyhow::Result<()> {
     let prefix = namespace_prefix()?;
     let rows = admin
         .client()
-        .query(
-            "SELECT datname FROM pg_database WHERE starts_with(datname, $1)",
-            &[&prefix],
-        )
+        .query("SELECT datname FROM pg_database WHERE starts_with(datname, $1)", &[&prefix])
         .await
         .context("list the test databases")?;
     for row in rows {
@@ -63,11 +60,7 @@ fn is_orphan(name: &str, prefix: &str) -> bool {
 
 fn namespace_prefix() -> anyhow::Result<String> {
     let link = fs::read_link("/proc/self/ns/pid").context("read the process namespace")?;
-    let digits: String = link
-        .to_string_lossy()
-        .chars()
-        .filter(char::is_ascii_digit)
-        .collect();
+    let digits: String = link.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
     Ok(format!("forebay_test_{digits}_"))
 }
 

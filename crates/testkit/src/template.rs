@@ -59,17 +59,11 @@ async fn make(
 ) -> anyhow::Result<()> {
     let unfinished = format!("{name}_unfinished");
     let statement = |text: String| async move {
-        admin
-            .client()
-            .batch_execute(&text)
-            .await
-            .with_context(|| text.clone())
+        admin.client().batch_execute(&text).await.with_context(|| text.clone())
     };
     statement(drop_statement(&unfinished)).await?;
-    statement(format!(
-        "CREATE DATABASE \"{unfinished}\" TEMPLATE template0 ENCODING 'UTF8'"
-    ))
-    .await?;
+    statement(format!("CREATE DATABASE \"{unfinished}\" TEMPLATE template0 ENCODING 'UTF8'"))
+        .await?;
     let url = with_database(server, &unfinished)?;
     migrate::run(&url).await.context("migrate the template")?;
     if template == Template::Seeded {
@@ -78,14 +72,8 @@ async fn make(
             .context("seed the template")?;
     }
     // A connection to a template would make every clone of it fail.
-    statement(format!(
-        "ALTER DATABASE \"{unfinished}\" ALLOW_CONNECTIONS false"
-    ))
-    .await?;
-    statement(format!(
-        "ALTER DATABASE \"{unfinished}\" RENAME TO \"{name}\""
-    ))
-    .await?;
+    statement(format!("ALTER DATABASE \"{unfinished}\" ALLOW_CONNECTIONS false")).await?;
+    statement(format!("ALTER DATABASE \"{unfinished}\" RENAME TO \"{name}\"")).await?;
     drop_old(admin).await
 }
 
@@ -113,10 +101,7 @@ async fn drop_old(admin: &Maintenance) -> anyhow::Result<()> {
 async fn exists(admin: &Maintenance, name: &str) -> anyhow::Result<bool> {
     let row = admin
         .client()
-        .query_one(
-            "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)",
-            &[&name],
-        )
+        .query_one("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", &[&name])
         .await
         .context("look for the template")?;
     Ok(row.get(0))

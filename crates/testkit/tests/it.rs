@@ -10,12 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 async fn number(connection: &Maintenance, query: &str) -> i64 {
-    connection
-        .client()
-        .query_one(query, &[])
-        .await
-        .expect("a number")
-        .get(0)
+    connection.client().query_one(query, &[]).await.expect("a number").get(0)
 }
 
 #[tokio::test]
@@ -23,15 +18,9 @@ async fn each_test_has_a_database_of_its_own() {
     let (one, other) = tokio::join!(database(), database());
     assert_ne!(one.url(), other.url());
     let (one, other) = (one.connect().await, other.connect().await);
-    one.client()
-        .batch_execute("CREATE TABLE mine ()")
-        .await
-        .unwrap();
+    one.client().batch_execute("CREATE TABLE mine ()").await.unwrap();
     let tables = "SELECT count(*) FROM pg_class WHERE relname = 'mine'";
-    assert_eq!(
-        (number(&one, tables).await, number(&other, tables).await),
-        (1, 0)
-    );
+    assert_eq!((number(&one, tables).await, number(&other, tables).await), (1, 0));
 }
 
 #[tokio::test]
@@ -97,11 +86,7 @@ async fn a_private_redis_is_killed_stopped_and_started_again() {
 async fn a_private_postgres_keeps_what_was_committed() {
     let mut postgres = PrivatePostgres::start().await;
     let connection = Maintenance::connect(&postgres.url()).await.unwrap();
-    connection
-        .client()
-        .batch_execute("CREATE TABLE kept ()")
-        .await
-        .unwrap();
+    connection.client().batch_execute("CREATE TABLE kept ()").await.unwrap();
 
     postgres.kill();
     assert!(connection.client().batch_execute("SELECT 1").await.is_err());
@@ -112,11 +97,7 @@ async fn a_private_postgres_keeps_what_was_committed() {
 
     postgres.stop();
     let query = connection.client().batch_execute("SELECT 1");
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), query)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(200), query).await.is_err());
     postgres.cont();
     connection.client().batch_execute("SELECT 1").await.unwrap();
 }

@@ -7,14 +7,7 @@ use serde_json::{Map, Value};
 
 /// The message of a token.
 pub(crate) fn to_message(token: Token) -> pb::Token {
-    let TokenFacts {
-        symbol,
-        name,
-        decimals,
-        logo_uri,
-        tags,
-        extensions,
-    } = token.facts;
+    let TokenFacts { symbol, name, decimals, logo_uri, tags, extensions } = token.facts;
     pb::Token {
         id: token.id.to_string(),
         mint: token.mint.to_string(),
@@ -47,9 +40,7 @@ pub(crate) fn metadata_to_json(facts: &TokenFacts) -> Value {
     }
     if !facts.extensions.as_map().is_empty() {
         let pairs = facts.extensions.as_map().iter();
-        let object = pairs
-            .map(|(key, value)| (key.clone(), value.as_str().into()))
-            .collect();
+        let object = pairs.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         metadata.insert(EXTENSIONS.to_owned(), Value::Object(object));
     }
     Value::Object(metadata)
@@ -70,11 +61,7 @@ pub(crate) fn metadata_from_json(
     let tags = match metadata.remove(TAGS) {
         None => Tags::default(),
         Some(Value::Array(items)) => {
-            let texts = items
-                .into_iter()
-                .map(text)
-                .collect::<Option<_>>()
-                .ok_or(TAGS)?;
+            let texts = items.into_iter().map(text).collect::<Option<_>>().ok_or(TAGS)?;
             Tags::new(texts).map_err(|_| TAGS)?
         }
         Some(_) => return Err(TAGS),
@@ -82,9 +69,7 @@ pub(crate) fn metadata_from_json(
     let extensions = match metadata.remove(EXTENSIONS) {
         None => Extensions::default(),
         Some(Value::Object(pairs)) => {
-            let pairs = pairs
-                .into_iter()
-                .map(|(key, value)| Some((key, text(value)?)));
+            let pairs = pairs.into_iter().map(|(key, value)| Some((key, text(value)?)));
             let facts = pairs.collect::<Option<_>>().ok_or(EXTENSIONS)?;
             Extensions::new(facts).map_err(|_| EXTENSIONS)?
         }

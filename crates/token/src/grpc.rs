@@ -37,9 +37,7 @@ impl Contract for TokenService {
     ) -> Result<Response<pb::GetTokenResponse>, Status> {
         let id = validate::get(request.get_ref()).map_err(invalid)?;
         let entry = self.get(id).await.map_err(status)?;
-        Ok(Response::new(pb::GetTokenResponse {
-            token: Some(entry.value.clone()),
-        }))
+        Ok(Response::new(pb::GetTokenResponse { token: Some(entry.value.clone()) }))
     }
 
     async fn lookup_token(
@@ -48,9 +46,7 @@ impl Contract for TokenService {
     ) -> Result<Response<pb::LookupTokenResponse>, Status> {
         let mint = validate::lookup(request.get_ref()).map_err(invalid)?;
         let entry = self.lookup(mint).await.map_err(status)?;
-        Ok(Response::new(pb::LookupTokenResponse {
-            token: Some(entry.value.clone()),
-        }))
+        Ok(Response::new(pb::LookupTokenResponse { token: Some(entry.value.clone()) }))
     }
 
     async fn batch_get_tokens(
@@ -75,10 +71,7 @@ impl Contract for TokenService {
         request: Request<pb::ListTokensRequest>,
     ) -> Result<Response<pb::ListTokensResponse>, Status> {
         let (tokens, next_page_token) = self.list(request.into_inner()).await.map_err(status)?;
-        Ok(Response::new(pb::ListTokensResponse {
-            tokens,
-            next_page_token,
-        }))
+        Ok(Response::new(pb::ListTokensResponse { tokens, next_page_token }))
     }
 
     async fn create_token(
@@ -86,20 +79,12 @@ impl Contract for TokenService {
         request: Request<pb::CreateTokenRequest>,
     ) -> Result<Response<pb::CreateTokenResponse>, Status> {
         let request = request.into_inner();
-        let unnamed = pb::CreateTokenRequest {
-            request_id: String::new(),
-            ..request.clone()
-        };
+        let unnamed = pb::CreateTokenRequest { request_id: String::new(), ..request.clone() };
         let creation = validate::create(request).map_err(invalid)?;
-        let key = request_key(
-            "forebay.token.v1.TokenService/CreateToken",
-            creation.request_id,
-            &unnamed,
-        );
+        let key =
+            request_key("forebay.token.v1.TokenService/CreateToken", creation.request_id, &unnamed);
         let token = self.create(&creation, key.as_ref()).await.map_err(status)?;
-        Ok(Response::new(pb::CreateTokenResponse {
-            token: Some(token),
-        }))
+        Ok(Response::new(pb::CreateTokenResponse { token: Some(token) }))
     }
 
     async fn update_token(
@@ -107,20 +92,12 @@ impl Contract for TokenService {
         request: Request<pb::UpdateTokenRequest>,
     ) -> Result<Response<pb::UpdateTokenResponse>, Status> {
         let request = request.into_inner();
-        let unnamed = pb::UpdateTokenRequest {
-            request_id: String::new(),
-            ..request.clone()
-        };
+        let unnamed = pb::UpdateTokenRequest { request_id: String::new(), ..request.clone() };
         let update = validate::update(request).map_err(invalid)?;
-        let key = request_key(
-            "forebay.token.v1.TokenService/UpdateToken",
-            update.request_id,
-            &unnamed,
-        );
+        let key =
+            request_key("forebay.token.v1.TokenService/UpdateToken", update.request_id, &unnamed);
         let token = self.update(update, key.as_ref()).await.map_err(status)?;
-        Ok(Response::new(pb::UpdateTokenResponse {
-            token: Some(token),
-        }))
+        Ok(Response::new(pb::UpdateTokenResponse { token: Some(token) }))
     }
 
     async fn delete_token(
@@ -129,15 +106,9 @@ impl Contract for TokenService {
     ) -> Result<Response<pb::DeleteTokenResponse>, Status> {
         let request = request.into_inner();
         let deletion = validate::delete(&request).map_err(invalid)?;
-        let unnamed = pb::DeleteTokenRequest {
-            request_id: String::new(),
-            ..request
-        };
-        let key = request_key(
-            "forebay.token.v1.TokenService/DeleteToken",
-            deletion.request_id,
-            &unnamed,
-        );
+        let unnamed = pb::DeleteTokenRequest { request_id: String::new(), ..request };
+        let key =
+            request_key("forebay.token.v1.TokenService/DeleteToken", deletion.request_id, &unnamed);
         self.delete(&deletion, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(pb::DeleteTokenResponse {}))
     }

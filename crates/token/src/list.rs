@@ -51,15 +51,7 @@ impl PageQuery {
         match (size, after) {
             (Some(size), Some(after)) if bad.is_empty() => {
                 let limit = i64::try_from(size + 1).unwrap_or(i64::MAX);
-                Ok(Self {
-                    symbol,
-                    tag,
-                    name_prefix,
-                    after,
-                    size,
-                    limit,
-                    fingerprint,
-                })
+                Ok(Self { symbol, tag, name_prefix, after, size, limit, fingerprint })
             }
             _ => Err(bad),
         }
@@ -133,10 +125,7 @@ fn after(cursor: Option<Vec<u8>>) -> Result<String, FieldViolation> {
         None => Ok(String::new()),
         Some(Ok(key)) => Ok(PublicKey::from_bytes(key).to_string()),
         // Signed by us, so it must come from another release.
-        Some(Err(_)) => Err(FieldViolation::new(
-            "page_token",
-            "is of another release, start over",
-        )),
+        Some(Err(_)) => Err(FieldViolation::new("page_token", "is of another release, start over")),
     }
 }
 

@@ -26,10 +26,7 @@ impl Loader<TokenById> for TokenLoader {
 
     async fn load_many(&self, keys: Vec<TokenId>) -> Result<Vec<(TokenId, pb::Token)>, StoreError> {
         let tokens = self.store.by_ids(&keys).await?;
-        Ok(tokens
-            .into_iter()
-            .map(|token| (token.id, to_message(token)))
-            .collect())
+        Ok(tokens.into_iter().map(|token| (token.id, to_message(token))).collect())
     }
 }
 
@@ -38,9 +35,6 @@ impl Loader<TokenByMint> for TokenLoader {
 
     async fn load_many(&self, keys: Vec<Mint>) -> Result<Vec<(Mint, pb::Token)>, StoreError> {
         let tokens = self.store.by_mints(&keys).await?;
-        Ok(tokens
-            .into_iter()
-            .map(|token| (token.mint, to_message(token)))
-            .collect())
+        Ok(tokens.into_iter().map(|token| (token.mint, to_message(token))).collect())
     }
 }

@@ -52,24 +52,18 @@ impl TokenService {
 
     pub(crate) async fn get(&self, id: TokenId) -> Result<Arc<Entry<TokenById>>, Error> {
         let found = self.by_id.get(&id, Consistency::default()).await?;
-        found.value.ok_or_else(|| Error::NotFound {
-            name: id.to_string(),
-        })
+        found.value.ok_or_else(|| Error::NotFound { name: id.to_string() })
     }
 
     pub(crate) async fn lookup(&self, mint: Mint) -> Result<Arc<Entry<TokenByMint>>, Error> {
         let found = self.by_mint.get(&mint, Consistency::default()).await?;
-        found.value.ok_or_else(|| Error::NotFound {
-            name: mint.to_string(),
-        })
+        found.value.ok_or_else(|| Error::NotFound { name: mint.to_string() })
     }
 
     /// The tokens of a batch in its order, ids first; `None` where there is none.
     pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<pb::Token>>, Error> {
-        let (by_id, by_mint) = tokio::try_join!(
-            many(&self.by_id, &batch.ids),
-            many(&self.by_mint, &batch.mints)
-        )?;
+        let (by_id, by_mint) =
+            tokio::try_join!(many(&self.by_id, &batch.ids), many(&self.by_mint, &batch.mints))?;
         Ok(by_id.into_iter().chain(by_mint).collect())
     }
 
@@ -92,8 +86,7 @@ impl TokenService {
             // The mint was deleted while it was created: the database refuses the version that
             // would be older than the deletion's. Once more, because nobody else is at fault.
             Err(Error::Store(StoreError::Query {
-                source: PgError::Serialization { .. },
-                ..
+                source: PgError::Serialization { .. }, ..
             })) => self.try_create(creation, request).await,
             result => result,
         }
@@ -111,10 +104,9 @@ impl TokenService {
         }
         let inserted = store::insert(&mut tx, TokenId::new(), mint, creation.facts.clone()).await;
         let token = inserted.map_err(|error| match error {
-            StoreError::Query {
-                source: PgError::UniqueViolation { .. },
-                ..
-            } => Error::MintTaken { mint },
+            StoreError::Query { source: PgError::UniqueViolation { .. }, .. } => {
+                Error::MintTaken { mint }
+            }
             other => Error::Store(other),
         })?;
         self.commit(tx, request, to_message(token)).await
@@ -153,25 +145,14 @@ impl TokenService {
             return Ok(());
         }
         let token = locked(&mut tx, id, deletion.etag).await?;
-        let tombstone = store::delete(&mut tx, id)
-            .await
-            .map_err(|error| match error {
-                StoreError::Query {
-                    source: PgError::ForeignKeyViolation { .. },
-                    ..
-                } => Error::InUse { id },
-                other => Error::Store(other),
-            })?;
+        let tombstone = store::delete(&mut tx, id).await.map_err(|error| match error {
+            StoreError::Query { source: PgError::ForeignKeyViolation { .. }, .. } => {
+                Error::InUse { id }
+            }
+            other => Error::Store(other),
+        })?;
         // What is kept of a deletion names both keys and the version to invalidate.
-        self.commit(
-            tx,
-            request,
-            to_message(Token {
-                version: tombstone,
-                ..token
-            }),
-        )
-        .await?;
+        self.commit(tx, request, to_message(Token { version: tombstone, ..token })).await?;
         Ok(())
     }
 
@@ -214,9 +195,7 @@ impl TokenService {
             if matches!(committed, Ok(()) | Err(PgError::UnknownOutcome { .. })) {
                 service.invalidate(&token).await;
             }
-            committed
-                .map(|()| token)
-                .map_err(StoreError::query("commit"))
+            committed.map(|()| token).map_err(StoreError::query("commit"))
         };
         // A task of its own: a caller who goes away now must not take the invalidation along.
         let task = tokio::spawn(commit.with_current_context().in_current_span());
@@ -247,10 +226,7 @@ where
         return Ok(Vec::new());
     }
     let found = cache.get_many(keys, Consistency::default()).await?;
-    Ok(found
-        .into_iter()
-        .map(|found| found.value.map(|entry| entry.value.clone()))
-        .collect())
+    Ok(found.into_iter().map(|found| found.value.map(|entry| entry.value.clone())).collect())
 }
 
 /// The token, locked; it must have the version that the caller has seen.
@@ -260,9 +236,7 @@ async fn locked(
     seen: Option<Version>,
 ) -> Result<Token, Error> {
     let Some(token) = store::lock(tx, id).await? else {
-        return Err(Error::NotFound {
-            name: id.to_string(),
-        });
+        return Err(Error::NotFound { name: id.to_string() });
     };
     if seen.is_some_and(|seen| seen != token.version) {
         return Err(Error::EtagStale { id });

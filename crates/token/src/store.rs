@@ -19,23 +19,15 @@ macro_rules! columns {
 /// The columns of a token; they are read by name.
 pub(crate) const COLUMNS: &str = columns!();
 
-static BY_IDS: Sql = Sql::new(
-    "SELECT tokens",
-    concat!("SELECT ", columns!(), " FROM tokens WHERE id = ANY($1)"),
-);
+static BY_IDS: Sql =
+    Sql::new("SELECT tokens", concat!("SELECT ", columns!(), " FROM tokens WHERE id = ANY($1)"));
 
-static BY_MINTS: Sql = Sql::new(
-    "SELECT tokens",
-    concat!("SELECT ", columns!(), " FROM tokens WHERE mint = ANY($1)"),
-);
+static BY_MINTS: Sql =
+    Sql::new("SELECT tokens", concat!("SELECT ", columns!(), " FROM tokens WHERE mint = ANY($1)"));
 
 static LOCK: Sql = Sql::new(
     "SELECT tokens",
-    concat!(
-        "SELECT ",
-        columns!(),
-        " FROM tokens WHERE id = $1 FOR UPDATE"
-    ),
+    concat!("SELECT ", columns!(), " FROM tokens WHERE id = $1 FOR UPDATE"),
 );
 
 static INSERT: Sql = Sql::new(
@@ -77,8 +69,7 @@ impl TokenStore {
     /// The tokens of these mints that exist, in any order.
     pub(crate) async fn by_mints(&self, mints: &[Mint]) -> Result<Vec<Token>, StoreError> {
         let mints: Vec<String> = mints.iter().map(Mint::to_string).collect();
-        self.select("read tokens by mint", &BY_MINTS, &[&mints])
-            .await
+        self.select("read tokens by mint", &BY_MINTS, &[&mints]).await
     }
 
     /// The rows of a page and, if there is one, the row after it.
@@ -89,10 +80,7 @@ impl TokenStore {
 
     /// Begins a transaction.
     pub(crate) async fn begin(&self) -> Result<PgTransaction, StoreError> {
-        self.postgres
-            .begin()
-            .await
-            .map_err(StoreError::query("begin a transaction"))
+        self.postgres.begin().await.map_err(StoreError::query("begin a transaction"))
     }
 
     async fn select(
@@ -101,21 +89,15 @@ impl TokenStore {
         sql: &Sql,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Token>, StoreError> {
-        let rows = self
-            .postgres
-            .query(sql, parameters)
-            .await
-            .map_err(StoreError::query(action))?;
+        let rows = self.postgres.query(sql, parameters).await.map_err(StoreError::query(action))?;
         rows.iter().map(token).collect()
     }
 }
 
 /// The token of this id, locked until the transaction ends.
 pub(crate) async fn lock(tx: &mut PgTransaction, id: TokenId) -> Result<Option<Token>, StoreError> {
-    let row = tx
-        .query_opt(&LOCK, &[&id.uuid()])
-        .await
-        .map_err(StoreError::query("lock a token"))?;
+    let row =
+        tx.query_opt(&LOCK, &[&id.uuid()]).await.map_err(StoreError::query("lock a token"))?;
     row.as_ref().map(token).transpose()
 }
 
@@ -171,13 +153,8 @@ pub(crate) async fn update(
 /// Deletes a token that is locked; the version is the one of its tombstone.
 pub(crate) async fn delete(tx: &mut PgTransaction, id: TokenId) -> Result<Version, StoreError> {
     let action = "delete a token";
-    tx.execute(&DELETE, &[&id.uuid()])
-        .await
-        .map_err(StoreError::query(action))?;
-    let row = tx
-        .query_one(&TOMBSTONE, &[])
-        .await
-        .map_err(StoreError::query(action))?;
+    tx.execute(&DELETE, &[&id.uuid()]).await.map_err(StoreError::query(action))?;
+    let row = tx.query_one(&TOMBSTONE, &[]).await.map_err(StoreError::query(action))?;
     Ok(Version::new(column(&row, "currval")?))
 }
 
@@ -204,9 +181,7 @@ fn token(row: &Row) -> Result<Token, StoreError> {
     let facts = TokenFacts {
         symbol: Symbol::new(column::<&str>(row, "symbol")?).map_err(|_| corrupt("symbol"))?,
         name: TokenName::new(column::<&str>(row, "name")?).map_err(|_| corrupt("name"))?,
-        decimals: u8::try_from(decimals)
-            .map(Decimals::new)
-            .map_err(|_| corrupt("decimals"))?,
+        decimals: u8::try_from(decimals).map(Decimals::new).map_err(|_| corrupt("decimals"))?,
         logo_uri,
         tags,
         extensions,
@@ -219,8 +194,5 @@ fn column<'r, T: forebay_postgres::FromSql<'r>>(
     row: &'r Row,
     name: &'static str,
 ) -> Result<T, StoreError> {
-    row.try_get(name).map_err(|source| StoreError::Column {
-        name,
-        source: source.into(),
-    })
+    row.try_get(name).map_err(|source| StoreError::Column { name, source: source.into() })
 }

@@ -17,14 +17,7 @@ use uuid::Uuid;
 pub(crate) const BATCH_MAX: usize = 1000;
 
 /// The fields that an update may change.
-const MUTABLE: &[&str] = &[
-    "symbol",
-    "name",
-    "decimals",
-    "logo_uri",
-    "tags",
-    "extensions",
-];
+const MUTABLE: &[&str] = &["symbol", "name", "decimals", "logo_uri", "tags", "extensions"];
 
 /// A valid batch.
 #[derive(Debug)]
@@ -122,24 +115,13 @@ pub(crate) fn batch(request: &pb::BatchGetTokensRequest) -> Result<Batch, FieldV
     let keys = request.ids.len() + request.mints.len();
     if keys > BATCH_MAX {
         // The keys themselves are not looked at: a thousand bad ones would make a huge reply.
-        let field = if request.ids.len() > BATCH_MAX {
-            "ids"
-        } else {
-            "mints"
-        };
-        bad.add(
-            field,
-            format!("ids and mints must be at most {BATCH_MAX} together, are {keys}"),
-        );
+        let field = if request.ids.len() > BATCH_MAX { "ids" } else { "mints" };
+        bad.add(field, format!("ids and mints must be at most {BATCH_MAX} together, are {keys}"));
         return Err(bad);
     }
     let ids = parse_all(&mut bad, "ids", &request.ids);
     let mints = parse_all(&mut bad, "mints", &request.mints);
-    if bad.is_empty() {
-        Ok(Batch { ids, mints })
-    } else {
-        Err(bad)
-    }
+    if bad.is_empty() { Ok(Batch { ids, mints }) } else { Err(bad) }
 }
 
 /// The token to create.
@@ -153,11 +135,9 @@ pub(crate) fn create(request: pb::CreateTokenRequest) -> Result<Creation, FieldV
     let mint = bad.take("token.mint", token.mint.parse());
     let facts = facts(&mut bad, token, |_, _| true).complete();
     match (mint, facts, request_id) {
-        (Some(mint), Some(facts), Some(request_id)) if bad.is_empty() => Ok(Creation {
-            mint,
-            facts,
-            request_id,
-        }),
+        (Some(mint), Some(facts), Some(request_id)) if bad.is_empty() => {
+            Ok(Creation { mint, facts, request_id })
+        }
         _ => Err(bad),
     }
 }
@@ -186,13 +166,9 @@ pub(crate) fn update(request: pb::UpdateTokenRequest) -> Result<Update, FieldVio
     };
     let change = facts(&mut bad, token, includes);
     match (id, etag, request_id) {
-        (Some(id), Some(etag), Some(request_id)) if bad.is_empty() => Ok(Update {
-            id,
-            etag: etag.map(Version::new),
-            mint,
-            change,
-            request_id,
-        }),
+        (Some(id), Some(etag), Some(request_id)) if bad.is_empty() => {
+            Ok(Update { id, etag: etag.map(Version::new), mint, change, request_id })
+        }
         _ => Err(bad),
     }
 }
@@ -204,11 +180,9 @@ pub(crate) fn delete(request: &pb::DeleteTokenRequest) -> Result<Deletion, Field
     let id = bad.take("id", request.id.parse());
     let etag = bad.absorb(etag::parse("etag", &request.etag));
     match (id, etag, request_id) {
-        (Some(id), Some(etag), Some(request_id)) => Ok(Deletion {
-            id,
-            etag: etag.map(Version::new),
-            request_id,
-        }),
+        (Some(id), Some(etag), Some(request_id)) => {
+            Ok(Deletion { id, etag: etag.map(Version::new), request_id })
+        }
         _ => Err(bad),
     }
 }
@@ -235,17 +209,13 @@ fn facts(
     if included("tags", !token.tags.is_empty()) {
         match Tags::new(token.tags) {
             Ok(tags) => change.tags = Some(tags),
-            Err(errors) => errors
-                .into_iter()
-                .for_each(|error| add_tags_error(bad, error)),
+            Err(errors) => errors.into_iter().for_each(|error| add_tags_error(bad, error)),
         }
     }
     if included("extensions", !token.extensions.is_empty()) {
         match Extensions::new(token.extensions) {
             Ok(extensions) => change.extensions = Some(extensions),
-            Err(errors) => errors
-                .into_iter()
-                .for_each(|error| add_extensions_error(bad, error)),
+            Err(errors) => errors.into_iter().for_each(|error| add_extensions_error(bad, error)),
         }
     }
     change
@@ -257,9 +227,7 @@ fn parse_all<T: FromStr<Err: Display>>(
     texts: &[String],
 ) -> Vec<T> {
     let texts = texts.iter().enumerate();
-    texts
-        .filter_map(|(at, text)| bad.take(format!("{field}[{at}]"), text.parse()))
-        .collect()
+    texts.filter_map(|(at, text)| bad.take(format!("{field}[{at}]"), text.parse())).collect()
 }
 
 fn add_tags_error(bad: &mut FieldViolations, error: TagsError) {

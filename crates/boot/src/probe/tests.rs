@@ -60,11 +60,6 @@ async fn a_component_follows_its_probe() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_hangs_is_cut() {
     check(&[Works, Hangs], Duration::from_millis(3900), "ready").await;
-    check(
-        &[Works, Hangs],
-        Duration::from_millis(4100),
-        "no answer within 3s",
-    )
-    .await;
+    check(&[Works, Hangs], Duration::from_millis(4100), "no answer within 3s").await;
     check(&[Hangs, Works], Duration::from_millis(4100), "ready").await;
 }

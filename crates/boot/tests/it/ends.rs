@@ -15,10 +15,8 @@ use crate::tiny::Tiny;
 fn spans_survive_every_end() {
     let check = |last: &str, code: i32| {
         let collector = Collector::start(0);
-        let mut tiny = Tiny::start(&[&format!(
-            "--telemetry.otlp_endpoint={}",
-            collector.endpoint()
-        )]);
+        let mut tiny =
+            Tiny::start(&[&format!("--telemetry.otlp_endpoint={}", collector.endpoint())]);
         tiny.done("span work");
         tiny.tell(last);
         assert_eq!(tiny.end().code(), Some(code), "{last}: {:#?}", tiny.seen);
@@ -56,11 +54,7 @@ fn a_second_signal_ends_at_once() {
         let asked = Instant::now();
         tiny.signal(second);
         assert_eq!(tiny.end().code(), Some(code), "{:#?}", tiny.seen);
-        assert!(
-            asked.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            asked.elapsed()
-        );
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     };
     check(Signal::SIGINT, 130);
     check(Signal::SIGTERM, 143);
@@ -72,12 +66,7 @@ fn a_failure_is_one_line_with_its_causes() {
     let mut tiny = Tiny::start(&[]);
     tiny.tell("fail");
     assert_eq!(tiny.end().code(), Some(1));
-    assert_eq!(
-        tiny.lines_with("serve: reach the store: root cause"),
-        1,
-        "{:#?}",
-        tiny.seen
-    );
+    assert_eq!(tiny.lines_with("serve: reach the store: root cause"), 1, "{:#?}", tiny.seen);
     assert_eq!(tiny.lines_with("root cause"), 1, "{:#?}", tiny.seen);
 
     let mut tiny = Tiny::start(&[]);
@@ -112,10 +101,7 @@ const QUICK_STOP: [&str; 4] = [
 #[test]
 fn the_whole_stop_is_capped() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!(
-        "--telemetry.otlp_endpoint=http://{}",
-        silent.local_addr().unwrap()
-    );
+    let endpoint = format!("--telemetry.otlp_endpoint=http://{}", silent.local_addr().unwrap());
     let check = |last: Option<&str>| {
         let mut arguments = vec![endpoint.as_str()];
         arguments.extend(QUICK_STOP);
@@ -127,23 +113,9 @@ fn the_whole_stop_is_capped() {
         let asked = Instant::now();
         tiny.signal(Signal::SIGTERM);
         assert_eq!(tiny.end().code(), Some(1), "{:#?}", tiny.seen);
-        assert!(
-            asked.elapsed() < Duration::from_secs(4),
-            "{:?}",
-            asked.elapsed()
-        );
-        assert_eq!(
-            tiny.lines_with("did not stop within 500ms"),
-            1,
-            "{:#?}",
-            tiny.seen
-        );
-        assert_eq!(
-            tiny.lines_with("spans were left behind"),
-            1,
-            "{:#?}",
-            tiny.seen
-        );
+        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+        assert_eq!(tiny.lines_with("did not stop within 500ms"), 1, "{:#?}", tiny.seen);
+        assert_eq!(tiny.lines_with("spans were left behind"), 1, "{:#?}", tiny.seen);
     };
     check(None);
     check(Some("block"));

@@ -28,10 +28,7 @@ fn probes_follow_the_components_from_start_to_drain() {
     check("degraded", 200, 200, 200);
     let body = get(ops, "/readyz").json();
     let components = body["components"].as_array().unwrap();
-    let store = components
-        .iter()
-        .find(|component| component["name"] == "store")
-        .unwrap();
+    let store = components.iter().find(|component| component["name"] == "store").unwrap();
     assert_eq!(store["state"], "degraded");
     assert_eq!(store["reason"], "no route to host");
     assert_eq!(store["required"], true);
@@ -56,11 +53,7 @@ fn metrics_are_openmetrics() {
     let expected = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(answer.content_type, expected);
     assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
-    assert!(
-        answer.body.contains("service_name=\"tiny\""),
-        "{}",
-        answer.body
-    );
+    assert!(answer.body.contains("service_name=\"tiny\""), "{}", answer.body);
     assert_eq!(get(ops, "/nothing").status, 404);
 }
 
@@ -86,10 +79,5 @@ fn a_job_opens_no_port() {
     tiny.done("span work");
     tiny.tell("finish");
     assert_eq!(tiny.end().code(), Some(0), "{:#?}", tiny.seen);
-    assert_eq!(
-        tiny.lines_with("grpc.page_token_key"),
-        0,
-        "{:#?}",
-        tiny.seen
-    );
+    assert_eq!(tiny.lines_with("grpc.page_token_key"), 0, "{:#?}", tiny.seen);
 }

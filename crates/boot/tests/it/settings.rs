@@ -5,24 +5,15 @@ use std::process::Output;
 use crate::tiny::command;
 
 fn output(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let output: Output = command(arguments)
-        .envs(environment.iter().copied())
-        .output()
-        .expect("run tiny");
+    let output: Output =
+        command(arguments).envs(environment.iter().copied()).output().expect("run tiny");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("tiny prints text");
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 #[test]
 fn bad_settings_end_with_64_and_every_problem() {
-    let environment = [
-        ("FOREBAY__REDIS__LANES", "0"),
-        ("DATABASE_URL", "mysql://u:hunter2@h"),
-    ];
+    let environment = [("FOREBAY__REDIS__LANES", "0"), ("DATABASE_URL", "mysql://u:hunter2@h")];
     let (code, stdout, stderr) = output(&["--grpc.lisen=x"], &environment);
     assert_eq!(code, Some(64));
     assert_eq!(stdout, "");
@@ -53,17 +44,8 @@ fn commands_answer_and_end() {
         assert!(stdout.contains(part), "{argument}: {stdout}");
         assert!(!stdout.contains("hunter2"), "{argument}: {stdout}");
     };
-    check(
-        "--version",
-        concat!("tiny ", env!("CARGO_PKG_VERSION"), "\n"),
-    );
+    check("--version", concat!("tiny ", env!("CARGO_PKG_VERSION"), "\n"));
     check("--help", "Usage: tiny [--config FILE]");
-    check(
-        "--print-defaults",
-        "# The settings of forebay and their defaults.",
-    );
-    check(
-        "--print-config",
-        "postgres.url = \"postgres://u:[redacted]@h/d\"  # environment",
-    );
+    check("--print-defaults", "# The settings of forebay and their defaults.");
+    check("--print-config", "postgres.url = \"postgres://u:[redacted]@h/d\"  # environment");
 }

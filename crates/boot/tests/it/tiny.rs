@@ -29,10 +29,8 @@ pub(crate) struct Tiny {
 /// a test target or a name is given: `cargo build -p forebay-boot --example tiny` first.
 fn path() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .expect("tests are below the profile");
+    let profile =
+        test.parent().and_then(|deps| deps.parent()).expect("tests are below the profile");
     profile.join("examples").join("tiny")
 }
 
@@ -68,12 +66,7 @@ impl Tiny {
             }
         });
         let stdin = child.stdin.take();
-        Self {
-            child,
-            stdin,
-            log,
-            seen: Vec::new(),
-        }
+        Self { child, stdin, log, seen: Vec::new() }
     }
 
     /// Gives a line to the process without waiting for it.
@@ -106,9 +99,7 @@ impl Tiny {
     /// The address of the operators' port.
     pub(crate) fn ops(&mut self) -> SocketAddr {
         let line = self.wait_for("listening for operators");
-        let address = line["fields"]["address"]
-            .as_str()
-            .expect("the line has an address");
+        let address = line["fields"]["address"].as_str().expect("the line has an address");
         address.parse().expect("the address is one")
     }
 
@@ -121,17 +112,12 @@ impl Tiny {
     pub(crate) fn end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         // The log ends when the process does.
-        while let Ok(line) = self
-            .log
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        while let Ok(line) =
+            self.log.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
             self.seen.push(line);
         }
-        assert!(
-            Instant::now() < deadline,
-            "the process did not end: {:#?}",
-            self.seen
-        );
+        assert!(Instant::now() < deadline, "the process did not end: {:#?}", self.seen);
         self.child.wait().expect("wait for our own child")
     }
 
@@ -166,29 +152,14 @@ impl Answer {
 /// Asks the operators' port.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("connect to the port");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("limit the wait");
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: tiny\r\nconnection: close\r\n\r\n"
-    )
-    .expect("send the request");
+    stream.set_read_timeout(Some(PATIENCE)).expect("limit the wait");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: tiny\r\nconnection: close\r\n\r\n")
+        .expect("send the request");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("read the answer");
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .expect("a status");
-    let content_type = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-type: "));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let content_type = head.lines().find_map(|line| line.strip_prefix("content-type: "));
     let content_type = content_type.unwrap_or_default().to_owned();
-    Answer {
-        status,
-        content_type,
-        body: body.to_owned(),
-    }
+    Answer { status, content_type, body: body.to_owned() }
 }

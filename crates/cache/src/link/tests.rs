@@ -12,17 +12,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn an_entry_without_announcements_is_trusted_for_the_bound_only() {
     let link = Link::new(HOUR);
     let slot = slot_at(Instant::now(), HOUR * 2, link.session());
-    for (bound, age, trusted) in [
-        (100 * MS, 100 * MS, true),
-        (100 * MS, 101 * MS, false),
-        (HOUR * 9, HOUR + MS, false),
-    ] {
+    for (bound, age, trusted) in
+        [(100 * MS, 100 * MS, true), (100 * MS, 101 * MS, false), (HOUR * 9, HOUR + MS, false)]
+    {
         let now = slot.fetched_at + age;
-        assert_eq!(
-            link.trusts_l1(&slot, now, bound),
-            trusted,
-            "{bound:?} {age:?}"
-        );
+        assert_eq!(link.trusts_l1(&slot, now, bound), trusted, "{bound:?} {age:?}");
     }
 }
 
@@ -37,26 +31,14 @@ async fn announcements_without_a_gap_prolong_trust() {
     link.caught_up(start + 60_000 * MS);
     let now = start + 60_050 * MS;
     assert!(link.trusts_l1(&slot, now, 100 * MS));
-    assert!(
-        !link.trusts_l1(&slot, now, 49 * MS),
-        "the last sign of life is too old"
-    );
-    assert!(
-        !link.trusts_l1(&older, now, 100 * MS),
-        "read before the connection"
-    );
+    assert!(!link.trusts_l1(&slot, now, 49 * MS), "the last sign of life is too old");
+    assert!(!link.trusts_l1(&older, now, 100 * MS), "read before the connection");
     assert!(!link.trusts_l1(&slot, start + HOUR, HOUR), "expired");
     link.disconnected();
-    assert!(
-        !link.trusts_l1(&slot, now, 100 * MS),
-        "announcements may be missed"
-    );
+    assert!(!link.trusts_l1(&slot, now, 100 * MS), "announcements may be missed");
     link.connected();
     link.caught_up(start + 60_040 * MS);
-    assert!(
-        !link.trusts_l1(&slot, now, 100 * MS),
-        "announcements may have been missed"
-    );
+    assert!(!link.trusts_l1(&slot, now, 100 * MS), "announcements may have been missed");
 }
 
 /// What happens, how, and how many connections have been replaced afterwards.

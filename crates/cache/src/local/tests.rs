@@ -45,18 +45,12 @@ pub(crate) fn slot_at(fetched_at: Instant, ttl: Duration, session: u64) -> Slot 
 
 fn slot(version: i64, bytes: usize) -> Slot {
     let encoded = Bytes::from(vec![0; bytes]);
-    let entry = Arc::new(Entry::<Text> {
-        value: (),
-        encoded,
-        version,
-    });
+    let entry = Arc::new(Entry::<Text> { value: (), encoded, version });
     Slot::new::<Text>(Some(&entry), version, 8, HOUR, Instant::now(), 1)
 }
 
 fn version_of(local: &Local, key: u64) -> Option<i64> {
-    local
-        .get(ENTITY, local.hash(ENTITY, &key), &key)
-        .map(|slot| slot.version)
+    local.get(ENTITY, local.hash(ENTITY, &key), &key).map(|slot| slot.version)
 }
 
 /// Fails without the comparison of generations, which is what makes a late fill harmless.
@@ -79,13 +73,7 @@ fn an_older_version_does_not_replace_a_newer_one() {
     let local = Local::new(1 << 20);
     let hash = local.hash(ENTITY, &1_u64);
     for (version, expected) in [(5, 5), (4, 5), (6, 6)] {
-        local.fill(
-            ENTITY,
-            hash,
-            &1_u64,
-            local.generation(hash),
-            slot(version, 10),
-        );
+        local.fill(ENTITY, hash, &1_u64, local.generation(hash), slot(version, 10));
         assert_eq!(version_of(&local, 1), Some(expected));
     }
 }
@@ -97,18 +85,9 @@ fn entities_do_not_see_each_other() {
     let hash = local.hash(one, &1_u64);
     local.fill(one, hash, &1_u64, local.generation(hash), slot(1, 10));
     assert!(local.get(one, hash, &1_u64).is_some());
-    assert!(
-        local.get(two, hash, &1_u64).is_none(),
-        "another entity, even with the same hash"
-    );
-    assert!(
-        local.get(one, hash, &2_u64).is_none(),
-        "another key, even with the same hash"
-    );
-    assert!(
-        local.get(one, hash, &1_u32).is_none(),
-        "another type, even with the same hash"
-    );
+    assert!(local.get(two, hash, &1_u64).is_none(), "another entity, even with the same hash");
+    assert!(local.get(one, hash, &2_u64).is_none(), "another key, even with the same hash");
+    assert!(local.get(one, hash, &1_u32).is_none(), "another type, even with the same hash");
 }
 
 /// Fails if the weigher counts entries, or the value without its overhead.
@@ -132,20 +111,10 @@ fn the_bound_holds_in_bytes() {
 #[test]
 fn memory_is_freed_when_an_entry_cannot_even_be_stale() {
     let local = Local::new(1 << 20);
-    let key = StoredKey {
-        entity: ENTITY,
-        hash: 1,
-        key: Arc::new(1_u64),
-    };
+    let key = StoredKey { entity: ENTITY, hash: 1, key: Arc::new(1_u64) };
     let slot = Arc::new(slot(1, 10));
     let now = Instant::now().into_std();
-    assert_eq!(
-        Retention.expire_after_create(&key, &slot, now),
-        Some(HOUR * 2)
-    );
-    assert_eq!(
-        Retention.expire_after_update(&key, &slot, now, Some(HOUR)),
-        Some(HOUR * 2)
-    );
+    assert_eq!(Retention.expire_after_create(&key, &slot, now), Some(HOUR * 2));
+    assert_eq!(Retention.expire_after_update(&key, &slot, now, Some(HOUR)), Some(HOUR * 2));
     drop(local);
 }

@@ -5,11 +5,7 @@ use bytes::Bytes;
 use super::*;
 
 fn header() -> Header {
-    Header {
-        epoch: Epoch::fresh(),
-        schema: 7,
-        filled_at_ms: 1_700_000_000_000,
-    }
+    Header { epoch: Epoch::fresh(), schema: 7, filled_at_ms: 1_700_000_000_000 }
 }
 
 #[test]
@@ -17,29 +13,14 @@ fn what_was_written_is_read() {
     let header = header();
     for (body, version) in [(b"".as_slice(), 0), (b"\x00\xffbody", 42), (b"x", i64::MAX)] {
         let stored = Bytes::from(encode(Some(body), version, &header));
-        let content = Content::Value {
-            body: Bytes::copy_from_slice(body),
-            header,
-        };
+        let content = Content::Value { body: Bytes::copy_from_slice(body), header };
         assert_eq!(decode(&stored), Some(Stored { content, version }));
     }
     let stored = Bytes::from(encode(None, 9, &header));
     let content = Content::Negative { header };
-    assert_eq!(
-        decode(&stored),
-        Some(Stored {
-            content,
-            version: 9
-        })
-    );
+    assert_eq!(decode(&stored), Some(Stored { content, version: 9 }));
     let tombstone = Bytes::from(format!("T{}", version_text(5)));
-    assert_eq!(
-        decode(&tombstone),
-        Some(Stored {
-            content: Content::Tombstone,
-            version: 5
-        })
-    );
+    assert_eq!(decode(&tombstone), Some(Stored { content: Content::Tombstone, version: 5 }));
 }
 
 /// Fails without the length or the checksum: most of the damaged values would decode.
@@ -47,21 +28,13 @@ fn what_was_written_is_read() {
 fn every_damage_is_noticed() {
     let whole = encode(Some(b"a body of some length"), 3, &header());
     for length in 0..whole.len() {
-        assert_eq!(
-            decode(&Bytes::copy_from_slice(&whole[..length])),
-            None,
-            "cut at {length}"
-        );
+        assert_eq!(decode(&Bytes::copy_from_slice(&whole[..length])), None, "cut at {length}");
     }
     for at in 0..whole.len() {
         for bit in 0..8 {
             let mut damaged = whole.clone();
             damaged[at] ^= 1 << bit;
-            assert_eq!(
-                decode(&Bytes::from(damaged)),
-                None,
-                "bit {bit} of byte {at}"
-            );
+            assert_eq!(decode(&Bytes::from(damaged)), None, "bit {bit} of byte {at}");
         }
     }
     let longer = [whole.as_slice(), b"!"].concat();
@@ -75,9 +48,5 @@ fn versions_compare_as_text() {
     let mut versions = [0, 1, 9, 10, 255, 256, i64::MAX - 1, i64::MAX];
     versions.sort_by_key(|version| version_text(*version));
     assert!(versions.is_sorted());
-    assert_eq!(
-        version_text(-1),
-        version_text(0),
-        "versions are never negative"
-    );
+    assert_eq!(version_text(-1), version_text(0), "versions are never negative");
 }

@@ -20,15 +20,8 @@ async fn a_change_reaches_the_other_replica() {
     assert_eq!(b.outcome(1).await, "hit_l1");
     let version = store.put(1, "new");
     a.rows.invalidate(&[(1, version)]).await;
-    assert_eq!(
-        a.get(1).await.as_deref(),
-        Some("new"),
-        "at once where it was made"
-    );
-    eventually("it is seen elsewhere", async || {
-        b.get(1).await.as_deref() == Some("new")
-    })
-    .await;
+    assert_eq!(a.get(1).await.as_deref(), Some("new"), "at once where it was made");
+    eventually("it is seen elsewhere", async || b.get(1).await.as_deref() == Some("new")).await;
 }
 
 /// R1: the load has read the old row when the change is made. Fails without the fence of L1.
@@ -66,12 +59,7 @@ async fn a_read_after_a_change_joins_no_load_from_before() {
     store.held().await;
     store.release();
     store.release();
-    let later = later
-        .await
-        .expect("task")
-        .expect("answered")
-        .value
-        .expect("exists");
+    let later = later.await.expect("task").expect("answered").value.expect("exists");
     assert_eq!(later.value.text, "new");
     slow.await.expect("task").expect("answered");
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
@@ -97,10 +85,7 @@ async fn a_slow_load_does_not_bring_back_the_old_row_in_l2() {
     b.get(2).await;
     b.l2_version(2, other).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
-    eventually("b has heard", async || {
-        b.get(1).await.as_deref() == Some("new")
-    })
-    .await;
+    eventually("b has heard", async || b.get(1).await.as_deref() == Some("new")).await;
 }
 
 /// The same with a row that did not exist and is created meanwhile.
@@ -131,23 +116,18 @@ async fn a_writer_reads_its_own_writes() {
     store.put(1, "0");
     let [a, b] = replicas(&store).await;
     let done = Arc::new(AtomicBool::new(false));
-    let readers: Vec<_> = [
-        a.rows.clone(),
-        a.rows.clone(),
-        b.rows.clone(),
-        b.rows.clone(),
-    ]
-    .into_iter()
-    .map(|rows| {
-        let done = Arc::clone(&done);
-        tokio::spawn(async move {
-            while !done.load(SeqCst) {
-                rows.get(&1, BOUNDED).await.expect("get");
-                tokio::task::yield_now().await;
-            }
+    let readers: Vec<_> = [a.rows.clone(), a.rows.clone(), b.rows.clone(), b.rows.clone()]
+        .into_iter()
+        .map(|rows| {
+            let done = Arc::clone(&done);
+            tokio::spawn(async move {
+                while !done.load(SeqCst) {
+                    rows.get(&1, BOUNDED).await.expect("get");
+                    tokio::task::yield_now().await;
+                }
+            })
         })
-    })
-    .collect();
+        .collect();
     for round in 1..500 {
         let text = round.to_string();
         let version = store.put(1, &text);
@@ -158,10 +138,7 @@ async fn a_writer_reads_its_own_writes() {
     for reader in readers {
         reader.await.expect("reader");
     }
-    eventually("b ends with the last", async || {
-        b.get(1).await.as_deref() == Some("499")
-    })
-    .await;
+    eventually("b ends with the last", async || b.get(1).await.as_deref() == Some("499")).await;
 }
 
 /// The same while Redis hangs with the old value in it: what Redis has not confirmed is not read
@@ -171,10 +148,7 @@ async fn a_writer_reads_its_own_writes_while_redis_hangs() {
     let server = PrivateRedis::start();
     let store = Store::default();
     store.put(1, "old");
-    let cache = CacheConfig {
-        l2_timeout: Duration::from_millis(30),
-        ..cache_config()
-    };
+    let cache = CacheConfig { l2_timeout: Duration::from_millis(30), ..cache_config() };
     let a = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     let a = a.l2_in_use(&store).await;
     a.get(1).await;
@@ -197,17 +171,10 @@ async fn changes_that_were_given_up_reach_the_other_replica_all_the_same() {
     store.put(1, "old");
     // Short, so that an entry is soon trusted for the announcements only, not for its age.
     let bound = Duration::from_secs(2);
-    let cache = CacheConfig {
-        staleness_max: bound,
-        ..cache_config()
-    };
+    let cache = CacheConfig { staleness_max: bound, ..cache_config() };
     let (url, prefix, entity) = (redis_url(), redis_prefix(), entity_config());
-    let a = Replica::with(&url, &prefix, &store, &cache, &entity)
-        .l2_in_use(&store)
-        .await;
-    let b = Replica::with(&url, &prefix, &store, &cache, &entity)
-        .l2_in_use(&store)
-        .await;
+    let a = Replica::with(&url, &prefix, &store, &cache, &entity).l2_in_use(&store).await;
+    let b = Replica::with(&url, &prefix, &store, &cache, &entity).l2_in_use(&store).await;
     b.get(1).await;
     eventually("the entry is older than the bound", async || {
         let l1 = b.cache.inspect("row", "1").await.expect("inspect").l1;
@@ -219,19 +186,14 @@ async fn changes_that_were_given_up_reach_the_other_replica_all_the_same() {
     changes.extend((0..70_000).map(|key| (1_000_000 + key, version)));
     a.rows.invalidate(&changes).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
-    eventually("it is seen elsewhere", async || {
-        b.get(1).await.as_deref() == Some("new")
-    })
-    .await;
+    eventually("it is seen elsewhere", async || b.get(1).await.as_deref() == Some("new")).await;
     let fresh = store.put(2, "two");
     a.get(2).await;
     eventually("l2 is used again", async || {
         a.cache.evict("row", "2").await.expect("evict");
         a.get(2).await;
         let inspected = a.cache.inspect("row", "2").await.expect("inspect");
-        inspected
-            .l2
-            .is_some_and(|l2| l2.version == fresh && !l2.negative)
+        inspected.l2.is_some_and(|l2| l2.version == fresh && !l2.negative)
     })
     .await;
 }

@@ -52,17 +52,12 @@ async fn entries_of_another_schema_are_misses() {
     let version = store.put(1, "one");
     let absent = 2;
     let [a, b] = replicas(&store).await;
-    let next = a
-        .cache
-        .entity::<NextRow, _>(&entity_config(), store.clone());
+    let next = a.cache.entity::<NextRow, _>(&entity_config(), store.clone());
     for (key, version) in [(1, version), (absent, 0)] {
         next.get(&key, BOUNDED).await.expect("get");
         a.l2_version(key, version).await;
     }
-    assert_eq!(
-        (b.outcome(1).await, b.outcome(absent).await),
-        ("loaded", "absent")
-    );
+    assert_eq!((b.outcome(1).await, b.outcome(absent).await), ("loaded", "absent"));
     assert_eq!(b.get(1).await.as_deref(), Some("one"));
 }
 
@@ -75,16 +70,9 @@ async fn damaged_entries_are_misses() {
     a.get(1).await;
     a.l2_version(1, version).await;
     let redis = a.redis.shared();
-    let good = redis
-        .get("cache:row:1")
-        .await
-        .expect("get")
-        .expect("filled");
+    let good = redis.get("cache:row:1").await.expect("get").expect("filled");
     for (what, value) in damaged(&good) {
-        redis
-            .set_px("cache:row:1", &value, HOUR)
-            .await
-            .expect("set");
+        redis.set_px("cache:row:1", &value, HOUR).await.expect("set");
         let [b] = same_keys(&a, &store).await;
         assert_eq!(b.outcome(1).await, "loaded", "{what}");
         assert_eq!(b.get(1).await.as_deref(), Some("right"), "{what}");
@@ -98,9 +86,7 @@ async fn damaged_entries_are_misses() {
 async fn same_keys(a: &crate::Replica, store: &Store) -> [crate::Replica; 1] {
     let prefix = a.redis.prefixed("");
     let url = forebay_testkit::redis_url();
-    [crate::Replica::new(&url, &prefix, store)
-        .l2_in_use(store)
-        .await]
+    [crate::Replica::new(&url, &prefix, store).l2_in_use(store).await]
 }
 
 fn damaged(good: &Bytes) -> Vec<(&'static str, Vec<u8>)> {
@@ -128,16 +114,11 @@ async fn a_key_of_another_type_is_replaced() {
     let version = store.put(1, "right");
     let [a] = replicas(&store).await;
     let mut lease = a.redis.dedicated().await.expect("lease");
-    let push = forebay_redis::Command::new("RPUSH")
-        .key("cache:row:1")
-        .arg("x");
+    let push = forebay_redis::Command::new("RPUSH").key("cache:row:1").arg("x");
     lease.call(&push, HOUR).await.expect("push");
     assert_eq!(a.get(1).await.as_deref(), Some("right"));
     a.l2_version(1, version).await;
-    lease
-        .call(&forebay_redis::Command::new("DEL").key("cache:row:1"), HOUR)
-        .await
-        .expect("del");
+    lease.call(&forebay_redis::Command::new("DEL").key("cache:row:1"), HOUR).await.expect("del");
     lease.call(&push, HOUR).await.expect("push");
     let version = store.put(1, "changed");
     a.rows.invalidate(&[(1, version)]).await;
@@ -151,14 +132,9 @@ async fn a_flushed_server_is_used_again() {
     let store = Store::default();
     store.put(1, "one");
     let server = forebay_testkit::PrivateRedis::start();
-    let a = crate::Replica::new(&server.url(), "", &store)
-        .l2_in_use(&store)
-        .await;
+    let a = crate::Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     let mut lease = a.redis.dedicated().await.expect("lease");
-    lease
-        .call(&forebay_redis::Command::new("FLUSHALL"), HOUR)
-        .await
-        .expect("flush");
+    lease.call(&forebay_redis::Command::new("FLUSHALL"), HOUR).await.expect("flush");
     let a = a.l2_in_use(&store).await;
     assert_eq!(a.get(1).await.as_deref(), Some("one"));
 }

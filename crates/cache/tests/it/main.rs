@@ -20,11 +20,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const BOUNDED: Consistency = Consistency::Bounded(HOUR);
 
 fn entity_config() -> EntityCacheConfig {
-    EntityCacheConfig {
-        ttl: HOUR,
-        negative_ttl: HOUR,
-        value_bytes_max: 4096,
-    }
+    EntityCacheConfig { ttl: HOUR, negative_ttl: HOUR, value_bytes_max: 4096 }
 }
 
 fn cache_config() -> CacheConfig {
@@ -76,12 +72,7 @@ impl Replica {
 
     /// How the key was answered.
     async fn outcome(&self, key: u64) -> &'static str {
-        self.rows
-            .get(&key, BOUNDED)
-            .await
-            .expect("answered")
-            .outcome
-            .as_str()
+        self.rows.get(&key, BOUNDED).await.expect("answered").outcome.as_str()
     }
 
     /// Waits until L2 holds this version of a key.
@@ -98,10 +89,7 @@ impl Replica {
         const PROBE: u64 = u64::MAX;
         store.put(PROBE, "probe");
         eventually("the cache uses redis", async || {
-            self.cache
-                .evict("row", &PROBE.to_string())
-                .await
-                .expect("evict");
+            self.cache.evict("row", &PROBE.to_string()).await.expect("evict");
             self.get(PROBE).await;
             let inspected = self.cache.inspect("row", &PROBE.to_string()).await;
             inspected.is_ok_and(|entry| entry.l2.is_some_and(|l2| !l2.negative))
@@ -116,25 +104,16 @@ async fn replicas<const N: usize>(store: &Store) -> [Replica; N] {
     let prefix = redis_prefix();
     let mut replicas = Vec::new();
     for _ in 0..N {
-        replicas.push(
-            Replica::new(&redis_url(), &prefix, store)
-                .l2_in_use(store)
-                .await,
-        );
+        replicas.push(Replica::new(&redis_url(), &prefix, store).l2_in_use(store).await);
     }
-    replicas
-        .try_into()
-        .unwrap_or_else(|_| unreachable!("N were made"))
+    replicas.try_into().unwrap_or_else(|_| unreachable!("N were made"))
 }
 
 /// Waits until `holds`, and fails after ten seconds: for what other tasks do in their own time.
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !holds().await {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "never happened: {what}"
-        );
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -38,12 +38,7 @@ async fn an_evicted_entry_is_gone_everywhere() {
     let l2 = gone.l2.expect("a tombstone of the same version");
     assert_eq!((l2.version, l2.negative), (version, true));
     eventually("it is gone elsewhere", async || {
-        b.cache
-            .inspect("row", "1")
-            .await
-            .expect("inspect")
-            .l1
-            .is_none()
+        b.cache.inspect("row", "1").await.expect("inspect").l1.is_none()
     })
     .await;
     assert_eq!(a.outcome(1).await, "loaded");
@@ -59,8 +54,5 @@ async fn what_does_not_exist_is_told() {
         matches!(&unknown, Err(InspectError::UnknownEntity { known }) if known == &["row"]),
         "{unknown:?}"
     );
-    assert!(matches!(
-        a.cache.evict("row", "one").await,
-        Err(InspectError::NotAKey)
-    ));
+    assert!(matches!(a.cache.evict("row", "one").await, Err(InspectError::NotAKey)));
 }

@@ -21,9 +21,7 @@ async fn a_dead_redis_costs_no_read() {
     let mut server = PrivateRedis::start();
     let store = Store::default();
     store.put(1, "one");
-    let a = Replica::new(&server.url(), "", &store)
-        .l2_in_use(&store)
-        .await;
+    let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     a.get(1).await;
     server.kill();
     for key in 1..100 {
@@ -42,10 +40,7 @@ async fn a_redis_that_was_never_there_costs_no_read() {
     let store = Store::default();
     store.put(1, "one");
     let a = Replica::new(&server.url(), "", &store);
-    assert_eq!(
-        (a.outcome(1).await, a.outcome(1).await),
-        ("loaded", "hit_l1")
-    );
+    assert_eq!((a.outcome(1).await, a.outcome(1).await), ("loaded", "hit_l1"));
     let version = store.put(1, "two");
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("two"));
@@ -59,10 +54,7 @@ async fn a_redis_that_was_never_there_costs_no_read() {
 async fn a_hanging_redis_is_soon_no_longer_asked() {
     let server = PrivateRedis::start();
     let store = Store::default();
-    let cache = CacheConfig {
-        l2_timeout: Duration::from_millis(300),
-        ..cache_config()
-    };
+    let cache = CacheConfig { l2_timeout: Duration::from_millis(300), ..cache_config() };
     let a = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     let a = a.l2_in_use(&store).await;
     server.stop();
@@ -72,9 +64,7 @@ async fn a_hanging_redis_is_soon_no_longer_asked() {
             assert!(a.get(key).await.is_some());
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), reads)
-        .await
-        .expect("1000 reads end");
+    tokio::time::timeout(Duration::from_secs(30), reads).await.expect("1000 reads end");
     server.cont();
     a.l2_in_use(&store).await;
 }
@@ -85,10 +75,7 @@ async fn without_announcements_l1_is_trusted_for_the_bound_only() {
     let server = PrivateRedis::start();
     let store = Store::default();
     store.put(1, "old");
-    let cache = CacheConfig {
-        staleness_max: Duration::from_millis(400),
-        ..cache_config()
-    };
+    let cache = CacheConfig { staleness_max: Duration::from_millis(400), ..cache_config() };
     let a = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     let a = a.l2_in_use(&store).await;
     a.get(1).await;
@@ -114,13 +101,8 @@ async fn after_a_gap_nothing_from_before_is_trusted() {
     let store = Store::default();
     let version = store.put(1, "old");
     // Short, so that an entry is soon trusted for the announcements only, not for its age.
-    let cache = CacheConfig {
-        staleness_max: Duration::from_millis(700),
-        ..cache_config()
-    };
-    let a = Replica::new(&server.url(), "", &store)
-        .l2_in_use(&store)
-        .await;
+    let cache = CacheConfig { staleness_max: Duration::from_millis(700), ..cache_config() };
+    let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     let b = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     let b = b.l2_in_use(&store).await;
     a.get(1).await;
@@ -131,11 +113,7 @@ async fn after_a_gap_nothing_from_before_is_trusted() {
     let cut = Command::new("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
     lease.call(&cut, HOUR).await.expect("cut");
     let seen = async || b.get(1).await.as_deref() == Some("new");
-    eventually(
-        "the change is seen although its announcement was lost",
-        seen,
-    )
-    .await;
+    eventually("the change is seen although its announcement was lost", seen).await;
 }
 
 /// The writer commits while Redis is dead and dies before it can announce. Redis comes back with
@@ -146,9 +124,7 @@ async fn old_data_of_a_restarted_redis_is_not_trusted() {
     let mut server = durable();
     let store = Store::default();
     let version = store.put(1, "old");
-    let a = Replica::new(&server.url(), "", &store)
-        .l2_in_use(&store)
-        .await;
+    let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     a.get(1).await;
     a.l2_version(1, version).await;
     server.kill();
@@ -156,20 +132,9 @@ async fn old_data_of_a_restarted_redis_is_not_trusted() {
     a.rows.invalidate(&[(1, version)]).await;
     drop(a);
     server.restart();
-    let c = Replica::new(&server.url(), "", &store)
-        .l2_in_use(&store)
-        .await;
-    let held = c
-        .redis
-        .shared()
-        .get("cache:row:1")
-        .await
-        .expect("get")
-        .expect("still there");
-    assert!(
-        held.ends_with(b"old"),
-        "redis did come back with the old value"
-    );
+    let c = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
+    let held = c.redis.shared().get("cache:row:1").await.expect("get").expect("still there");
+    assert!(held.ends_with(b"old"), "redis did come back with the old value");
     assert_eq!(c.get(1).await.as_deref(), Some("new"));
 }
 
@@ -179,25 +144,16 @@ async fn a_change_made_while_redis_is_dead_is_announced_when_it_is_back() {
     let mut server = durable();
     let store = Store::default();
     let version = store.put(1, "old");
-    let a = Replica::new(&server.url(), "", &store)
-        .l2_in_use(&store)
-        .await;
+    let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     a.get(1).await;
     a.l2_version(1, version).await;
     server.kill();
     let version = store.put(1, "new");
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
-    assert!(
-        !a.cache.drain(Deadline::after(Duration::ZERO)).await,
-        "nobody can confirm"
-    );
+    assert!(!a.cache.drain(Deadline::after(Duration::ZERO)).await, "nobody can confirm");
     server.restart();
-    assert!(
-        a.cache
-            .drain(Deadline::after(Duration::from_secs(10)))
-            .await
-    );
+    assert!(a.cache.drain(Deadline::after(Duration::from_secs(10))).await);
     a.l2_version(1, version).await;
 }
 
@@ -206,30 +162,15 @@ async fn an_old_entry_is_served_when_store_and_redis_are_gone() {
     let server = PrivateRedis::start();
     let store = Store::default();
     store.put(1, "old");
-    let cache = CacheConfig {
-        staleness_max: Duration::ZERO,
-        ..cache_config()
-    };
+    let cache = CacheConfig { staleness_max: Duration::ZERO, ..cache_config() };
     let a = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     a.get(1).await;
     server.kill();
     store.fail(true);
-    let lookup = a
-        .rows
-        .get(&1, Consistency::Available { max_age: HOUR })
-        .await
-        .expect("stale");
+    let lookup = a.rows.get(&1, Consistency::Available { max_age: HOUR }).await.expect("stale");
     assert_eq!(lookup.outcome.as_str(), "stale");
     assert_eq!(lookup.value.expect("exists").value.text, "old");
-    let answer = a
-        .rows
-        .get(
-            &1,
-            Consistency::Available {
-                max_age: Duration::ZERO,
-            },
-        )
-        .await;
+    let answer = a.rows.get(&1, Consistency::Available { max_age: Duration::ZERO }).await;
     assert!(answer.is_err(), "older than allowed: {answer:?}");
     assert!(a.rows.get(&1, BOUNDED).await.is_err(), "not asked for");
 }

@@ -17,24 +17,12 @@ async fn each_level_answers_in_its_turn() {
     let store = Store::default();
     store.put(1, "one");
     let [a, b] = replicas(&store).await;
-    assert_eq!(
-        (a.outcome(1).await, a.outcome(1).await),
-        ("loaded", "hit_l1")
-    );
+    assert_eq!((a.outcome(1).await, a.outcome(1).await), ("loaded", "hit_l1"));
     a.l2_version(1, 1).await;
     let loads = store.loads();
-    assert_eq!(
-        (b.outcome(1).await, b.outcome(1).await),
-        ("hit_l2", "hit_l1")
-    );
+    assert_eq!((b.outcome(1).await, b.outcome(1).await), ("hit_l2", "hit_l1"));
     assert_eq!(store.loads(), loads);
-    let entry = b
-        .rows
-        .get(&1, BOUNDED)
-        .await
-        .expect("get")
-        .value
-        .expect("exists");
+    let entry = b.rows.get(&1, BOUNDED).await.expect("get").value.expect("exists");
     assert_eq!((entry.value.text.as_str(), entry.version), ("one", 1));
     assert_eq!(entry.encoded, "1 one", "the stored form comes along");
 }
@@ -90,17 +78,10 @@ async fn a_panicking_loader_is_an_error_of_all_who_wait() {
     store.panic(true);
     let both = join_all([a.rows.get(&1, BOUNDED), a.rows.get(&1, BOUNDED)]).await;
     for answer in both {
-        assert!(
-            matches!(answer, Err(CacheError::LoaderPanicked)),
-            "{answer:?}"
-        );
+        assert!(matches!(answer, Err(CacheError::LoaderPanicked)), "{answer:?}");
     }
     store.panic(false);
-    assert_eq!(
-        a.get(1).await.as_deref(),
-        Some("one"),
-        "the next read starts afresh"
-    );
+    assert_eq!(a.get(1).await.as_deref(), Some("one"), "the next read starts afresh");
 }
 
 #[tokio::test]
@@ -114,14 +95,8 @@ async fn a_failing_store_is_an_error_unless_an_old_entry_may_do() {
     a.redis.shared().del(&["cache:row:1"]).await.expect("del");
     let answer = a.rows.get(&1, zero).await;
     assert!(matches!(answer, Err(CacheError::Load(_))), "{answer:?}");
-    let answer = a
-        .rows
-        .get(&2, Consistency::Available { max_age: HOUR })
-        .await;
-    assert!(
-        matches!(answer, Err(CacheError::Load(_))),
-        "nothing old is there: {answer:?}"
-    );
+    let answer = a.rows.get(&2, Consistency::Available { max_age: HOUR }).await;
+    assert!(matches!(answer, Err(CacheError::Load(_))), "nothing old is there: {answer:?}");
 }
 
 #[tokio::test]
@@ -133,10 +108,7 @@ async fn a_deadline_ends_the_wait_but_not_the_load() {
     let read = Deadline::after(Duration::from_millis(50)).scope(a.rows.get(&1, BOUNDED));
     assert!(matches!(read.await, Err(CacheError::Deadline)));
     store.release();
-    eventually("the load has filled l1", async || {
-        a.outcome(1).await == "hit_l1"
-    })
-    .await;
+    eventually("the load has filled l1", async || a.outcome(1).await == "hit_l1").await;
 }
 
 /// Fails if keys are read one by one, from Redis or from the store.
@@ -147,38 +119,24 @@ async fn many_keys_cost_one_command_and_one_load_and_keep_their_order() {
     for key in 0..100 {
         store.put(key, &format!("row {key}"));
     }
-    let a = Replica::new(&server.url(), "", &store)
-        .l2_in_use(&store)
-        .await;
-    let b = Replica::new(&server.url(), "", &store)
-        .l2_in_use(&store)
-        .await;
+    let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
+    let b = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     let keys: Vec<u64> = (0..50).collect();
     b.rows.get_many(&keys, BOUNDED).await.expect("fills l2");
     b.l2_version(49, 50).await;
     for key in 0..10 {
         a.get(key).await;
     }
-    let (reads, loads, loaded) = (
-        commands(&a, "mget").await,
-        store.loads(),
-        store.keys_loaded(),
-    );
+    let (reads, loads, loaded) = (commands(&a, "mget").await, store.loads(), store.keys_loaded());
     // Keys 5 to 9 are in L1, 10 to 49 in L2, 50 to 59 in the store, 1000 nowhere.
     let mut keys: Vec<u64> = (5..60).rev().collect();
     keys.extend([1000, 5, 1000, 55]);
     let answers = a.rows.get_many(&keys, BOUNDED).await.expect("get_many");
     assert_eq!(commands(&a, "mget").await - reads, 1);
-    assert_eq!(
-        (store.loads() - loads, store.keys_loaded() - loaded),
-        (1, 11)
-    );
+    assert_eq!((store.loads() - loads, store.keys_loaded() - loaded), (1, 11));
     for (key, lookup) in keys.iter().zip(&answers) {
         let expected = (*key < 100).then(|| format!("row {key}"));
-        assert_eq!(
-            lookup.value.as_ref().map(|entry| entry.value.text.clone()),
-            expected
-        );
+        assert_eq!(lookup.value.as_ref().map(|entry| entry.value.text.clone()), expected);
         let outcome = match key {
             5..10 => "hit_l1",
             10..50 => "hit_l2",
@@ -188,23 +146,10 @@ async fn many_keys_cost_one_command_and_one_load_and_keep_their_order() {
         assert_eq!(lookup.outcome.as_str(), outcome, "key {key}");
     }
     let loads = store.loads();
-    let strict = a
-        .rows
-        .get_many(&[1, 1, 2], Consistency::Strict)
-        .await
-        .expect("strict");
+    let strict = a.rows.get_many(&[1, 1, 2], Consistency::Strict).await.expect("strict");
     assert_eq!(store.loads() - loads, 1);
-    assert!(
-        strict.iter().all(|lookup| lookup.value.is_some()),
-        "also the repeated one"
-    );
-    assert!(
-        a.rows
-            .get_many(&[], BOUNDED)
-            .await
-            .expect("nothing")
-            .is_empty()
-    );
+    assert!(strict.iter().all(|lookup| lookup.value.is_some()), "also the repeated one");
+    assert!(a.rows.get_many(&[], BOUNDED).await.expect("nothing").is_empty());
 }
 
 /// How often the server has run a command.
@@ -215,21 +160,15 @@ async fn commands(replica: &Replica, name: &str) -> u64 {
         panic!("INFO is text");
     };
     let info = String::from_utf8_lossy(&info).into_owned();
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
-    line.and_then(|rest| rest.split(',').next()?.parse().ok())
-        .unwrap_or(0)
+    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
 #[tokio::test]
 async fn a_negative_answer_is_remembered_until_the_row_is_created() {
     let store = Store::default();
     let [a, b] = replicas(&store).await;
-    assert_eq!(
-        (a.outcome(1).await, a.outcome(1).await),
-        ("absent", "negative_l1")
-    );
+    assert_eq!((a.outcome(1).await, a.outcome(1).await), ("absent", "negative_l1"));
     a.l2_version(1, 0).await;
     assert_eq!(b.outcome(1).await, "negative_l2");
     let version = store.put(1, "created");
@@ -250,20 +189,9 @@ async fn strict_reads_the_store_every_time() {
     let [a] = replicas(&store).await;
     a.get(1).await;
     store.put(1, "two");
-    assert_eq!(
-        a.get(1).await.as_deref(),
-        Some("one"),
-        "nobody announced the change"
-    );
-    assert_eq!(
-        a.get_with(1, Consistency::Strict).await.as_deref(),
-        Some("two")
-    );
-    assert_eq!(
-        a.get(1).await.as_deref(),
-        Some("two"),
-        "a strict read fills l1"
-    );
+    assert_eq!(a.get(1).await.as_deref(), Some("one"), "nobody announced the change");
+    assert_eq!(a.get_with(1, Consistency::Strict).await.as_deref(), Some("two"));
+    assert_eq!(a.get(1).await.as_deref(), Some("two"), "a strict read fills l1");
 }
 
 /// A read under way may have read before the change. Fails if it is joined by a caller who asked
@@ -284,17 +212,9 @@ async fn a_read_joins_none_that_began_before_its_bound() {
         store.held().await;
         store.release();
         store.release();
-        let later = later
-            .await
-            .expect("task")
-            .expect("get")
-            .value
-            .expect("exists");
+        let later = later.await.expect("task").expect("get").value.expect("exists");
         assert_eq!(later.value.text, "new", "{fresh:?}");
-        earlier
-            .await
-            .expect("task")
-            .expect("the earlier one is answered too");
+        earlier.await.expect("task").expect("the earlier one is answered too");
     }
 }
 
@@ -302,17 +222,8 @@ async fn a_read_joins_none_that_began_before_its_bound() {
 async fn redis_keeps_entries_for_their_time_to_live_less_a_tenth_at_most() {
     let store = Store::default();
     let negative_ttl = Duration::from_secs(60);
-    let config = EntityCacheConfig {
-        negative_ttl,
-        ..entity_config()
-    };
-    let a = Replica::with(
-        &redis_url(),
-        &redis_prefix(),
-        &store,
-        &crate::cache_config(),
-        &config,
-    );
+    let config = EntityCacheConfig { negative_ttl, ..entity_config() };
+    let a = Replica::with(&redis_url(), &redis_prefix(), &store, &crate::cache_config(), &config);
     let a = a.l2_in_use(&store).await;
     for (key, ttl) in [(1, HOUR), (2, negative_ttl)] {
         let version = if key == 1 { store.put(key, "one") } else { 0 };
@@ -320,10 +231,7 @@ async fn redis_keeps_entries_for_their_time_to_live_less_a_tenth_at_most() {
         a.l2_version(key, version).await;
         let left = a.redis.shared().pttl(&format!("cache:row:{key}")).await;
         let left = left.expect("pttl").expect("expires");
-        assert!(
-            left <= ttl && left > ttl.mul_f64(0.9) - Duration::from_secs(15),
-            "{left:?}"
-        );
+        assert!(left <= ttl && left > ttl.mul_f64(0.9) - Duration::from_secs(15), "{left:?}");
     }
 }
 
@@ -331,24 +239,12 @@ async fn redis_keeps_entries_for_their_time_to_live_less_a_tenth_at_most() {
 async fn entries_expire_in_l1() {
     let store = Store::default();
     store.put(1, "one");
-    let config = EntityCacheConfig {
-        ttl: Duration::from_millis(200),
-        ..entity_config()
-    };
-    let a = Replica::with(
-        &redis_url(),
-        &redis_prefix(),
-        &store,
-        &crate::cache_config(),
-        &config,
-    );
+    let config = EntityCacheConfig { ttl: Duration::from_millis(200), ..entity_config() };
+    let a = Replica::with(&redis_url(), &redis_prefix(), &store, &crate::cache_config(), &config);
     let a = a.l2_in_use(&store).await;
     a.get(1).await;
     store.put(1, "two");
-    eventually("the old entry expires", async || {
-        a.get(1).await.as_deref() == Some("two")
-    })
-    .await;
+    eventually("the old entry expires", async || a.get(1).await.as_deref() == Some("two")).await;
 }
 
 #[tokio::test]
@@ -359,8 +255,5 @@ async fn values_that_are_too_large_are_served_and_not_kept() {
     let [a] = replicas(&store).await;
     assert_eq!(a.get(1).await, Some(large));
     assert_eq!(a.outcome(1).await, "loaded");
-    assert_eq!(
-        a.redis.shared().get("cache:row:1").await.expect("get"),
-        None
-    );
+    assert_eq!(a.redis.shared().get("cache:row:1").await.expect("get"), None);
 }

@@ -43,10 +43,7 @@ impl Entity for Row {
         let text = str::from_utf8(&bytes).map_err(DecodeError::because)?;
         let (version, text) = text.split_once(' ').ok_or_else(DecodeError::new)?;
         let version = version.parse().map_err(DecodeError::because)?;
-        Ok(Self {
-            version,
-            text: text.to_owned(),
-        })
+        Ok(Self { version, text: text.to_owned() })
     }
 }
 
@@ -149,25 +146,15 @@ impl Loader<Row> for Store {
             let rows = inner.rows.lock();
             keys.iter()
                 .filter_map(|key| {
-                    rows.get(key)
-                        .map(|(version, text)| (*key, *version, text.clone()))
+                    rows.get(key).map(|(version, text)| (*key, *version, text.clone()))
                 })
                 .map(|(key, version, text)| (key, Row { version, text }))
                 .collect()
         };
         if inner.holds.load(SeqCst) {
             inner.held.notify_one();
-            inner
-                .release
-                .acquire()
-                .await
-                .expect("never closed")
-                .forget();
+            inner.release.acquire().await.expect("never closed").forget();
         }
-        if inner.fails.load(SeqCst) {
-            Err(StoreDown)
-        } else {
-            Ok(found)
-        }
+        if inner.fails.load(SeqCst) { Err(StoreDown) } else { Ok(found) }
     }
 }

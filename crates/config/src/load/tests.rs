@@ -9,10 +9,7 @@ use crate::secret::SECRET_KEYS;
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 fn loaded(arguments: &[&str], environment: Pairs<'_>) -> Result<Loaded, ConfigErrors> {
-    load(
-        "token-server",
-        &Invocation::new(arguments, environment.iter().copied()),
-    )
+    load("token-server", &Invocation::new(arguments, environment.iter().copied()))
 }
 
 fn file(content: &str) -> tempfile::NamedTempFile {
@@ -35,21 +32,13 @@ fn the_reference_is_complete() {
     let lines: Vec<&str> = DEFAULTS.lines().collect();
     for pair in lines.windows(2) {
         let is_key = pair[1].contains(" = ") && !pair[1].starts_with('#');
-        assert!(
-            !is_key || pair[0].starts_with("# "),
-            "undocumented: {}",
-            pair[1]
-        );
+        assert!(!is_key || pair[0].starts_with("# "), "undocumented: {}", pair[1]);
     }
 }
 
 #[test]
 fn every_service_of_the_reference_has_valid_defaults() {
-    for (service, port) in [
-        ("token-server", 50051),
-        ("pool-server", 50052),
-        ("migrate", 50051),
-    ] {
+    for (service, port) in [("token-server", 50051), ("pool-server", 50052), ("migrate", 50051)] {
         let loaded = load(service, &Invocation::default()).unwrap();
         assert_eq!(loaded.config.grpc.listen.port(), port, "{service}");
     }
@@ -62,11 +51,7 @@ fn a_later_layer_wins() {
     let check = |arguments: &[&str], environment: Pairs<'_>, lanes: u32, source: &str| {
         let loaded = loaded(arguments, environment).unwrap();
         assert_eq!(loaded.config.redis.lanes, lanes);
-        let setting = loaded
-            .settings
-            .iter()
-            .find(|s| s.key == "redis.lanes")
-            .unwrap();
+        let setting = loaded.settings.iter().find(|s| s.key == "redis.lanes").unwrap();
         assert_eq!(setting.source.to_string(), source);
         assert_eq!(setting.value, lanes.to_string());
     };
@@ -74,18 +59,8 @@ fn a_later_layer_wins() {
     check(&[], &[], 2, "default");
     check(&["--config", path], &[], 4, &format!("file {path}"));
     check(&[], &[("FOREBAY_CONFIG", path)], 4, &format!("file {path}"));
-    check(
-        &["--config", path],
-        &[environment],
-        5,
-        "environment FOREBAY__REDIS__LANES",
-    );
-    check(
-        &["--redis.lanes=6"],
-        &[environment],
-        6,
-        "flag --redis.lanes",
-    );
+    check(&["--config", path], &[environment], 5, "environment FOREBAY__REDIS__LANES");
+    check(&["--redis.lanes=6"], &[environment], 6, "flag --redis.lanes");
 }
 
 #[test]
@@ -95,22 +70,10 @@ fn established_names_are_understood_and_exact_names_win() {
         let setting = loaded.settings.iter().find(|s| s.key == key).unwrap();
         assert_eq!(setting.value, value, "{environment:?}");
     };
-    check(
-        &[("DATABASE_URL", "postgres://a/b")],
-        "postgres.url",
-        "\"postgres://a/b\"",
-    );
+    check(&[("DATABASE_URL", "postgres://a/b")], "postgres.url", "\"postgres://a/b\"");
     check(&[("REDIS_URL", "redis://a")], "redis.url", "\"redis://a\"");
-    check(
-        &[("REDIS_URL", "")],
-        "redis.url",
-        "\"redis://127.0.0.1:6379\"",
-    );
-    check(
-        &[("RUST_LOG", "debug")],
-        "telemetry.log_filter",
-        "\"debug\"",
-    );
+    check(&[("REDIS_URL", "")], "redis.url", "\"redis://127.0.0.1:6379\"");
+    check(&[("RUST_LOG", "debug")], "telemetry.log_filter", "\"debug\"");
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317");
     check(&[endpoint], "telemetry.otlp_endpoint", "\"http://c:4317\"");
     let exact = ("FOREBAY__TELEMETRY__OTLP_ENDPOINT", "");
@@ -128,48 +91,30 @@ fn bad_values_name_key_source_and_expectation() {
             assert!(problem.contains(part), "{problem:?} lacks {part:?}");
         }
     };
-    check(
-        "--grpc.listen=localhost:1",
-        &["grpc.listen (flag --grpc.listen): expected ip:port"],
-    );
+    check("--grpc.listen=localhost:1", &["grpc.listen (flag --grpc.listen): expected ip:port"]);
     check("--grpc.timeout_max=0s", &["found \"0s\"", "1ms to 1h"]);
     check("--grpc.timeout_max=400d", &["1ms to 1h"]);
     check("--grpc.timeout_max=ten", &["expected a duration"]);
     check("--grpc.concurrent_requests_max=0", &["1 to 1000000"]);
     check("--grpc.concurrent_requests_max=-1", &["1 to 1000000"]);
-    check(
-        "--postgres.connections_max=99999999999999999999",
-        &["1 to 10000"],
-    );
+    check("--postgres.connections_max=99999999999999999999", &["1 to 10000"]);
     check("--telemetry.sample_ratio=1.5", &["0.0 to 1.0"]);
     check("--telemetry.sample_ratio=NaN", &["0.0 to 1.0"]);
     check("--telemetry.log_format=xml", &["\"text\" or \"json\""]);
     check("--grpc.reflection=yes", &["true or false"]);
     check("--token_client.endpoint=127.0.0.1:1", &["http://host:port"]);
     check("--telemetry.otlp_endpoint=https://c", &["http://host:port"]);
-    check(
-        "--redis.url=http://h",
-        &["redis.url", "redis://[user:password@]host:port[/db]"],
-    );
+    check("--redis.url=http://h", &["redis.url", "redis://[user:password@]host:port[/db]"]);
     check("--grpc.page_token_key=short", &["32 characters or more"]);
     check("--grpc.timeout_default=2m", &["at most grpc.timeout_max"]);
-    check(
-        "--postgres.connections_min=21",
-        &["at most postgres.connections_max, 20"],
-    );
+    check("--postgres.connections_min=21", &["at most postgres.connections_max, 20"]);
     check("--process.shutdown_timeout=5s", &["grpc.drain_timeout 15s"]);
     check("--cache.pool.negative_ttl=1d", &["at most cache.pool.ttl"]);
-    check(
-        "--grpc.lisen=x",
-        &["there is no such setting; did you mean grpc.listen?"],
-    );
+    check("--grpc.lisen=x", &["there is no such setting; did you mean grpc.listen?"]);
     check("--grpc=x", &["expected a section"]);
     check("--lame_duck=1s", &["did you mean grpc.lame_duck?"]);
     check("--config", &["expected a file"]);
-    check(
-        "--config=/no/such/file",
-        &["expected a readable settings file"],
-    );
+    check("--config=/no/such/file", &["expected a readable settings file"]);
     check("serve", &["expected --section.key=value"]);
 }
 
@@ -187,20 +132,11 @@ fn a_bad_file_is_explained() {
     check("[redis]\nlanes = \"2\"", "expected a whole number");
     check("[grpc.listen]\nport = 1", "grpc.listen.port");
     check("[service.token-sever]", "did you mean token-server?");
-    check(
-        "[service.pool-server]\ngrpc.lisen = 1",
-        "did you mean grpc.listen?",
-    );
+    check("[service.pool-server]\ngrpc.lisen = 1", "did you mean grpc.listen?");
     check("service = 1", "[service.NAME]");
     // The line with the mistake holds a password, which must not be quoted.
-    check(
-        "\n[postgres]\nurl = \"postgres://u:hunter2@h/d",
-        "in line 3",
-    );
-    check(
-        "[postgres]\nurl = { password = \"hunter2\" }",
-        "postgres.url.password",
-    );
+    check("\n[postgres]\nurl = \"postgres://u:hunter2@h/d", "in line 3");
+    check("[postgres]\nurl = { password = \"hunter2\" }", "postgres.url.password");
 }
 
 /// The whole point of collecting: one start shows every mistake of every layer.
@@ -208,27 +144,14 @@ fn a_bad_file_is_explained() {
 fn all_problems_are_reported_at_once() {
     let settings = file("[grpc]\nlisten = 5\ntypo = 1\n");
     let flag = format!("--config={}", settings.path().display());
-    let environment = [
-        ("FOREBAY__REDIS__LANES", "none"),
-        ("FOREBAY__NO__SUCH", "1"),
-    ];
+    let environment = [("FOREBAY__REDIS__LANES", "none"), ("FOREBAY__NO__SUCH", "1")];
     let errors = loaded(&[&flag, "--cache.l2_timeout=fast", "stray"], &environment).unwrap_err();
     let mut keys: Vec<&str> = errors.problems.iter().map(|p| p.key.as_str()).collect();
     keys.sort_unstable();
-    let expected = [
-        "cache.l2_timeout",
-        "grpc.listen",
-        "grpc.typo",
-        "no.such",
-        "redis.lanes",
-        "stray",
-    ];
+    let expected =
+        ["cache.l2_timeout", "grpc.listen", "grpc.typo", "no.such", "redis.lanes", "stray"];
     assert_eq!(keys, expected);
-    assert!(
-        errors
-            .to_string()
-            .starts_with("6 problems in the settings\n")
-    );
+    assert!(errors.to_string().starts_with("6 problems in the settings\n"));
 }
 
 #[test]
@@ -240,10 +163,7 @@ fn secrets_come_from_files_in_every_layer() {
     let flag = format!("--postgres.url_file={path}");
     let check = |arguments: &[&str], environment: Pairs<'_>| {
         let loaded = loaded(arguments, environment).unwrap();
-        assert_eq!(
-            loaded.config.postgres.url.expose(),
-            "postgres://u:hunter2@h/d"
-        );
+        assert_eq!(loaded.config.postgres.url.expose(), "postgres://u:hunter2@h/d");
     };
     check(&[&config], &[]);
     check(&[], &[("DATABASE_URL_FILE", path)]);
@@ -260,22 +180,10 @@ fn bad_secret_files_are_refused() {
         let errors = loaded(&[], environment).unwrap_err().to_string();
         assert!(errors.contains(part), "{errors:?} lacks {part:?}");
     };
-    check(
-        &[("REDIS_URL_FILE", "/no/such/file")],
-        "expected a file that holds the secret",
-    );
-    check(
-        &[("REDIS_URL_FILE", long.path().to_str().unwrap())],
-        "longer than 65536 bytes",
-    );
-    check(
-        &[("REDIS_URL_FILE", path), ("REDIS_URL", "redis://h")],
-        "not both",
-    );
-    check(
-        &[("FOREBAY__REDIS__LANES_FILE", path)],
-        "there is no such setting",
-    );
+    check(&[("REDIS_URL_FILE", "/no/such/file")], "expected a file that holds the secret");
+    check(&[("REDIS_URL_FILE", long.path().to_str().unwrap())], "longer than 65536 bytes");
+    check(&[("REDIS_URL_FILE", path), ("REDIS_URL", "redis://h")], "not both");
+    check(&[("FOREBAY__REDIS__LANES_FILE", path)], "there is no such setting");
 }
 
 /// Fails when a section derives `Debug` over a bare string that holds a secret, or when
@@ -283,15 +191,9 @@ fn bad_secret_files_are_refused() {
 #[test]
 fn nothing_shown_holds_a_secret() {
     let environment = [
-        (
-            "DATABASE_URL",
-            "postgres://user:hunter2@h/d?password=hunter2",
-        ),
+        ("DATABASE_URL", "postgres://user:hunter2@h/d?password=hunter2"),
         ("REDIS_URL", "redis://:hunter2@h"),
-        (
-            "FOREBAY__GRPC__PAGE_TOKEN_KEY",
-            "hunter2hunter2hunter2hunter2hunter2",
-        ),
+        ("FOREBAY__GRPC__PAGE_TOKEN_KEY", "hunter2hunter2hunter2hunter2hunter2"),
     ];
     let invocation = Invocation::new(["--redis.url=redis://:hunter2@h"], environment);
     let loaded = load("token-server", &invocation).unwrap();
@@ -323,16 +225,8 @@ fn what_is_printed_can_be_loaded_again() {
 fn without_a_page_token_key_every_process_draws_its_own() {
     let [first, second] = [(); 2].map(|()| loaded(&[], &[]).unwrap());
     assert!(first.config.grpc.page_token_key.expose().len() >= 32);
-    assert_ne!(
-        first.config.grpc.page_token_key,
-        second.config.grpc.page_token_key
-    );
-    assert!(
-        first
-            .warnings
-            .iter()
-            .any(|w| w.contains("grpc.page_token_key"))
-    );
+    assert_ne!(first.config.grpc.page_token_key, second.config.grpc.page_token_key);
+    assert!(first.warnings.iter().any(|w| w.contains("grpc.page_token_key")));
     let key = "--grpc.page_token_key=0123456789abcdef0123456789abcdef";
     assert!(loaded(&[key], &[]).unwrap().warnings.is_empty());
 }
@@ -342,11 +236,7 @@ fn commands_are_found_among_settings() {
     use crate::Command::{Help, PrintConfig, PrintDefaults, Run, Version};
     let check = |arguments: &[&str], command| {
         let none: [(&str, &str); 0] = [];
-        assert_eq!(
-            Invocation::new(arguments, none).command(),
-            command,
-            "{arguments:?}"
-        );
+        assert_eq!(Invocation::new(arguments, none).command(), command, "{arguments:?}");
     };
     check(&[], Run);
     check(&["--redis.lanes=7"], Run);

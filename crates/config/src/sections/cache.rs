@@ -56,10 +56,6 @@ impl EntityCacheConfig {
         let negative_ttl = reader.duration(&format!("{section}.negative_ttl"), limits);
         let bytes = 64..=64 << 20;
         let value_bytes_max = reader.integer(&format!("{section}.value_bytes_max"), bytes);
-        Some(Self {
-            ttl: ttl?,
-            negative_ttl: negative_ttl?,
-            value_bytes_max: value_bytes_max?,
-        })
+        Some(Self { ttl: ttl?, negative_ttl: negative_ttl?, value_bytes_max: value_bytes_max? })
     }
 }

@@ -86,9 +86,7 @@ fn page_token_key(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Option
              replicas and not after a restart"
         ));
         let random: [u8; 32] = rand::random();
-        return Some(Secret::new(
-            random.map(|byte| format!("{byte:02x}")).concat(),
-        ));
+        return Some(Secret::new(random.map(|byte| format!("{byte:02x}")).concat()));
     }
     if text.chars().count() < PAGE_TOKEN_KEY_CHARS_MIN {
         let expected = format!("expected {PAGE_TOKEN_KEY_CHARS_MIN} characters or more, or none");

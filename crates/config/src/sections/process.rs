@@ -15,9 +15,7 @@ pub struct ProcessConfig {
 impl ProcessConfig {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let shutdown_timeout = reader.duration("process.shutdown_timeout", LIMITS);
-        Some(Self {
-            shutdown_timeout: shutdown_timeout?,
-        })
+        Some(Self { shutdown_timeout: shutdown_timeout? })
     }
 }
 

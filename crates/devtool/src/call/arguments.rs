@@ -104,9 +104,7 @@ fn header(text: &str) -> anyhow::Result<(String, String)> {
 
 /// `250ms`, `10s`, `2m`; a bare number counts seconds.
 fn duration(text: &str) -> anyhow::Result<Duration> {
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (count, unit) = text.split_at(unit_at);
     let millis: u64 = match unit {
         "ms" => 1,
@@ -117,8 +115,6 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
     let count: u64 = count
         .parse()
         .with_context(|| format!("{text:?} is no duration: expected one like 250ms, 10s or 2m"))?;
-    let total = count
-        .checked_mul(millis)
-        .with_context(|| format!("{text:?} is too long"))?;
+    let total = count.checked_mul(millis).with_context(|| format!("{text:?} is too long"))?;
     Ok(Duration::from_millis(total))
 }

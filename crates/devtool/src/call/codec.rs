@@ -37,8 +37,7 @@ impl Encoder for DynamicCodec {
     type Error = Status;
 
     fn encode(&mut self, item: Self::Item, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(to)
-            .map_err(|error| Status::internal(format!("encode the request: {error}")))
+        item.encode(to).map_err(|error| Status::internal(format!("encode the request: {error}")))
     }
 }
 

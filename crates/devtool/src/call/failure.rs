@@ -12,16 +12,10 @@ use tonic::{Code, Status};
 /// One line for the status, one for each detail.
 pub(super) fn describe(status: &Status) -> String {
     let mut text = format!("{}: {}\n", name(status.code()), status.message());
-    let details = tonic_types::pb::Status::decode(status.details())
-        .unwrap_or_default()
-        .details;
+    let details = tonic_types::pb::Status::decode(status.details()).unwrap_or_default().details;
     let pool = DescriptorPool::decode(tonic_types::pb::FILE_DESCRIPTOR_SET).unwrap_or_default();
     for detail in &details {
-        let kind = detail
-            .type_url
-            .rsplit(['/', '.'])
-            .next()
-            .unwrap_or_default();
+        let kind = detail.type_url.rsplit(['/', '.']).next().unwrap_or_default();
         let shown = decoded(&pool, detail)
             .unwrap_or_else(|| format!("{} (not decoded)", STANDARD.encode(&detail.value)));
         // Writing to a string cannot fail.

@@ -46,10 +46,7 @@ pub(super) enum Recorded {
 impl Caller {
     pub(super) fn random() -> Self {
         let span = Uuid::new_v4().simple().to_string();
-        Self {
-            trace: Uuid::new_v4().simple().to_string(),
-            span: span[..16].to_owned(),
-        }
+        Self { trace: Uuid::new_v4().simple().to_string(), span: span[..16].to_owned() }
     }
 
     /// The W3C header.
@@ -75,10 +72,7 @@ pub(super) async fn call(
     request.set_timeout(arguments.timeout);
     write_headers(request.metadata_mut(), &arguments.headers)?;
     if !request.metadata().contains_key("traceparent") {
-        let traceparent = caller
-            .traceparent(Recorded::Yes)
-            .parse()
-            .context("write traceparent")?;
+        let traceparent = caller.traceparent(Recorded::Yes).parse().context("write traceparent")?;
         request.metadata_mut().insert("traceparent", traceparent);
     }
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
@@ -135,9 +129,7 @@ fn read_request(method: &MethodDescriptor, json: &str) -> anyhow::Result<Dynamic
     let options = DeserializeOptions::new().deny_unknown_fields(true);
     let message = DynamicMessage::deserialize_with_options(input, &mut reader, &options)
         .map_err(|error| anyhow!("the request is no {name}: {error}"))?;
-    reader
-        .end()
-        .map_err(|error| anyhow!("the request is no {name}: {error}"))?;
+    reader.end().map_err(|error| anyhow!("the request is no {name}: {error}"))?;
     Ok(message)
 }
 
@@ -145,12 +137,8 @@ fn read_request(method: &MethodDescriptor, json: &str) -> anyhow::Result<Dynamic
 fn write_reply(reply: &DynamicMessage) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     let mut writer = serde_json::Serializer::pretty(&mut bytes);
-    let options = SerializeOptions::new()
-        .use_proto_field_name(true)
-        .skip_default_fields(false);
-    reply
-        .serialize_with_options(&mut writer, &options)
-        .context("write the reply as JSON")?;
+    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
+    reply.serialize_with_options(&mut writer, &options).context("write the reply as JSON")?;
     String::from_utf8(bytes).context("write the reply as JSON")
 }
 

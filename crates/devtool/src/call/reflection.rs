@@ -49,17 +49,11 @@ impl Server {
             channel,
             services: Vec::new(),
         };
-        let listed = server
-            .ask(MessageRequest::ListServices(String::new()))
-            .await?;
+        let listed = server.ask(MessageRequest::ListServices(String::new())).await?;
         let MessageResponse::ListServicesResponse(listed) = listed else {
             bail!("{address} answered something else than a list of services");
         };
-        server.services = listed
-            .service
-            .into_iter()
-            .map(|service| service.name)
-            .collect();
+        server.services = listed.service.into_iter().map(|service| service.name).collect();
         server.services.sort();
         Ok(server)
     }
@@ -70,19 +64,13 @@ impl Server {
         let mut wanted = vec![MessageRequest::FileContainingSymbol(service.to_owned())];
         // Some servers send a file with all it imports, others one file at a time.
         while let Some(question) = wanted.pop() {
-            ensure!(
-                files.len() < FILES_MAX,
-                "{service} imports more than {FILES_MAX} files"
-            );
+            ensure!(files.len() < FILES_MAX, "{service} imports more than {FILES_MAX} files");
             if matches!(&question, MessageRequest::FileByFilename(name) if files.contains_key(name))
             {
                 continue;
             }
             for file in self.files(question).await? {
-                let missing = file
-                    .dependency
-                    .iter()
-                    .filter(|name| !files.contains_key(*name));
+                let missing = file.dependency.iter().filter(|name| !files.contains_key(*name));
                 wanted.extend(missing.cloned().map(MessageRequest::FileByFilename));
                 files.insert(file.name().to_owned(), file);
             }
@@ -109,17 +97,13 @@ impl Server {
 
     /// One question on a stream of its own.
     async fn ask(&self, question: MessageRequest) -> anyhow::Result<MessageResponse> {
-        let request = ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(question),
-        };
+        let request =
+            ServerReflectionRequest { host: String::new(), message_request: Some(question) };
         let mut request = Request::new(tokio_stream::once(request));
         // Without the flag that asks for a record: these questions are ours, and a list of
         // traces that is full of them hides what was called.
         let unrecorded = Caller::random().traceparent(Recorded::No);
-        request
-            .metadata_mut()
-            .insert("traceparent", unrecorded.parse()?);
+        request.metadata_mut().insert("traceparent", unrecorded.parse()?);
         let mut client = ServerReflectionClient::new(self.channel.clone());
         let asking = async {
             let mut stream = client.server_reflection_info(request).await?.into_inner();
@@ -129,19 +113,12 @@ impl Server {
             .await
             .with_context(|| format!("{} did not tell its services in time", self.address))?;
         let answer = answered.map_err(|status| {
-            anyhow::anyhow!(
-                "{} has no server reflection: {}",
-                self.address,
-                status.message()
-            )
+            anyhow::anyhow!("{} has no server reflection: {}", self.address, status.message())
         })?;
         match answer.and_then(|answer| answer.message_response) {
             Some(MessageResponse::ErrorResponse(error)) => bail!("{}", error.error_message),
             Some(answer) => Ok(answer),
-            None => bail!(
-                "{} ended the reflection stream without an answer",
-                self.address
-            ),
+            None => bail!("{} ended the reflection stream without an answer", self.address),
         }
     }
 }

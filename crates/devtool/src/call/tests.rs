@@ -58,16 +58,10 @@ impl OpsService for Scripted {
         let level = CacheLevelEntry {
             version: 9_007_199_254_740_993,
             size_bytes: u64::try_from(entry.key.len()).unwrap(),
-            age: Some(prost_types::Duration {
-                seconds: 1,
-                nanos: 500_000_000,
-            }),
+            age: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
             ..CacheLevelEntry::default()
         };
-        Ok(Response::new(InspectCacheEntryResponse {
-            l1: Some(level),
-            ..Default::default()
-        }))
+        Ok(Response::new(InspectCacheEntryResponse { l1: Some(level), ..Default::default() }))
     }
 
     async fn evict_cache_entry(
@@ -83,15 +77,10 @@ impl OpsService for Scripted {
         request: Request<GetLogLevelRequest>,
     ) -> Result<Response<GetLogLevelResponse>, Status> {
         let header = |name: &str| {
-            let value = request
-                .metadata()
-                .get(name)
-                .and_then(|value| value.to_str().ok());
+            let value = request.metadata().get(name).and_then(|value| value.to_str().ok());
             value.unwrap_or("none").to_owned()
         };
-        let filter = ["traceparent", "grpc-timeout", "x-request-id"]
-            .map(header)
-            .join(" ");
+        let filter = ["traceparent", "grpc-timeout", "x-request-id"].map(header).join(" ");
         Ok(Response::new(GetLogLevelResponse { filter }))
     }
 
@@ -105,15 +94,8 @@ impl OpsService for Scripted {
         known.set_retry_info(Some(Duration::from_millis(1_500)));
         let status = Status::with_error_details(Code::InvalidArgument, "bad filter", known);
         let mut wire = tonic_types::pb::Status::decode(status.details()).unwrap();
-        wire.details.push(Any {
-            type_url: "example.org/x.Unknown".to_owned(),
-            value: vec![1, 2],
-        });
-        Err(Status::with_details(
-            status.code(),
-            "bad filter",
-            wire.encode_to_vec().into(),
-        ))
+        wire.details.push(Any { type_url: "example.org/x.Unknown".to_owned(), value: vec![1, 2] });
+        Err(Status::with_details(status.code(), "bad filter", wire.encode_to_vec().into()))
     }
 }
 
@@ -154,30 +136,22 @@ async fn call(method: &str, args: &[&str]) -> anyhow::Result<Result<String, Stat
     let arguments = parse(&[&[symbol.as_str()], args].concat())?;
     let described = server.describe(OPS).await?;
     let method = find_method(&described, method)?;
-    let caller = Caller {
-        trace: "ab".repeat(16),
-        span: "cd".repeat(8),
-    };
+    let caller = Caller { trace: "ab".repeat(16), span: "cd".repeat(8) };
     let mut printed = String::new();
     let show = |reply: &str| {
         printed.push_str(reply);
         Ok(())
     };
-    Ok(
-        match invoke::call(&server, &method, &arguments, &caller, show).await? {
-            Answer::Replied => Ok(printed),
-            Answer::Failed(status) => Err(*status),
-        },
-    )
+    Ok(match invoke::call(&server, &method, &arguments, &caller, show).await? {
+        Answer::Replied => Ok(printed),
+        Answer::Failed(status) => Err(*status),
+    })
 }
 
 #[tokio::test]
 async fn json_goes_in_and_comes_out() {
     let request = r#"{"entry": {"entity": "token", "key": "abc"}}"#;
-    let reply = call("InspectCacheEntry", &[request])
-        .await
-        .unwrap()
-        .unwrap();
+    let reply = call("InspectCacheEntry", &[request]).await.unwrap().unwrap();
     let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
     // The canonical mapping: 64-bit integers are strings, durations are seconds; names are ours.
     assert_eq!(reply["l1"]["version"], "9007199254740993");
@@ -195,10 +169,7 @@ async fn a_request_that_does_not_fit_is_named_before_it_is_sent() {
         ("{", "EOF"),
     ];
     for (request, expected) in cases {
-        let error = call("InspectCacheEntry", &[request])
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = call("InspectCacheEntry", &[request]).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{request}: {error}");
     }
     let missing = call("Nothing", &[]).await.unwrap_err().to_string();
@@ -210,10 +181,7 @@ async fn headers_deadline_and_trace_are_sent() {
     let args = ["-H", "X-Request-Id: r1", "--timeout", "5s"];
     let reply = call("GetLogLevel", &args).await.unwrap().unwrap();
     let traceparent = format!("00-{}-{}-01", "ab".repeat(16), "cd".repeat(8));
-    assert!(
-        reply.contains(&format!("{traceparent} 5000000u r1")),
-        "{reply}"
-    );
+    assert!(reply.contains(&format!("{traceparent} 5000000u r1")), "{reply}");
     let caller = Caller::random();
     assert_eq!((caller.trace.len(), caller.span.len()), (32, 16));
     assert_ne!(caller.trace, Caller::random().trace);
@@ -235,10 +203,7 @@ async fn a_failure_is_told_with_all_its_details() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_does_not_hold_the_caller() {
-    let status = call("GetConnectionPools", &["--timeout", "50ms"])
-        .await
-        .unwrap()
-        .unwrap_err();
+    let status = call("GetConnectionPools", &["--timeout", "50ms"]).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
 }
 
@@ -247,46 +212,27 @@ async fn services_and_methods_are_listed() {
     let address = serve().await;
     let servers = [Server::connect("ops", &address).await.unwrap()];
     let listed = list(&servers);
-    assert!(
-        listed.contains(&format!("{OPS}  ")) && listed.contains(&address),
-        "{listed}"
-    );
+    assert!(listed.contains(&format!("{OPS}  ")) && listed.contains(&address), "{listed}");
     assert!(serving(&servers, OPS).is_ok());
     let missing = serving(&servers, "no.Such").unwrap_err().to_string();
-    assert!(
-        missing.contains("nothing serves no.Such") && missing.contains(OPS),
-        "{missing}"
-    );
+    assert!(missing.contains("nothing serves no.Such") && missing.contains(OPS), "{missing}");
     let described = servers[0].describe(OPS).await.unwrap();
     let line = "forebay.ops.v1.OpsService/SetLogLevel(forebay.ops.v1.SetLogLevelRequest) \
                 returns (forebay.ops.v1.SetLogLevelResponse)";
     assert!(methods(&described).lines().any(|method| method == line));
     // Reflection itself streams requests, which one JSON text cannot be.
-    let reflection = servers[0]
-        .describe("grpc.reflection.v1.ServerReflection")
-        .await
-        .unwrap();
-    let refused = find_method(&reflection, "ServerReflectionInfo")
-        .unwrap_err()
-        .to_string();
+    let reflection = servers[0].describe("grpc.reflection.v1.ServerReflection").await.unwrap();
+    let refused = find_method(&reflection, "ServerReflectionInfo").unwrap_err().to_string();
     assert!(refused.contains("takes a stream of requests"), "{refused}");
 }
 
 #[tokio::test]
 async fn the_services_of_a_running_instance_are_found() {
     let root = tempfile::tempdir().unwrap();
-    let workspace = Workspace {
-        root: root.path().to_path_buf(),
-    };
+    let workspace = Workspace { root: root.path().to_path_buf() };
     let arguments = parse(&["--instance", "here"]).unwrap();
-    let nothing = servers(&arguments, &workspace)
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        nothing.contains("instance here is not running"),
-        "{nothing}"
-    );
+    let nothing = servers(&arguments, &workspace).await.unwrap_err().to_string();
+    assert!(nothing.contains("instance here is not running"), "{nothing}");
 
     let instance = workspace.instance(Some("here")).unwrap();
     instance.create().unwrap();
@@ -305,23 +251,13 @@ async fn a_server_that_is_not_there_is_named() {
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
     let error = format!("{:#}", Server::connect("ops", &address).await.unwrap_err());
-    assert!(
-        error.starts_with(&format!("connect to {address}")),
-        "{error}"
-    );
+    assert!(error.starts_with(&format!("connect to {address}")), "{error}");
 }
 
 #[test]
 fn arguments_are_read() {
-    let parsed = parse(&[
-        "/a.B/C",
-        "{}",
-        "-HX-A: b:c",
-        "--timeout=250ms",
-        "--addr",
-        "h:1",
-    ])
-    .unwrap();
+    let parsed =
+        parse(&["/a.B/C", "{}", "-HX-A: b:c", "--timeout=250ms", "--addr", "h:1"]).unwrap();
     assert_eq!(parsed.service.as_deref(), Some("a.B"));
     assert_eq!(parsed.method.as_deref(), Some("C"));
     assert_eq!(parsed.headers, [("x-a".to_owned(), "b:c".to_owned())]);
@@ -341,9 +277,5 @@ fn arguments_are_read() {
     ] {
         assert!(parse(&wrong).is_err(), "{wrong:?}");
     }
-    assert!(
-        arguments::parse(vec![OsString::from("--help")])
-            .unwrap()
-            .is_none()
-    );
+    assert!(arguments::parse(vec![OsString::from("--help")]).unwrap().is_none());
 }

@@ -29,11 +29,7 @@ impl Bar {
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("█▉▊▋▌▍▎▏ ");
         let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
-        Self {
-            bar,
-            stage: None,
-            quarters: 0,
-        }
+        Self { bar, stage: None, quarters: 0 }
     }
 
     pub(super) fn show(&mut self, at: Progress) {

@@ -21,28 +21,19 @@ pub(super) fn of(workspace: &Workspace, instance: Option<&str>) -> anyhow::Resul
         return Ok(Database { url });
     }
     let instance = workspace.instance(instance)?;
-    let state = State::load(&instance)?
-        .filter(State::is_running)
-        .with_context(|| {
-            format!(
-                "instance {} is not running: start it with `cargo xtask dev`, or set DATABASE_URL",
-                instance.name
-            )
-        })?;
-    let url = state
-        .backends
-        .postgres
-        .url
-        .context("the instance has no Postgres yet")?;
+    let state = State::load(&instance)?.filter(State::is_running).with_context(|| {
+        format!(
+            "instance {} is not running: start it with `cargo xtask dev`, or set DATABASE_URL",
+            instance.name
+        )
+    })?;
+    let url = state.backends.postgres.url.context("the instance has no Postgres yet")?;
     Ok(Database { url })
 }
 
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let after_scheme = self
-            .url
-            .split_once("://")
-            .map_or(self.url.as_str(), |(_, rest)| rest);
+        let after_scheme = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
         let without_settings = after_scheme.split('?').next().unwrap_or_default();
         f.write_str(without_settings.rsplit('@').next().unwrap_or_default())
     }
@@ -65,9 +56,7 @@ mod tests {
     #[test]
     fn the_database_of_a_named_instance_is_used() {
         let root = tempfile::tempdir().unwrap();
-        let workspace = Workspace {
-            root: root.path().to_path_buf(),
-        };
+        let workspace = Workspace { root: root.path().to_path_buf() };
         let said = of(&workspace, Some("here")).unwrap_err().to_string();
         assert!(said.contains("instance here is not running"), "{said}");
         let instance = workspace.instance(Some("here")).unwrap();
@@ -86,17 +75,12 @@ mod tests {
     #[test]
     fn a_database_is_shown_without_its_password() {
         let cases = [
-            (
-                "postgres://ann:secret@127.0.0.1:5432/forebay",
-                "127.0.0.1:5432/forebay",
-            ),
+            ("postgres://ann:secret@127.0.0.1:5432/forebay", "127.0.0.1:5432/forebay"),
             ("postgres://h/db?password=secret", "h/db"),
             ("postgres://ann:se%40cr@h/db?sslmode=require", "h/db"),
         ];
         for (url, expected) in cases {
-            let database = Database {
-                url: url.to_owned(),
-            };
+            let database = Database { url: url.to_owned() };
             assert_eq!(database.to_string(), expected);
             assert_eq!(format!("{database:?}"), format!("Database({expected})"));
         }

@@ -26,18 +26,12 @@ pub(crate) fn running(instance: &Instance) -> anyhow::Result<Option<State>> {
     // A supervisor that has just taken the lock may not have written yet.
     let written =
         forebay_provision::wait_until(Duration::from_secs(10), Duration::from_millis(20), || {
-            State::load(instance)
-                .ok()
-                .flatten()
-                .filter(State::is_running)
+            State::load(instance).ok().flatten().filter(State::is_running)
         });
     match written {
         Some(state) => Ok(Some(state)),
         None if stale::lock(instance)?.is_some() => Ok(None),
-        None => bail!(
-            "a supervisor holds {} but says nothing",
-            instance.lock_file().display()
-        ),
+        None => bail!("a supervisor holds {} but says nothing", instance.lock_file().display()),
     }
 }
 

@@ -38,9 +38,7 @@ pub(crate) async fn postgres(
     plan: &Arc<Mutex<Plan>>,
     last: Option<&State>,
 ) -> anyhow::Result<Up> {
-    let own = last
-        .and_then(|last| last.backends.postgres.url.clone())
-        .unwrap_or_default();
+    let own = last.and_then(|last| last.backends.postgres.url.clone()).unwrap_or_default();
     if let Some(url) = from_env("DATABASE_URL", &own) {
         reachable("DATABASE_URL", &url, 5432).await?;
         note(board, |state| &mut state.backends.postgres, &url, EXPLICIT);
@@ -62,18 +60,14 @@ pub(crate) async fn redis(
     plan: &Arc<Mutex<Plan>>,
     last: Option<&State>,
 ) -> anyhow::Result<Up> {
-    let own = last
-        .and_then(|last| last.backends.redis.url.clone())
-        .unwrap_or_default();
+    let own = last.and_then(|last| last.backends.redis.url.clone()).unwrap_or_default();
     if let Some(url) = from_env("REDIS_URL", &own) {
         reachable("REDIS_URL", &url, 6379).await?;
         note(board, |state| &mut state.backends.redis, &url, EXPLICIT);
         return Ok(Up { url, unit: None });
     }
     let (board, plan) = (Arc::clone(board), Arc::clone(plan));
-    tokio::task::spawn_blocking(move || start_redis(&board, &plan))
-        .await
-        .context("start Redis")?
+    tokio::task::spawn_blocking(move || start_redis(&board, &plan)).await.context("start Redis")?
 }
 
 /// Migrates and seeds.
@@ -92,21 +86,12 @@ fn start_postgres(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> 
     tell_passed_over(board, "postgres", &found.skipped);
     let tools = found.tool;
     // The version is in the name: another one cannot read the data and starts with its own.
-    let preferred = board
-        .instance()
-        .dir
-        .join(format!("postgres-{}", tools.major));
+    let preferred = board.instance().dir.join(format!("postgres-{}", tools.major));
     let dir = postgres::data_dir(&preferred)?;
     // A development database may lose its last second in a power cut, and is quicker for it.
-    let settings = [
-        ("synchronous_commit", "off"),
-        ("max_connections", "200"),
-        ("jit", "off"),
-    ];
-    let settings: Vec<(String, String)> = settings
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()))
-        .collect();
+    let settings = [("synchronous_commit", "off"), ("max_connections", "200"), ("jit", "off")];
+    let settings: Vec<(String, String)> =
+        settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     let output = board.output("postgres")?;
     for _ in 0..ATTEMPTS {
         let options = postgres::Options {
@@ -121,16 +106,8 @@ fn start_postgres(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> 
         };
         create_database(server.port())?;
         let url = server.url(DATABASE);
-        note(
-            board,
-            |state| &mut state.backends.postgres,
-            &url,
-            found.rung.name(),
-        );
-        return Ok(Up {
-            url,
-            unit: Some(Box::new(PostgresUnit(server))),
-        });
+        note(board, |state| &mut state.backends.postgres, &url, found.rung.name());
+        return Ok(Up { url, unit: Some(Box::new(PostgresUnit(server))) });
     }
     bail!("every port for Postgres was taken by somebody else")
 }
@@ -161,16 +138,8 @@ fn start_redis(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> {
             started => started?,
         };
         let url = server.url();
-        note(
-            board,
-            |state| &mut state.backends.redis,
-            &url,
-            found.rung.name(),
-        );
-        return Ok(Up {
-            url,
-            unit: Some(Box::new(RedisUnit(server))),
-        });
+        note(board, |state| &mut state.backends.redis, &url, found.rung.name());
+        return Ok(Up { url, unit: Some(Box::new(RedisUnit(server))) });
     }
     bail!("every port for Redis was taken by somebody else")
 }
@@ -179,10 +148,7 @@ fn start_redis(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> {
 /// and for `cargo xtask doctor` to tell.
 fn tell_passed_over(board: &Board, name: &str, skipped: &[Skipped]) {
     for skipped in skipped.iter().filter(|skipped| skipped.rung == Rung::Apt) {
-        board.say(&format!(
-            "{name}: {} did not do: {}",
-            skipped.rung, skipped.reason
-        ));
+        board.say(&format!("{name}: {} did not do: {}", skipped.rung, skipped.reason));
     }
 }
 
@@ -202,9 +168,7 @@ fn note(board: &Board, backend: fn(&mut State) -> &mut Backend, url: &str, sourc
 /// A URL that the user has set. The one of our own last run, which `cargo xtask env` may have put
 /// into the environment, is not meant.
 fn from_env(name: &str, own: &str) -> Option<String> {
-    std::env::var(name)
-        .ok()
-        .filter(|url| !url.is_empty() && url != own)
+    std::env::var(name).ok().filter(|url| !url.is_empty() && url != own)
 }
 
 async fn reachable(name: &str, url: &str, default_port: u16) -> anyhow::Result<()> {
@@ -219,20 +183,12 @@ async fn reachable(name: &str, url: &str, default_port: u16) -> anyhow::Result<(
 fn authority(url: &str, default_port: u16) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?']).next()?;
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if host.is_empty() {
         return None;
     }
-    let has_port = host
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Some(if has_port {
-        host.to_owned()
-    } else {
-        format!("{host}:{default_port}")
-    })
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Some(if has_port { host.to_owned() } else { format!("{host}:{default_port}") })
 }
 
 #[cfg(test)]

@@ -122,9 +122,7 @@ impl Board {
     pub(crate) async fn timed<T>(&self, name: &str, work: impl Future<Output = T>) -> T {
         let from = self.watch.elapsed();
         let result = work.await;
-        self.timings
-            .lock()
-            .push((name.to_owned(), from, self.watch.elapsed()));
+        self.timings.lock().push((name.to_owned(), from, self.watch.elapsed()));
         result
     }
 

@@ -50,9 +50,7 @@ pub(crate) async fn build(
     let process = Process::spawn(command, StopSignal::Terminate, &output, None)?;
     let status = tokio::task::spawn_blocking(move || {
         const CHECK: Duration = Duration::from_secs(3600);
-        let status = std::iter::repeat_with(|| process.wait(CHECK))
-            .flatten()
-            .next();
+        let status = std::iter::repeat_with(|| process.wait(CHECK)).flatten().next();
         // Its last lines are still to be read.
         let _read = process.tail();
         status
@@ -75,12 +73,7 @@ struct Progress {
 
 impl Progress {
     fn new(board: Arc<Board>) -> Self {
-        Self {
-            board,
-            programs: Programs::new(),
-            compiled: 0,
-            signed: Stopwatch::start(),
-        }
+        Self { board, programs: Programs::new(), compiled: 0, signed: Stopwatch::start() }
     }
 
     fn line(&mut self, line: &str) {

@@ -50,10 +50,7 @@ mod tests {
 
     fn verdicts(seconds: &[u64]) -> Vec<Verdict> {
         let mut crashes = Crashes::default();
-        seconds
-            .iter()
-            .map(|at| crashes.ended(Duration::from_secs(*at)))
-            .collect()
+        seconds.iter().map(|at| crashes.ended(Duration::from_secs(*at))).collect()
     }
 
     #[test]
@@ -61,13 +58,7 @@ mod tests {
         let again = |millis| Verdict::Again(Duration::from_millis(millis));
         assert_eq!(
             verdicts(&[0, 1, 2, 3, 4]),
-            [
-                again(200),
-                again(400),
-                again(800),
-                again(1600),
-                Verdict::GiveUp
-            ]
+            [again(200), again(400), again(800), again(1600), Verdict::GiveUp]
         );
         assert_eq!(verdicts(&[0, 61, 122, 183, 244, 305]), [again(200); 6]);
     }

@@ -64,11 +64,7 @@ async fn start_in(
         if let Some(status) = child.try_wait().context("wait for the supervisor")? {
             progress.pass_on();
             let stopped = status.success();
-            return Ok(if stopped {
-                ExitCode::from(130)
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(if stopped { ExitCode::from(130) } else { ExitCode::FAILURE });
         }
         let state = State::load(instance).ok().flatten();
         let ready = state.is_some_and(|state| {

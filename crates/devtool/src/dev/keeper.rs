@@ -32,11 +32,7 @@ impl Keeper {
         record(board, unit.as_ref());
         let (stop, stopping) = watch::channel(false);
         let keeping = keep(unit, Arc::clone(board), stopping, Arc::clone(hurry));
-        Self {
-            name,
-            stop,
-            task: tokio::spawn(keeping),
-        }
+        Self { name, stop, task: tokio::spawn(keeping) }
     }
 
     /// Name of the unit.
@@ -52,9 +48,7 @@ impl Keeper {
     pub(crate) async fn stop(self) -> anyhow::Result<Stopped> {
         // Nobody listens only when the task has ended, and then its result is there.
         let _ended = self.stop.send(true);
-        self.task
-            .await
-            .with_context(|| format!("keep {} running", self.name))?
+        self.task.await.with_context(|| format!("keep {} running", self.name))?
     }
 }
 
@@ -95,9 +89,7 @@ async fn keep(
             let launched = unit.launch();
             (unit, launched)
         });
-        let (back, launched) = launched
-            .await
-            .with_context(|| format!("start {name} again"))?;
+        let (back, launched) = launched.await.with_context(|| format!("start {name} again"))?;
         unit = back;
         match launched {
             Ok(()) => {
@@ -119,14 +111,8 @@ async fn keep(
 
 fn give_up(board: &Board, unit: &dyn Unit) {
     let name = unit.name();
-    board.say(&format!(
-        "{name} keeps ending and is left alone; its last lines:"
-    ));
-    for line in unit
-        .process()
-        .map(|process| process.tail())
-        .unwrap_or_default()
-    {
+    board.say(&format!("{name} keeps ending and is left alone; its last lines:"));
+    for line in unit.process().map(|process| process.tail()).unwrap_or_default() {
         board.say(&format!("    {line}"));
     }
     board.update(|state| {
@@ -134,8 +120,6 @@ fn give_up(board: &Board, unit: &dyn Unit) {
             service.state = Health::Failed;
             service.pid = None;
         }
-        state.failure = Some(format!(
-            "{name} keeps ending: cargo xtask logs --svc {name}"
-        ));
+        state.failure = Some(format!("{name} keeps ending: cargo xtask logs --svc {name}"));
     });
 }

@@ -39,12 +39,7 @@ impl LogFile {
     fn with_limit(path: PathBuf, bytes_max: u64) -> anyhow::Result<Self> {
         let file = append(&path).with_context(|| format!("open {}", path.display()))?;
         let bytes = file.metadata().map(|meta| meta.len()).unwrap_or(0);
-        Ok(Self {
-            path,
-            file,
-            bytes,
-            bytes_max,
-        })
+        Ok(Self { path, file, bytes, bytes_max })
     }
 
     /// Adds one line. A full disk loses lines and nothing else, so there is no error to handle.
@@ -68,9 +63,7 @@ impl LogFile {
 
 /// The time now, as every log line begins.
 fn now() -> Utc {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Utc(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 

@@ -26,10 +26,7 @@ pub(crate) const SERVICES: [(u16, u16); 2] = [(50051, 9464), (50052, 9465)];
 /// All well-known ports.
 pub(crate) fn preferred() -> Vec<u16> {
     let of_services = SERVICES.iter().flat_map(|(grpc, ops)| [*grpc, *ops]);
-    [POSTGRES, REDIS, OTLP]
-        .into_iter()
-        .chain(of_services)
-        .collect()
+    [POSTGRES, REDIS, OTLP].into_iter().chain(of_services).collect()
 }
 
 /// Chooses ports, each at most once.
@@ -43,10 +40,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// A plan that goes back to the ports of the last run where the well-known ones are taken.
     pub(crate) fn new(last: Option<State>) -> Self {
-        Self {
-            last,
-            ..Self::default()
-        }
+        Self { last, ..Self::default() }
     }
 
     /// The port of Postgres.
@@ -81,11 +75,7 @@ impl Plan {
     pub(crate) fn service(&mut self, index: usize) -> anyhow::Result<ServicePorts> {
         let name = crate::state::SERVICES[index];
         let (grpc, ops) = SERVICES[index];
-        let last = self
-            .last
-            .as_ref()
-            .and_then(|last| last.service(name))
-            .cloned();
+        let last = self.last.as_ref().and_then(|last| last.service(name)).cloned();
         let port = |address: fn(&crate::state::Service) -> Option<&str>| {
             State::port_of(last.as_ref().and_then(address))
         };
@@ -106,16 +96,10 @@ impl Plan {
         let port = ports::choose(&wanted, &self.reserved)
             .with_context(|| format!("no free port for {what}"))?;
         self.reserved.push(port);
-        self.moved
-            .retain(|line| !line.starts_with(&format!("{what}:")));
+        self.moved.retain(|line| !line.starts_with(&format!("{what}:")));
         if port != preferred {
-            let why = if last == Some(port) {
-                "it is taken; as last time"
-            } else {
-                "it is taken"
-            };
-            self.moved
-                .push(format!("{what}: {port} instead of {preferred}, {why}"));
+            let why = if last == Some(port) { "it is taken; as last time" } else { "it is taken" };
+            self.moved.push(format!("{what}: {port} instead of {preferred}, {why}"));
         }
         Ok(port)
     }
@@ -134,20 +118,12 @@ mod tests {
         let mut plan = Plan::default();
         let first = plan.choose("a", None, taken.0).unwrap();
         assert_ne!(first, taken.0);
-        assert!(
-            plan.moved()[0].contains("it is taken"),
-            "{:?}",
-            plan.moved()
-        );
+        assert!(plan.moved()[0].contains("it is taken"), "{:?}", plan.moved());
         let second = plan.choose("b", Some(first), taken.0).unwrap();
         assert!(second != first && second != taken.0);
         let mut next = Plan::default();
         assert_eq!(next.choose("a", Some(first), taken.0).unwrap(), first);
-        assert!(
-            next.moved()[0].contains("as last time"),
-            "{:?}",
-            next.moved()
-        );
+        assert!(next.moved()[0].contains("as last time"), "{:?}", next.moved());
         drop(taken.1);
         let mut later = Plan::default();
         assert_eq!(later.choose("a", Some(first), taken.0).unwrap(), taken.0);

@@ -24,9 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Why it is not.
 pub(crate) async fn service(ports: ServicePorts) -> anyhow::Result<()> {
     readyz(ports.ops).await?;
-    timeout(TIMEOUT, grpc_health(ports.grpc))
-        .await
-        .context("gRPC health did not answer in time")?
+    timeout(TIMEOUT, grpc_health(ports.grpc)).await.context("gRPC health did not answer in time")?
 }
 
 /// Whether the ops port of a service says that it is ready. Asked over and over again, this leaves
@@ -67,20 +65,14 @@ async fn grpc_health(port: u16) -> anyhow::Result<()> {
         .connect()
         .await
         .context("connect to the gRPC port")?;
-    let request = HealthCheckRequest {
-        service: String::new(),
-    };
+    let request = HealthCheckRequest { service: String::new() };
     let reply = HealthClient::new(channel)
         .check(request)
         .await
         .context("ask for gRPC health")?
         .into_inner();
     let status = reply.status();
-    ensure!(
-        status == ServingStatus::Serving,
-        "gRPC health says {}",
-        status.as_str_name()
-    );
+    ensure!(status == ServingStatus::Serving, "gRPC health says {}", status.as_str_name());
     Ok(())
 }
 
@@ -88,9 +80,7 @@ async fn grpc_health(port: u16) -> anyhow::Result<()> {
 async fn http_get(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
     const REPLY_BYTES_MAX: u64 = 64 * 1024;
     let address = ports::loopback(port);
-    let mut stream = TcpStream::connect(address)
-        .await
-        .context("connect to the ops port")?;
+    let mut stream = TcpStream::connect(address).await.context("connect to the ops port")?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut reply = Vec::new();
@@ -100,12 +90,7 @@ async fn http_get(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
 
 fn parse_reply(reply: &str) -> Option<(u16, String)> {
     let (head, body) = reply.split_once("\r\n\r\n")?;
-    let status = head
-        .strip_prefix("HTTP/1.")?
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()?;
+    let status = head.strip_prefix("HTTP/1.")?.split_whitespace().nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
 }
 

@@ -38,9 +38,7 @@ pub(crate) async fn seed_once(url: &str, board: &Arc<Board>) -> anyhow::Result<(
         return Ok(());
     }
     board.say("seeding tokens and liquidity pools");
-    let report = forebay_seed::seed(url, Existing::Keep, |_| {})
-        .await
-        .context("seed")?;
+    let report = forebay_seed::seed(url, Existing::Keep, |_| {}).await.context("seed")?;
     board.say(&format!("seeded: {report}"));
     mark.set()
 }
@@ -53,19 +51,14 @@ struct Mark {
 
 impl Mark {
     async fn of(url: &str, board: &Board) -> anyhow::Result<Self> {
-        let connection = Maintenance::connect(url)
-            .await
-            .context("connect to the database")?;
+        let connection = Maintenance::connect(url).await.context("connect to the database")?;
         let sql = "select system_identifier::text || '/' || current_database() \
                    from pg_control_system()";
         let row = connection.client().query_one(sql, &[]).await;
         let database: String = row.context("identify the database")?.get(0);
         connection.close().await;
         let text = format!("{database} {:016x}\n", forebay_seed::fingerprint());
-        Ok(Self {
-            path: board.instance().dir.join("seeded"),
-            text,
-        })
+        Ok(Self { path: board.instance().dir.join("seeded"), text })
     }
 
     fn is_set(&self) -> bool {

@@ -120,18 +120,9 @@ fn environment(
         ("OTEL_EXPORTER_OTLP_ENDPOINT", surroundings.traces.clone()),
         // No load balancer has to notice that a development service goes.
         ("FOREBAY__GRPC__LAME_DUCK", "0s".to_owned()),
-        (
-            "FOREBAY__GRPC__LISTEN",
-            ports::loopback(listen.grpc).to_string(),
-        ),
-        (
-            "FOREBAY__GRPC__PAGE_TOKEN_KEY",
-            surroundings.page_token_key.clone(),
-        ),
-        (
-            "FOREBAY__OPS__LISTEN",
-            ports::loopback(listen.ops).to_string(),
-        ),
+        ("FOREBAY__GRPC__LISTEN", ports::loopback(listen.grpc).to_string()),
+        ("FOREBAY__GRPC__PAGE_TOKEN_KEY", surroundings.page_token_key.clone()),
+        ("FOREBAY__OPS__LISTEN", ports::loopback(listen.ops).to_string()),
         ("FOREBAY__TOKEN_CLIENT__ENDPOINT", token),
     ]
     .map(|(name, value)| (name.to_owned(), value))
@@ -150,11 +141,7 @@ async fn await_ready(unit: &ProgramUnit, listen: ServicePorts) -> anyhow::Result
             bail!("{} ended ({status}): {}", unit.name, last_words(process));
         }
         if watch.elapsed() > READY_TIMEOUT {
-            bail!(
-                "{} is not ready: {not_yet:#}; {}",
-                unit.name,
-                last_words(process)
-            );
+            bail!("{} is not ready: {not_yet:#}; {}", unit.name, last_words(process));
         }
         tokio::time::sleep(STEP).await;
     }
@@ -167,7 +154,5 @@ fn last_words(process: &forebay_provision::Process) -> String {
 
 fn has_lost_port(unit: &ProgramUnit, listen: ServicePorts) -> bool {
     unit.process().is_some_and(|process| !process.is_running())
-        && [listen.grpc, listen.ops]
-            .iter()
-            .any(|port| !ports::is_free(*port))
+        && [listen.grpc, listen.ops].iter().any(|port| !ports::is_free(*port))
 }

@@ -41,12 +41,8 @@ pub(crate) fn lock(instance: &Instance) -> anyhow::Result<Option<Lock>> {
 pub(crate) fn clear(last: &State) -> Vec<String> {
     const STEP: Duration = Duration::from_millis(20);
     let alive = |group: &&Group| Identity::from(group.leader).is_alive();
-    let left: Vec<String> = last
-        .groups
-        .iter()
-        .filter(alive)
-        .map(|group| group.name.clone())
-        .collect();
+    let left: Vec<String> =
+        last.groups.iter().filter(alive).map(|group| group.name.clone()).collect();
     if let Some(guard) = last.guard {
         let gone = || (!Identity::from(guard).is_alive()).then_some(());
         // Its guard ends the groups politely; two at once would only get in each other's way.

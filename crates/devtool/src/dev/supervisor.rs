@@ -49,10 +49,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let mut interrupts = Interrupts::install().context("listen for signals")?;
     let Some(_lock) = stale::lock(instance)? else {
-        bail!(
-            "instance {} is being started by somebody else",
-            instance.name
-        );
+        bail!("instance {} is being started by somebody else", instance.name);
     };
     let last = take_over(instance, options).await?;
     guard::install(&cargo::own_program()?).context("start the guard")?;
@@ -98,17 +95,9 @@ pub(crate) async fn run(
     let failed = result.is_err();
     board.update(|state| {
         state.put_down();
-        state.phase = if failed {
-            Phase::Failed
-        } else {
-            Phase::Stopped
-        };
+        state.phase = if failed { Phase::Failed } else { Phase::Stopped };
     });
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Ends what a killed supervisor left, and reads which ports it used.
@@ -118,10 +107,7 @@ async fn take_over(instance: &Instance, options: &Options) -> anyhow::Result<Opt
         let left = tokio::task::spawn_blocking(move || stale::clear(&state)).await;
         let left = left.context("end what the last supervisor left")?;
         if !left.is_empty() {
-            say::line(&format!(
-                "dev: ended what a killed supervisor left: {}",
-                left.join(", ")
-            ));
+            say::line(&format!("dev: ended what a killed supervisor left: {}", left.join(", ")));
         }
     }
     if options.fresh {
@@ -134,11 +120,7 @@ fn remove_data(instance: &Instance) -> anyhow::Result<()> {
     let mut paths = vec![instance.traces_dir(), instance.dir.join("redis")];
     for entry in std::fs::read_dir(&instance.dir).context("look for old data")? {
         let path = entry.context("look for old data")?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.starts_with("postgres-") {
             paths.push(path);
         }
@@ -168,14 +150,11 @@ impl Running {
         let stores = self.bring_up_stores(&plan, last.as_ref());
         let (programs, surroundings) = tokio::try_join!(build, stores)?;
         let built = board.elapsed();
-        self.bring_up_services(&programs, &surroundings, &plan)
-            .await?;
+        self.bring_up_services(&programs, &surroundings, &plan).await?;
         board.update(|state| state.phase = Phase::Ready);
         let after_build = board.elapsed().saturating_sub(built);
         let moved = plan.lock().moved().to_vec();
-        table::lines(&board.state(), &moved)
-            .iter()
-            .for_each(|line| say::line(line));
+        table::lines(&board.state(), &moved).iter().for_each(|line| say::line(line));
         if options.timings {
             board.timings().iter().for_each(|line| say::line(line));
         }
@@ -214,10 +193,8 @@ impl Running {
             }
             Err(error) => failures.push(error),
         }
-        for (up, url) in [
-            (postgres, &mut surroundings.postgres),
-            (redis, &mut surroundings.redis),
-        ] {
+        for (up, url) in [(postgres, &mut surroundings.postgres), (redis, &mut surroundings.redis)]
+        {
             match up {
                 Ok(up) => {
                     *url = up.url;
@@ -251,16 +228,14 @@ impl Running {
             let (unit, ports) = board.timed(name, starting).await?;
             token_port.get_or_insert(ports.grpc);
             self.keep(Some(unit));
-            self.watches
-                .spawn(services::watch(name, ports, Arc::clone(&board)));
+            self.watches.spawn(services::watch(name, ports, Arc::clone(&board)));
         }
         Ok(())
     }
 
     fn keep(&mut self, unit: Option<Box<dyn Unit>>) {
         if let Some(unit) = unit {
-            self.keepers
-                .push(Keeper::start(unit, &self.board, &self.hurry));
+            self.keepers.push(Keeper::start(unit, &self.board, &self.hurry));
         }
     }
 

@@ -41,9 +41,7 @@ pub(crate) fn table(state: &State) -> Vec<String> {
     let traces = &backends.traces;
     rows.push([
         "traces".to_owned(),
-        backend_state(traces.otlp.is_some(), state)
-            .name()
-            .to_owned(),
+        backend_state(traces.otlp.is_some(), state).name().to_owned(),
         traces.otlp.clone().unwrap_or_default(),
         traces.query.clone().unwrap_or_default(),
         String::new(),
@@ -55,9 +53,7 @@ pub(crate) fn table(state: &State) -> Vec<String> {
 fn backend_row(name: &str, backend: &Backend, state: &State) -> [String; 6] {
     [
         name.to_owned(),
-        backend_state(backend.url.is_some(), state)
-            .name()
-            .to_owned(),
+        backend_state(backend.url.is_some(), state).name().to_owned(),
         backend.url.as_deref().map(redacted).unwrap_or_default(),
         String::new(),
         backend.pid.map(|pid| pid.to_string()).unwrap_or_default(),
@@ -75,18 +71,12 @@ fn backend_state(known: bool, state: &State) -> Health {
 
 fn align(rows: &[[String; 6]]) -> Vec<String> {
     let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or_default()
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
     };
     let widths: [usize; 6] = std::array::from_fn(width);
     let line = |row: &[String; 6]| {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         format!("  {}", cells.join("  ")).trim_end().to_owned()
     };
     rows.iter().map(line).collect()
@@ -103,9 +93,7 @@ fn first_calls(state: &State) -> Vec<String> {
     if let Some(address) = grpc("token-server") {
         let method = "forebay.token.v1.TokenService/LookupToken";
         let body = format!("{{\"mint\":\"{EXAMPLE_MINT}\"}}");
-        lines.push(format!(
-            "    cargo xtask call{flag} --trace {method} '{body}'"
-        ));
+        lines.push(format!("    cargo xtask call{flag} --trace {method} '{body}'"));
         lines.push(format!(
             "    buf curl --protocol grpc --http2-prior-knowledge -d '{body}' http://{address}/{method}"
         ));
@@ -113,12 +101,8 @@ fn first_calls(state: &State) -> Vec<String> {
     if state.backends.traces.query.is_none() {
         lines.push(format!("    cargo xtask trace ls{flag}"));
     }
-    lines.push(format!(
-        "    eval \"$(cargo xtask env{flag})\"; psql \"$DATABASE_URL\""
-    ));
-    lines.push(format!(
-        "    cargo xtask status{flag} | logs{flag} -f | down{flag}"
-    ));
+    lines.push(format!("    eval \"$(cargo xtask env{flag})\"; psql \"$DATABASE_URL\""));
+    lines.push(format!("    cargo xtask status{flag} | logs{flag} -f | down{flag}"));
     lines
 }
 
@@ -129,10 +113,7 @@ mod tests {
     #[test]
     fn columns_line_up_and_lines_end_clean() {
         let row = |cells: [&str; 6]| cells.map(str::to_owned);
-        let rows = [
-            row(["A", "B", "C", "D", "E", "F"]),
-            row(["aaa", "b", "", "d", "", ""]),
-        ];
+        let rows = [row(["A", "B", "C", "D", "E", "F"]), row(["aaa", "b", "", "d", "", ""])];
         assert_eq!(align(&rows), ["  A    B  C  D  E  F", "  aaa  b     d"]);
     }
 }

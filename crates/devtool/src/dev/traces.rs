@@ -44,17 +44,13 @@ pub(crate) async fn start(
     plan: &Arc<Mutex<Plan>>,
     last: Option<&State>,
 ) -> anyhow::Result<Up> {
-    let own = last
-        .and_then(|last| last.backends.traces.otlp.clone())
-        .unwrap_or_default();
+    let own = last.and_then(|last| last.backends.traces.otlp.clone()).unwrap_or_default();
     if let Some(endpoint) = explicit(&own) {
         return Ok(outside(board, &endpoint, "explicit").await);
     }
     let local = format!("http://{}", ports::loopback(OTLP));
     if probe::answers_http(JAEGER_UI).await
-        && probe::accepts(&ports::loopback(OTLP).to_string())
-            .await
-            .is_ok()
+        && probe::accepts(&ports::loopback(OTLP).to_string()).await.is_ok()
     {
         return Ok(outside(board, &local, "running").await);
     }
@@ -86,52 +82,27 @@ async fn built_in(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> 
     };
     let address = receiver.address().to_string();
     let endpoint = format!("http://{address}");
-    note(
-        board,
-        Traces {
-            otlp: Some(address),
-            query: None,
-            source: Some(BUILT_IN.to_owned()),
-        },
-    );
-    Ok(Up {
-        endpoint,
-        receiver: Some(receiver),
-        unit: None,
-    })
+    note(board, Traces { otlp: Some(address), query: None, source: Some(BUILT_IN.to_owned()) });
+    Ok(Up { endpoint, receiver: Some(receiver), unit: None })
 }
 
 /// An endpoint that the user has set, unless `cargo xtask env` has put our own last one there.
 fn explicit(own: &str) -> Option<String> {
     let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok()?;
-    let address = endpoint
-        .split_once("://")
-        .map_or(endpoint.as_str(), |(_, rest)| rest);
+    let address = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
     (!endpoint.is_empty() && address.trim_end_matches('/') != own).then(|| endpoint.clone())
 }
 
 async fn outside(board: &Arc<Board>, endpoint: &str, source: &str) -> Up {
-    let address = endpoint
-        .split_once("://")
-        .map_or(endpoint, |(_, rest)| rest);
+    let address = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     let address = address.trim_end_matches('/').to_owned();
-    let host = address
-        .rsplit_once(':')
-        .map_or(address.as_str(), |(host, _)| host);
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
     let query = format!("http://{host}:{JAEGER_UI}");
     note(
         board,
-        Traces {
-            otlp: Some(address),
-            query: Some(query),
-            source: Some(source.to_owned()),
-        },
+        Traces { otlp: Some(address), query: Some(query), source: Some(source.to_owned()) },
     );
-    Up {
-        endpoint: endpoint.to_owned(),
-        receiver: None,
-        unit: None,
-    }
+    Up { endpoint: endpoint.to_owned(), receiver: None, unit: None }
 }
 
 fn note(board: &Board, traces: Traces) {
@@ -145,20 +116,15 @@ pub(crate) fn installed() -> Option<PathBuf> {
     }
     let path = std::env::var_os("PATH")?;
     let dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    ["jaeger", "jaeger-all-in-one"].iter().find_map(|name| {
-        dirs.iter()
-            .map(|dir| dir.join(name))
-            .find(|path| path.is_file())
-    })
+    ["jaeger", "jaeger-all-in-one"]
+        .iter()
+        .find_map(|name| dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file()))
 }
 
 /// Starts an installed Jaeger with its own defaults: all in one process, traces in memory.
 async fn jaeger(board: &Arc<Board>, program: PathBuf) -> anyhow::Result<Box<dyn Unit>> {
     for port in [OTLP, JAEGER_UI] {
-        anyhow::ensure!(
-            ports::is_free(port),
-            "Jaeger needs port {port}, which is taken"
-        );
+        anyhow::ensure!(ports::is_free(port), "Jaeger needs port {port}, which is taken");
     }
     let shown = program.display().to_string();
     let mut unit = ProgramUnit {

@@ -118,9 +118,7 @@ impl Unit for ProgramUnit {
         // The old one first: it may still hold the ports.
         self.process = None;
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         let process = Process::spawn(command, StopSignal::Terminate, &self.output, None)?;
         self.process = Some(process);
         Ok(())
@@ -128,12 +126,7 @@ impl Unit for ProgramUnit {
 
     fn group(&self) -> Option<Group> {
         let leader = self.process.as_ref()?.identity().into();
-        Some(Group {
-            name: self.name.to_owned(),
-            leader,
-            interrupt: false,
-            dir: None,
-        })
+        Some(Group { name: self.name.to_owned(), leader, interrupt: false, dir: None })
     }
 }
 

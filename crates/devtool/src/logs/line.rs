@@ -68,26 +68,11 @@ mod tests {
     #[test]
     fn levels_are_read_in_every_dialect() {
         let cases = [
-            (
-                "2026-11-23T05:00:00.1Z  INFO forebay_boot: started",
-                Some(Level::Info),
-            ),
-            (
-                "2026-11-23T05:00:00.1Z ERROR forebay: lost",
-                Some(Level::Error),
-            ),
-            (
-                r#"{"timestamp":"x","level":"WARN","message":"m"}"#,
-                Some(Level::Warn),
-            ),
-            (
-                "2026-11-23 05:00:00.1 UTC [7] LOG:  checkpoint",
-                Some(Level::Info),
-            ),
-            (
-                "2026-11-23 05:00:00.1 UTC [7] FATAL:  no",
-                Some(Level::Error),
-            ),
+            ("2026-11-23T05:00:00.1Z  INFO forebay_boot: started", Some(Level::Info)),
+            ("2026-11-23T05:00:00.1Z ERROR forebay: lost", Some(Level::Error)),
+            (r#"{"timestamp":"x","level":"WARN","message":"m"}"#, Some(Level::Warn)),
+            ("2026-11-23 05:00:00.1 UTC [7] LOG:  checkpoint", Some(Level::Info)),
+            ("2026-11-23 05:00:00.1 UTC [7] FATAL:  no", Some(Level::Error)),
             ("7:M 23 Nov 2026 05:00:00.1 # Warning", Some(Level::Warn)),
             ("7:M 23 Nov 2026 05:00:00.1 * Ready", Some(Level::Info)),
             ("    at some line", None),

@@ -18,31 +18,14 @@ fn files_are_merged_by_time_and_filtered_by_level_with_their_continuations() {
     ];
     let text = |filter: &Filter, count: usize| -> Vec<String> {
         let past = past(&files, filter, count).unwrap();
-        past.lines()
-            .map(|line| line.split_once("| ").unwrap().1.to_owned())
-            .collect()
+        past.lines().map(|line| line.split_once("| ").unwrap().1.to_owned()).collect()
     };
     let all = Filter::default();
-    assert_eq!(
-        text(&all, 9),
-        [
-            "INFO one",
-            "INFO two",
-            "WARN three",
-            "ERROR four",
-            "   at line 7"
-        ]
-    );
+    assert_eq!(text(&all, 9), ["INFO one", "INFO two", "WARN three", "ERROR four", "   at line 7"]);
     assert_eq!(text(&all, 2), ["ERROR four", "   at line 7"]);
-    let bad = Filter {
-        level: Some(Level::Warn),
-        ..Filter::default()
-    };
+    let bad = Filter { level: Some(Level::Warn), ..Filter::default() };
     assert_eq!(text(&bad, 9), ["WARN three", "ERROR four", "   at line 7"]);
-    let two = Filter {
-        grep: Some("two".to_owned()),
-        ..Filter::default()
-    };
+    let two = Filter { grep: Some("two".to_owned()), ..Filter::default() };
     assert_eq!(text(&two, 9), ["INFO two"]);
     std::fs::remove_dir_all(dir).unwrap();
 }

@@ -102,10 +102,7 @@ fn download(package: &str, integrity: &str, scratch: &Path) -> anyhow::Result<()
     ensure!(
         packed.status.success(),
         "npm pack {package} failed ({}): {FIX}",
-        String::from_utf8_lossy(&packed.stderr)
-            .lines()
-            .last()
-            .unwrap_or("it says nothing")
+        String::from_utf8_lossy(&packed.stderr).lines().last().unwrap_or("it says nothing")
     );
     let archive = fs::read_dir(scratch)
         .context("list what npm has fetched")?
@@ -121,18 +118,13 @@ fn download(package: &str, integrity: &str, scratch: &Path) -> anyhow::Result<()
 /// Compares with a Subresource Integrity string, the form npm writes hashes in.
 fn verify(bytes: &[u8], integrity: &str) -> anyhow::Result<()> {
     let actual = format!("sha512-{}", STANDARD.encode(Sha512::digest(bytes)));
-    ensure!(
-        actual == integrity,
-        "its hash is {actual}, deploy/buf.lock expects {integrity}"
-    );
+    ensure!(actual == integrity, "its hash is {actual}, deploy/buf.lock expects {integrity}");
     Ok(())
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|found| found.is_file())
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|found| found.is_file())
 }
 
 fn cache() -> Option<PathBuf> {
@@ -143,11 +135,7 @@ fn cache() -> Option<PathBuf> {
 
 /// The platform as buf's packages call it.
 fn platform() -> String {
-    let os = if env::consts::OS == "macos" {
-        "darwin"
-    } else {
-        env::consts::OS
-    };
+    let os = if env::consts::OS == "macos" { "darwin" } else { env::consts::OS };
     let arch = match (os, env::consts::ARCH) {
         (_, "x86_64") => "x64",
         ("darwin", "aarch64") => "arm64",

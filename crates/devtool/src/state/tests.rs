@@ -4,9 +4,7 @@ use super::*;
 use crate::workspace::Workspace;
 
 fn state() -> State {
-    let workspace = Workspace {
-        root: PathBuf::from("/nowhere"),
-    };
+    let workspace = Workspace { root: PathBuf::from("/nowhere") };
     State::new(&workspace.instance(None).unwrap(), Identity::own())
 }
 
@@ -22,12 +20,7 @@ fn what_is_saved_is_read_back() {
     state.save(&instance.state_file()).unwrap();
     assert_eq!(State::load(&instance).unwrap(), Some(state));
     std::fs::write(instance.state_file(), "{").unwrap();
-    assert!(
-        State::load(&instance)
-            .unwrap_err()
-            .to_string()
-            .contains("remove it")
-    );
+    assert!(State::load(&instance).unwrap_err().to_string().contains("remove it"));
     std::fs::remove_dir_all(dir).unwrap();
 }
 
@@ -44,10 +37,7 @@ fn ports_are_read_from_addresses_and_urls() {
     let cases = [
         (Some("127.0.0.1:50051"), Some(50051)),
         (Some("http://127.0.0.1:9464"), Some(9464)),
-        (
-            Some("postgres://postgres@127.0.0.1:5432/forebay"),
-            Some(5432),
-        ),
+        (Some("postgres://postgres@127.0.0.1:5432/forebay"), Some(5432)),
         (Some("file:///somewhere"), None),
         (Some(""), None),
         (None, None),
@@ -60,10 +50,7 @@ fn ports_are_read_from_addresses_and_urls() {
 #[test]
 fn passwords_are_not_shown() {
     let cases = [
-        (
-            "postgres://u:secret@h:1/d?x=a@b",
-            "postgres://u:***@h:1/d?x=a@b",
-        ),
+        ("postgres://u:secret@h:1/d?x=a@b", "postgres://u:***@h:1/d?x=a@b"),
         ("redis://:p@ss@h", "redis://:***@h"),
         ("postgres://u@h/d", "postgres://u@h/d"),
         ("redis://h:1", "redis://h:1"),

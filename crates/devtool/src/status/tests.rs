@@ -5,11 +5,7 @@ use crate::state::Health;
 use forebay_provision::proc_table::Identity;
 
 fn keys(json: &Json) -> Vec<&str> {
-    json.as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect()
+    json.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
 #[test]
@@ -26,37 +22,19 @@ fn the_document_has_its_shape_before_the_first_start_and_while_it_runs() {
         let json = document(state, &instance);
         assert_eq!(keys(&json), ["backends", "instance", "services"]);
         assert_eq!(json["instance"], "default");
-        let names: Vec<&Json> = json["services"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|service| &service["name"])
-            .collect();
+        let names: Vec<&Json> =
+            json["services"].as_array().unwrap().iter().map(|service| &service["name"]).collect();
         assert_eq!(names, ["token-server", "pool-server"]);
-        assert_eq!(
-            keys(&json["services"][0]),
-            ["grpc", "name", "ops", "pid", "state"]
-        );
+        assert_eq!(keys(&json["services"][0]), ["grpc", "name", "ops", "pid", "state"]);
         assert_eq!(keys(&json["backends"]), ["postgres", "redis", "traces"]);
         assert_eq!(keys(&json["backends"]["postgres"]), ["source", "url"]);
-        assert_eq!(
-            keys(&json["backends"]["traces"]),
-            ["otlp", "query", "source"]
-        );
+        assert_eq!(keys(&json["backends"]["traces"]), ["otlp", "query", "source"]);
         assert!(!json.to_string().contains("secret"));
     }
-    assert_eq!(
-        document(&never, &instance)["services"][0]["state"],
-        "stopped"
-    );
+    assert_eq!(document(&never, &instance)["services"][0]["state"], "stopped");
     let json = document(&running, &instance);
     assert_eq!(json["services"][0]["state"], "ready");
-    assert!(
-        json["backends"]["traces"]["query"]
-            .as_str()
-            .unwrap()
-            .starts_with("file://")
-    );
+    assert!(json["backends"]["traces"]["query"].as_str().unwrap().starts_with("file://"));
 }
 
 #[test]
@@ -65,13 +43,7 @@ fn a_dead_supervisor_is_not_believed() {
     let workspace = Workspace { root: root.clone() };
     let instance = workspace.instance(None).unwrap();
     instance.create().unwrap();
-    let mut state = State::new(
-        &instance,
-        Identity {
-            started: 0,
-            ..Identity::own()
-        },
-    );
+    let mut state = State::new(&instance, Identity { started: 0, ..Identity::own() });
     state.phase = Phase::Ready;
     state.services[0].state = Health::Ready;
     state.services[0].pid = Some(1);

@@ -46,10 +46,7 @@ fn invariants(page: &str) -> Vec<Invariant> {
         } else if !inside || line.trim().is_empty() {
             open = false;
         } else if is_numbered(line) {
-            found.push(Invariant {
-                line: index + 1,
-                text: line.to_owned(),
-            });
+            found.push(Invariant { line: index + 1, text: line.to_owned() });
             open = true;
         } else if let Some(last) = found.last_mut().filter(|_| open) {
             last.text.push(' ');
@@ -66,19 +63,11 @@ fn is_numbered(line: &str) -> bool {
 
 /// The back-quoted paths after `(test:` or `(tests:`.
 fn named_tests(text: &str) -> Vec<&str> {
-    let Some((_, rest)) = text
-        .split_once("(test: ")
-        .or_else(|| text.split_once("(tests: "))
-    else {
+    let Some((_, rest)) = text.split_once("(test: ").or_else(|| text.split_once("(tests: ")) else {
         return Vec::new();
     };
     let inside = rest.split(')').next().unwrap_or_default();
-    inside
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|path| !path.is_empty())
-        .collect()
+    inside.split('`').skip(1).step_by(2).filter(|path| !path.is_empty()).collect()
 }
 
 fn is_defined(tree: &Tree, path: &str) -> bool {

@@ -18,22 +18,14 @@ pub(super) fn membership(root: &Root, members: &[Manifest], findings: &mut Vec<F
             .collect();
         let todo = match holding.as_slice() {
             [_] => continue,
-            [] => format!(
-                "add `{}` to the crates of one layer in {ROOT}",
-                member.folder
-            ),
+            [] => format!("add `{}` to the crates of one layer in {ROOT}", member.folder),
             several => format!(
                 "keep `{}` in one layer only, it is in {}",
                 member.folder,
                 several.join(" and ")
             ),
         };
-        findings.push(Finding::new(
-            &member.path,
-            member.package.line,
-            "layer",
-            todo,
-        ));
+        findings.push(Finding::new(&member.path, member.package.line, "layer", todo));
     }
     for name in root.layers.iter().flat_map(|layer| &layer.crates) {
         if !members.iter().any(|member| member.folder == name.text) {
@@ -50,11 +42,7 @@ pub(super) fn edges(root: &Root, members: &[Manifest], findings: &mut Vec<Findin
         let Some(own) = root.layer_of(&member.folder) else {
             continue;
         };
-        for dependency in member
-            .dependencies
-            .iter()
-            .filter(|dependency| !dependency.dev)
-        {
+        for dependency in member.dependencies.iter().filter(|dependency| !dependency.dev) {
             let Some(folder) = dependency.package.strip_prefix(PREFIX) else {
                 continue;
             };
@@ -70,12 +58,7 @@ pub(super) fn edges(root: &Root, members: &[Manifest], findings: &mut Vec<Findin
                 "drop the dependency on `{folder}`, which {direction} layer {}; `{}` is in layer {}",
                 root.layers[theirs].name.text, member.folder, root.layers[own].name.text
             );
-            findings.push(Finding::new(
-                &member.path,
-                dependency.line,
-                "layer-edge",
-                todo,
-            ));
+            findings.push(Finding::new(&member.path, dependency.line, "layer-edge", todo));
         }
     }
 }
@@ -93,29 +76,17 @@ pub(super) fn owners(root: &Root, members: &[Manifest], findings: &mut Vec<Findi
         }
     }
     for member in members {
-        let layer = root
-            .layer_of(&member.folder)
-            .map(|index| &root.layers[index].name.text);
-        for dependency in member
-            .dependencies
-            .iter()
-            .filter(|dependency| !dependency.dev)
-        {
-            let Some(owner) = root
-                .owners
-                .iter()
-                .find(|owner| owner.package == dependency.package)
+        let layer = root.layer_of(&member.folder).map(|index| &root.layers[index].name.text);
+        for dependency in member.dependencies.iter().filter(|dependency| !dependency.dev) {
+            let Some(owner) = root.owners.iter().find(|owner| owner.package == dependency.package)
             else {
                 continue;
             };
             let allowed = |by: &str| by == member.folder || Some(by) == layer.map(String::as_str);
             if !owner.by.iter().any(|by| allowed(&by.text)) {
                 let by: Vec<&str> = owner.by.iter().map(|by| by.text.as_str()).collect();
-                let todo = format!(
-                    "use `{}` through its owners only ({})",
-                    owner.package,
-                    by.join(", ")
-                );
+                let todo =
+                    format!("use `{}` through its owners only ({})", owner.package, by.join(", "));
                 findings.push(Finding::new(&member.path, dependency.line, "owner", todo));
             }
         }

@@ -29,11 +29,7 @@ const WELL_KNOWN: [&str; 2] = ["host.docker.internal", ".cluster.local"];
 
 /// Machine paths and registry hosts in any text file.
 pub(super) fn places(tree: &Tree, findings: &mut Vec<Finding>) {
-    for file in tree
-        .files
-        .iter()
-        .filter(|file| !file.path.contains("/src/gen/"))
-    {
+    for file in tree.files.iter().filter(|file| !file.path.contains("/src/gen/")) {
         machine_paths(file, findings);
         registries(file, findings);
         private_hosts(file, findings);
@@ -51,12 +47,7 @@ fn machine_paths(file: &File, findings: &mut Vec<Finding>) {
             let named = after.is_some_and(|c| c.is_alphanumeric() || "._-".contains(c));
             if !relative && named {
                 let todo = format!("say it without `{mark}`, which exists on one machine");
-                findings.push(Finding::new(
-                    &file.path,
-                    file.line_at(offset),
-                    "machine-path",
-                    todo,
-                ));
+                findings.push(Finding::new(&file.path, file.line_at(offset), "machine-path", todo));
             }
         }
     }
@@ -67,12 +58,7 @@ fn registries(file: &File, findings: &mut Vec<Finding>) {
         let host = format!("{name}.{domain}");
         for (offset, _) in file.text.match_indices(&host) {
             let todo = format!("leave `{host}` to the settings of the package manager");
-            findings.push(Finding::new(
-                &file.path,
-                file.line_at(offset),
-                "registry-host",
-                todo,
-            ));
+            findings.push(Finding::new(&file.path, file.line_at(offset), "registry-host", todo));
         }
     }
 }
@@ -89,12 +75,7 @@ fn private_hosts(file: &File, findings: &mut Vec<Finding>) {
         let private = PRIVATE_SUFFIXES.iter().any(|suffix| host.ends_with(suffix));
         if private && !WELL_KNOWN.iter().any(|known| host.ends_with(known)) {
             let todo = format!("replace `{host}`, which one network knows");
-            findings.push(Finding::new(
-                &file.path,
-                file.line_at(offset),
-                "private-host",
-                todo,
-            ));
+            findings.push(Finding::new(&file.path, file.line_at(offset), "private-host", todo));
         }
     }
 }

@@ -20,12 +20,7 @@ pub(super) fn messages(tree: &Tree, findings: &mut Vec<Finding>) {
                 (false, true) => "end the log message without a full stop",
                 (true, true) => "start the log message in lower case and drop the full stop",
             };
-            findings.push(Finding::new(
-                &file.path,
-                file.line_at(offset),
-                "log-style",
-                todo,
-            ));
+            findings.push(Finding::new(&file.path, file.line_at(offset), "log-style", todo));
         }
     }
 }
@@ -64,11 +59,7 @@ fn first_message(text: &str) -> Option<(usize, &str)> {
                     return Some((at, &text[at + 1..at + 1 + end]));
                 }
                 // Skip the literal: its brackets and commas are text.
-                while rest
-                    .clone()
-                    .next()
-                    .is_some_and(|(next, _)| next <= at + 1 + end)
-                {
+                while rest.clone().next().is_some_and(|(next, _)| next <= at + 1 + end) {
                     rest.next();
                 }
                 at_start_of_argument = false;

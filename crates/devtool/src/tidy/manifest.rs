@@ -83,20 +83,12 @@ impl Root {
         let layers = metadata
             .and_then(|metadata| metadata.get("layer"))
             .and_then(|layer| layer.get_ref().as_array())
-            .map(|layers| {
-                layers
-                    .iter()
-                    .filter_map(|layer| read_layer(file, layer))
-                    .collect()
-            })
+            .map(|layers| layers.iter().filter_map(|layer| read_layer(file, layer)).collect())
             .unwrap_or_default();
         let owners = metadata
             .and_then(|metadata| table(metadata, "owners"))
             .map(|owners| {
-                owners
-                    .iter()
-                    .map(|(package, by)| read_owner(file, package.get_ref(), by))
-                    .collect()
+                owners.iter().map(|(package, by)| read_owner(file, package.get_ref(), by)).collect()
             })
             .unwrap_or_default();
         let one_version = metadata
@@ -106,23 +98,13 @@ impl Root {
         let publish_off = table(workspace, "package")
             .and_then(|package| package.get("publish"))
             .is_some_and(|publish| publish.get_ref().as_bool() == Some(false));
-        let renames = table(workspace, "dependencies")
-            .map(read_renames)
-            .unwrap_or_default();
-        Ok(Self {
-            layers,
-            owners,
-            one_version,
-            publish_off,
-            renames,
-        })
+        let renames = table(workspace, "dependencies").map(read_renames).unwrap_or_default();
+        Ok(Self { layers, owners, one_version, publish_off, renames })
     }
 
     /// The layer of a crate, by position, lowest first.
     pub(super) fn layer_of(&self, folder: &str) -> Option<usize> {
-        self.layers
-            .iter()
-            .position(|layer| layer.crates.iter().any(|name| name.text == folder))
+        self.layers.iter().position(|layer| layer.crates.iter().any(|name| name.text == folder))
     }
 
     /// Every member's manifest, in path order.
@@ -130,21 +112,13 @@ impl Root {
         let file = tree.get("Cargo.toml").context("find the root Cargo.toml")?;
         let parsed = parse(file)?;
         let workspace = table(&parsed, "workspace").context("find [workspace] in Cargo.toml")?;
-        let listed = |key: &str| {
-            workspace
-                .get(key)
-                .map(|list| names(file, list))
-                .unwrap_or_default()
-        };
+        let listed =
+            |key: &str| workspace.get(key).map(|list| names(file, list)).unwrap_or_default();
         let (patterns, excluded) = (listed("members"), listed("exclude"));
         tree.files
             .iter()
             .filter_map(|file| Some((file, file.path.strip_suffix("/Cargo.toml")?)))
-            .filter(|(_, folder)| {
-                patterns
-                    .iter()
-                    .any(|pattern| matches(&pattern.text, folder))
-            })
+            .filter(|(_, folder)| patterns.iter().any(|pattern| matches(&pattern.text, folder)))
             .filter(|(_, folder)| excluded.iter().all(|excluded| excluded.text != *folder))
             .map(|(file, folder)| self.read_member(file, folder))
             .collect()
@@ -183,11 +157,8 @@ impl Root {
     }
 
     fn read_dependencies(&self, file: &File, from: &DeTable<'_>, into: &mut Vec<Dependency>) {
-        let kinds = [
-            ("dependencies", false),
-            ("build-dependencies", false),
-            ("dev-dependencies", true),
-        ];
+        let kinds =
+            [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)];
         for (kind, dev) in kinds {
             for (alias, entry) in table(from, kind).into_iter().flatten() {
                 let settings = entry.get_ref().as_table();
@@ -223,45 +194,29 @@ fn table<'a, 'i>(parent: &'a DeTable<'i>, key: &str) -> Option<&'a DeTable<'i>> 
 }
 
 fn is_true(parent: &DeTable<'_>, key: &str) -> bool {
-    parent
-        .get(key)
-        .is_some_and(|value| value.get_ref().as_bool() == Some(true))
+    parent.get(key).is_some_and(|value| value.get_ref().as_bool() == Some(true))
 }
 
 fn named(file: &File, value: &Spanned<DeValue<'_>>) -> Option<Name> {
     let text = value.get_ref().as_str()?.to_owned();
-    Some(Name {
-        text,
-        line: line_at(&file.text, value.span().start),
-    })
+    Some(Name { text, line: line_at(&file.text, value.span().start) })
 }
 
 fn names(file: &File, list: &Spanned<DeValue<'_>>) -> Vec<Name> {
     let values = list.get_ref().as_array();
     values
-        .map(|values| {
-            values
-                .iter()
-                .filter_map(|value| named(file, value))
-                .collect()
-        })
+        .map(|values| values.iter().filter_map(|value| named(file, value)).collect())
         .unwrap_or_default()
 }
 
 fn read_layer(file: &File, layer: &Spanned<DeValue<'_>>) -> Option<Layer> {
     let layer = layer.get_ref().as_table()?;
     let name = named(file, layer.get("name")?)?;
-    Some(Layer {
-        name,
-        crates: names(file, layer.get("crates")?),
-    })
+    Some(Layer { name, crates: names(file, layer.get("crates")?) })
 }
 
 fn read_owner(file: &File, package: &str, by: &Spanned<DeValue<'_>>) -> Owner {
-    Owner {
-        package: package.to_owned(),
-        by: names(file, by),
-    }
+    Owner { package: package.to_owned(), by: names(file, by) }
 }
 
 fn read_renames(dependencies: &DeTable<'_>) -> Vec<(String, String)> {

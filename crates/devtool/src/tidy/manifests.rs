@@ -15,18 +15,10 @@ pub(super) fn conventions(root: &Root, members: &[Manifest], findings: &mut Vec<
         };
         let expected = format!("{PREFIX}{}", member.folder);
         if member.package.text != expected {
-            report(
-                member.package.line,
-                "package-name",
-                format!("call the package `{expected}`"),
-            );
+            report(member.package.line, "package-name", format!("call the package `{expected}`"));
         }
         if !member.workspace_lints {
-            report(
-                1,
-                "lints",
-                "add `[lints]` with `workspace = true`".to_owned(),
-            );
+            report(1, "lints", "add `[lints]` with `workspace = true`".to_owned());
         }
         let private = match member.publish {
             Publish::Off => true,
@@ -61,11 +53,7 @@ pub(super) fn one_version(root: &Root, tree: &Tree, findings: &mut Vec<Finding>)
             [] => format!("remove `{}`, nothing depends on it", name.text),
             several => {
                 let versions: Vec<&str> = several.iter().map(|(_, version)| *version).collect();
-                format!(
-                    "lock one version of `{}`, not {}",
-                    name.text,
-                    versions.join(" and ")
-                )
+                format!("lock one version of `{}`, not {}", name.text, versions.join(" and "))
             }
         };
         match versions.get(1) {

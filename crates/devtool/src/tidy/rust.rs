@@ -18,14 +18,8 @@ const UNFINISHED: [(&str, &str); 5] = [
     (concat!("to", "do!("), "write the body"),
     (concat!("unimplemented", "!("), "write the body"),
     (concat!("#[", "ignore"), "run the test always, or delete it"),
-    (
-        concat!("FIX", "ME"),
-        "mend it now, or describe the limit as a fact",
-    ),
-    (
-        concat!("TO", "DO"),
-        "do it now, or describe the limit as a fact",
-    ),
+    (concat!("FIX", "ME"), "mend it now, or describe the limit as a fact"),
+    (concat!("TO", "DO"), "do it now, or describe the limit as a fact"),
 ];
 
 /// The path by which the transport is named. In pieces for the same reason.
@@ -49,11 +43,7 @@ pub(super) fn files(tree: &Tree, findings: &mut Vec<Finding>) {
         }
         unfinished(file, &UNFINISHED, findings);
     }
-    let configured = |file: &&File| {
-        CONFIGURATION
-            .iter()
-            .any(|suffix| file.path.ends_with(suffix))
-    };
+    let configured = |file: &&File| CONFIGURATION.iter().any(|suffix| file.path.ends_with(suffix));
     for file in tree.files.iter().filter(configured) {
         unfinished(file, &UNFINISHED[3..], findings);
     }
@@ -72,12 +62,7 @@ pub(super) fn thin_binaries(
             let todo = format!(
                 "move what decides something into a library, {lines} lines are more than {MAIN_LINES_MAX}"
             );
-            findings.push(Finding::new(
-                &file.path,
-                MAIN_LINES_MAX + 1,
-                "thin-binary",
-                todo,
-            ));
+            findings.push(Finding::new(&file.path, MAIN_LINES_MAX + 1, "thin-binary", todo));
         }
     }
 }
@@ -95,12 +80,7 @@ pub(super) fn transport(
         }
         for (offset, _) in file.text.match_indices(TRANSPORT) {
             let todo = "move what touches the transport to grpc.rs";
-            findings.push(Finding::new(
-                &file.path,
-                file.line_at(offset),
-                "transport",
-                todo,
-            ));
+            findings.push(Finding::new(&file.path, file.line_at(offset), "transport", todo));
         }
     }
 }
@@ -120,8 +100,7 @@ fn sources_of<'a>(
         })
         .filter_map(|member| Some(format!("{}src/", member.path.strip_suffix("Cargo.toml")?)))
         .collect();
-    tree.rust()
-        .filter(move |file| folders.iter().any(|folder| file.path.starts_with(folder)))
+    tree.rust().filter(move |file| folders.iter().any(|folder| file.path.starts_with(folder)))
 }
 
 fn unfinished(file: &File, marks: &[(&str, &'static str)], findings: &mut Vec<Finding>) {
@@ -133,12 +112,7 @@ fn unfinished(file: &File, marks: &[(&str, &'static str)], findings: &mut Vec<Fi
             let part_of_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
             let goes_on = part_of_word(mark.chars().next_back()) && part_of_word(after);
             if !part_of_word(before) && !goes_on {
-                findings.push(Finding::new(
-                    &file.path,
-                    file.line_at(offset),
-                    "unfinished",
-                    *todo,
-                ));
+                findings.push(Finding::new(&file.path, file.line_at(offset), "unfinished", *todo));
             }
         }
     }

@@ -67,51 +67,26 @@ fn findings(changes: &[(&str, &str)]) -> Vec<String> {
     write("Cargo.lock", LOCK);
     write("ARCHITECTURE.md", PAGE);
     for folder in ["model", "clock"] {
-        write(
-            &format!("crates/{folder}/Cargo.toml"),
-            &manifest(folder, ""),
-        );
+        write(&format!("crates/{folder}/Cargo.toml"), &manifest(folder, ""));
         write(&format!("crates/{folder}/src/lib.rs"), "//! Values.\n");
     }
-    write(
-        "crates/token/Cargo.toml",
-        &manifest("token", "moka.workspace = true\n"),
-    );
-    write(
-        "crates/token/src/lib.rs",
-        "//! Tokens.\nfn rows_stay() {}\n",
-    );
-    write(
-        "crates/token/src/grpc.rs",
-        &format!("//! Transport.\nuse {}::Status;\n", "tonic"),
-    );
-    write(
-        "crates/server/Cargo.toml",
-        &manifest("server", "anyhow.workspace = true\n"),
-    );
+    write("crates/token/Cargo.toml", &manifest("token", "moka.workspace = true\n"));
+    write("crates/token/src/lib.rs", "//! Tokens.\nfn rows_stay() {}\n");
+    write("crates/token/src/grpc.rs", &format!("//! Transport.\nuse {}::Status;\n", "tonic"));
+    write("crates/server/Cargo.toml", &manifest("server", "anyhow.workspace = true\n"));
     write("crates/server/src/main.rs", "//! Wiring.\nfn main() {}\n");
     for (path, text) in changes {
         write(path, text);
     }
-    check(house.path())
-        .unwrap()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    check(house.path()).unwrap().iter().map(ToString::to_string).collect()
 }
 
 /// Breaks the house by writing `text` to `path` and expects exactly `expected`, by prefix.
 fn broken(path: &str, text: &str, expected: &[&str]) {
     let found = findings(&[(path, text)]);
     let matches = found.len() == expected.len()
-        && found
-            .iter()
-            .zip(expected)
-            .all(|(found, expected)| found.starts_with(expected));
-    assert!(
-        matches,
-        "{path}:\n{text}\nexpected {expected:#?}\nfound {found:#?}"
-    );
+        && found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected));
+    assert!(matches, "{path}:\n{text}\nexpected {expected:#?}\nfound {found:#?}");
 }
 
 #[test]
@@ -122,11 +97,8 @@ fn a_house_in_order_has_no_finding() {
 #[test]
 fn the_real_house_is_in_order() {
     let workspace = Workspace::find().unwrap();
-    let found: Vec<String> = check(&workspace.root)
-        .unwrap()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let found: Vec<String> =
+        check(&workspace.root).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(found, Vec::<String>::new());
 }
 
@@ -136,16 +108,8 @@ fn layers_are_kept() {
         // An upward edge, a sibling, a build-dependency, a dependency of one platform only.
         ("model", "forebay-token.workspace = true\n", 9),
         ("model", "forebay-clock.workspace = true\n", 9),
-        (
-            "model",
-            "\n[build-dependencies]\nforebay-token.workspace = true\n",
-            11,
-        ),
-        (
-            "model",
-            "\n[target.'cfg(unix)'.dependencies]\nforebay-token.workspace = true\n",
-            11,
-        ),
+        ("model", "\n[build-dependencies]\nforebay-token.workspace = true\n", 11),
+        ("model", "\n[target.'cfg(unix)'.dependencies]\nforebay-token.workspace = true\n", 11),
     ];
     for (folder, dependencies, line) in edges {
         let path = format!("crates/{folder}/Cargo.toml");
@@ -205,61 +169,26 @@ fn manifests_follow_the_workspace() {
     let path = "crates/model/Cargo.toml";
     let good = manifest("model", "");
     let at = |line: u32, rule: &str| format!("{path}:{line}: {rule}: ");
-    broken(
-        path,
-        &good.replace("[lints]\nworkspace = true", ""),
-        &[&at(1, "lints")],
-    );
-    broken(
-        path,
-        &good.replace("publish.workspace = true", ""),
-        &[&at(2, "publish")],
-    );
-    broken(
-        path,
-        &good.replace("publish.workspace", "publish"),
-        &[&at(2, "publish")],
-    );
-    broken(
-        path,
-        &good.replace("publish.workspace = true", "publish = false"),
-        &[],
-    );
-    broken(
-        path,
-        &good.replace("forebay-model", "model"),
-        &[&at(2, "package-name")],
-    );
+    broken(path, &good.replace("[lints]\nworkspace = true", ""), &[&at(1, "lints")]);
+    broken(path, &good.replace("publish.workspace = true", ""), &[&at(2, "publish")]);
+    broken(path, &good.replace("publish.workspace", "publish"), &[&at(2, "publish")]);
+    broken(path, &good.replace("publish.workspace = true", "publish = false"), &[]);
+    broken(path, &good.replace("forebay-model", "model"), &[&at(2, "package-name")]);
     let versions = [
         "bytes = \"1\"\n",
         "bytes = { version = \"1\", default-features = false }\n",
         "bytes = { path = \"../bytes\" }\n",
     ];
     for version in versions {
-        broken(
-            path,
-            &manifest("model", version),
-            &[&at(9, "workspace-version")],
-        );
+        broken(path, &manifest("model", version), &[&at(9, "workspace-version")]);
     }
 }
 
 #[test]
 fn the_lock_file_holds_one_of_each_from_the_public_index() {
     let twice = format!("{LOCK}\n{}", LOCK.replace("0.14.9", "0.13.0"));
-    broken(
-        "Cargo.lock",
-        &twice,
-        &["Cargo.lock:8: one-version: lock one version of `tonic`, not "],
-    );
-    broken(
-        "Cargo.lock",
-        "",
-        &["Cargo.toml:8: one-version: remove `tonic`"],
-    );
-    let mirrored = LOCK.replace(
-        "https://github.com/rust-lang/",
-        "sparse+https://mirror.example/",
-    );
+    broken("Cargo.lock", &twice, &["Cargo.lock:8: one-version: lock one version of `tonic`, not "]);
+    broken("Cargo.lock", "", &["Cargo.toml:8: one-version: remove `tonic`"]);
+    let mirrored = LOCK.replace("https://github.com/rust-lang/", "sparse+https://mirror.example/");
     broken("Cargo.lock", &mirrored, &["Cargo.lock:4: lock-source: "]);
 }

@@ -28,11 +28,8 @@ pub(super) struct File {
 impl Tree {
     /// Reads the files git tracks or would track, or everything when `root` is no checkout.
     pub(super) fn read(root: &Path) -> anyhow::Result<Self> {
-        let mut paths = if root.join(".git").exists() {
-            listed_by_git(root)?
-        } else {
-            found_below(root)?
-        };
+        let mut paths =
+            if root.join(".git").exists() { listed_by_git(root)? } else { found_below(root)? };
         paths.sort();
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
@@ -80,21 +77,12 @@ impl File {
 /// The line, from 1, that holds the byte at `offset` of `text`.
 pub(super) fn line_at(text: &str, offset: usize) -> usize {
     let end = offset.min(text.len());
-    1 + text.as_bytes()[..end]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
+    1 + text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count()
 }
 
 fn listed_by_git(root: &Path) -> anyhow::Result<Vec<String>> {
     let output = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
         .context("run git ls-files")?;
@@ -104,11 +92,8 @@ fn listed_by_git(root: &Path) -> anyhow::Result<Vec<String>> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     let listing = String::from_utf8(output.stdout).context("read the output of git ls-files")?;
-    let mut paths: Vec<String> = listing
-        .split('\0')
-        .filter(|path| !path.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let mut paths: Vec<String> =
+        listing.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect();
     // A path in conflict is listed once per side.
     paths.sort();
     paths.dedup();

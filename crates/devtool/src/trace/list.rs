@@ -47,12 +47,7 @@ impl Filter {
 /// A table for people.
 pub(crate) fn table(traces: &[&Trace]) -> String {
     let name = |trace: &Trace| trace.root().map_or("", |root| &root.name).to_owned();
-    let width = traces
-        .iter()
-        .map(|trace| name(trace).chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(4);
+    let width = traces.iter().map(|trace| name(trace).chars().count()).max().unwrap_or(0).max(4);
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _infallible = writeln!(

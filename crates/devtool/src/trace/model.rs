@@ -55,26 +55,17 @@ pub(crate) fn assemble(exports: Vec<ExportTraceServiceRequest>) -> Vec<Trace> {
     // An exporter that missed our answer sends the same spans again.
     let mut seen: BTreeSet<(Vec<u8>, Vec<u8>)> = BTreeSet::new();
     for resource in exports.into_iter().flat_map(|export| export.resource_spans) {
-        let described = resource
-            .resource
-            .map(|resource| resource.attributes)
-            .unwrap_or_default();
+        let described = resource.resource.map(|resource| resource.attributes).unwrap_or_default();
         let service: Arc<str> = Arc::from(service_name(&described));
-        for span in resource
-            .scope_spans
-            .into_iter()
-            .flat_map(|scope| scope.spans)
-        {
+        for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             if seen.insert((span.trace_id.clone(), span.span_id.clone())) {
                 let spans = traces.entry(span.trace_id.clone()).or_default();
                 spans.push(Span::new(span, &service));
             }
         }
     }
-    let mut traces: Vec<Trace> = traces
-        .into_iter()
-        .map(|(id, spans)| Trace::new(hex(&id), spans))
-        .collect();
+    let mut traces: Vec<Trace> =
+        traces.into_iter().map(|(id, spans)| Trace::new(hex(&id), spans)).collect();
     traces.sort_by_key(|trace| std::cmp::Reverse(trace.start()));
     traces
 }
@@ -99,18 +90,12 @@ impl Trace {
     /// Spans whose parent was not exported here, by start.
     pub(crate) fn tops(&self) -> impl Iterator<Item = &Span> {
         let known: BTreeSet<&str> = self.spans.iter().map(|span| span.id.as_str()).collect();
-        self.spans
-            .iter()
-            .filter(move |span| !known.contains(span.parent.as_str()))
+        self.spans.iter().filter(move |span| !known.contains(span.parent.as_str()))
     }
 
     /// The spans directly below one, by start.
     pub(crate) fn children(&self, parent: &str) -> impl DoubleEndedIterator<Item = &Span> {
-        self.below
-            .get(parent)
-            .into_iter()
-            .flatten()
-            .map(|index| &self.spans[*index])
+        self.below.get(parent).into_iter().flatten().map(|index| &self.spans[*index])
     }
 
     /// When the earliest span started, in nanoseconds since 1970.
@@ -138,9 +123,7 @@ impl Trace {
     /// Processes export on their own schedules, so a trace arrives in pieces. `root` is the span
     /// of a caller that does not export.
     pub(crate) fn is_complete(&self, root: &str) -> bool {
-        let arrived = self
-            .tops()
-            .all(|span| span.parent.is_empty() || span.parent == root);
+        let arrived = self.tops().all(|span| span.parent.is_empty() || span.parent == root);
         let answered = |span: &Span| {
             let gave_up = matches!(
                 span.rpc_status(),
@@ -186,8 +169,7 @@ impl Span {
 
     /// How an RPC ended, under the name the conventions have and the one they had.
     pub(crate) fn rpc_status(&self) -> Option<&str> {
-        self.text("rpc.response.status_code")
-            .or_else(|| self.text("rpc.status_code"))
+        self.text("rpc.response.status_code").or_else(|| self.text("rpc.status_code"))
     }
 
     /// What `--json` prints.
@@ -227,9 +209,7 @@ impl Event {
 }
 
 fn service_name(attributes: &[KeyValue]) -> &str {
-    let named = attributes
-        .iter()
-        .find(|attribute| attribute.key == "service.name");
+    let named = attributes.iter().find(|attribute| attribute.key == "service.name");
     match named.and_then(|attribute| attribute.value.as_ref()?.value.as_ref()) {
         Some(Value::StringValue(name)) => name,
         _ => "unknown",
@@ -237,9 +217,7 @@ fn service_name(attributes: &[KeyValue]) -> &str {
 }
 
 fn attributes(list: Vec<KeyValue>) -> BTreeMap<String, Json> {
-    list.into_iter()
-        .map(|attribute| (attribute.key, json_of(attribute.value)))
-        .collect()
+    list.into_iter().map(|attribute| (attribute.key, json_of(attribute.value))).collect()
 }
 
 fn json_of(value: Option<AnyValue>) -> Json {
@@ -250,16 +228,12 @@ fn json_of(value: Option<AnyValue>) -> Json {
         Some(Value::IntValue(number)) => Json::from(number),
         Some(Value::DoubleValue(number)) => Json::from(number),
         Some(Value::BytesValue(bytes)) => Json::from(hex(&bytes)),
-        Some(Value::ArrayValue(list)) => list
-            .values
-            .into_iter()
-            .map(|value| json_of(Some(value)))
-            .collect(),
-        Some(Value::KvlistValue(list)) => list
-            .values
-            .into_iter()
-            .map(|entry| (entry.key, json_of(entry.value)))
-            .collect(),
+        Some(Value::ArrayValue(list)) => {
+            list.values.into_iter().map(|value| json_of(Some(value))).collect()
+        }
+        Some(Value::KvlistValue(list)) => {
+            list.values.into_iter().map(|entry| (entry.key, json_of(entry.value))).collect()
+        }
         // An index into a dictionary of the profiles signal; traces carry none.
         Some(Value::StringValueStrindex(index)) => Json::from(index),
     }

@@ -49,17 +49,12 @@ pub(crate) struct Receiver {
 /// When the address is taken or the folder cannot be used.
 pub(crate) async fn start(listen: SocketAddr, dir: &Path) -> anyhow::Result<Receiver> {
     let store = Store::open(dir, Limits::DEFAULT)?;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("listen on {listen}"))?;
-    let address = listener
-        .local_addr()
-        .context("read the address of the listener")?;
-    let service = TraceServiceServer::new(Collector {
-        store: Arc::new(Mutex::new(store)),
-    })
-    .accept_compressed(CompressionEncoding::Gzip)
-    .max_decoding_message_size(EXPORT_BYTES_MAX);
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
+    let address = listener.local_addr().context("read the address of the listener")?;
+    let service = TraceServiceServer::new(Collector { store: Arc::new(Mutex::new(store)) })
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(EXPORT_BYTES_MAX);
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(EXPORTS_PER_CONNECTION_MAX)
@@ -68,11 +63,7 @@ pub(crate) async fn start(listen: SocketAddr, dir: &Path) -> anyhow::Result<Rece
             // A dropped sender means stop as well.
             let _: Result<(), oneshot::error::RecvError> = stopped.await;
         });
-    Ok(Receiver {
-        address,
-        stop: Some(stop),
-        server: tokio::spawn(serving),
-    })
+    Ok(Receiver { address, stop: Some(stop), server: tokio::spawn(serving) })
 }
 
 impl Receiver {

@@ -31,10 +31,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Some hours of work by hand: about 5,000 requests of ten spans, read within a second.
-    pub(crate) const DEFAULT: Self = Self {
-        spans_max: 50_000,
-        bytes_max: 64 << 20,
-    };
+    pub(crate) const DEFAULT: Self = Self { spans_max: 50_000, bytes_max: 64 << 20 };
 }
 
 /// The writer's side.
@@ -69,22 +66,13 @@ impl Store {
             segments.push_back(measure(number, &bytes));
         }
         if segments.is_empty() {
-            segments.push_back(Segment {
-                number: 1,
-                ..Segment::default()
-            });
+            segments.push_back(Segment { number: 1, ..Segment::default() });
         }
         let current = segments.back().copied().unwrap_or_default();
         let file = open_segment(dir, current.number)?;
         // Appending behind a torn record would hide everything that follows from readers.
-        file.set_len(current.bytes)
-            .context("cut off a torn record")?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            limits,
-            segments,
-            file,
-        })
+        file.set_len(current.bytes).context("cut off a torn record")?;
+        Ok(Self { dir: dir.to_path_buf(), limits, segments, file })
     }
 
     /// Stores one export, and drops the oldest segment when the store is over its bounds.
@@ -106,9 +94,7 @@ impl Store {
             }
             Err(error) => {
                 // A full disk tears a record like a kill does, and the next one would follow it.
-                self.file
-                    .set_len(current.bytes)
-                    .context("cut off a torn record")?;
+                self.file.set_len(current.bytes).context("cut off a torn record")?;
                 return Err(error).context("write a trace segment");
             }
         }
@@ -122,10 +108,7 @@ impl Store {
         if full && current.bytes > 0 {
             let number = current.number + 1;
             self.file = open_segment(&self.dir, number)?;
-            self.segments.push_back(Segment {
-                number,
-                ..Segment::default()
-            });
+            self.segments.push_back(Segment { number, ..Segment::default() });
         }
         Ok(())
     }
@@ -173,36 +156,21 @@ fn decode(payload: &[u8]) -> Option<ExportTraceServiceRequest> {
 
 fn measure(number: u64, bytes: &[u8]) -> Segment {
     let mut records = Records::new(bytes);
-    let spans = records
-        .by_ref()
-        .filter_map(decode)
-        .map(|export| spans_in(&export))
-        .sum();
+    let spans = records.by_ref().filter_map(decode).map(|export| spans_in(&export)).sum();
     let bytes = u64::try_from(records.bytes_read()).unwrap_or(u64::MAX);
-    Segment {
-        number,
-        bytes,
-        spans,
-    }
+    Segment { number, bytes, spans }
 }
 
 fn spans_in(export: &ExportTraceServiceRequest) -> u64 {
-    let scopes = export
-        .resource_spans
-        .iter()
-        .flat_map(|resource| &resource.scope_spans);
-    scopes
-        .map(|scope| u64::try_from(scope.spans.len()).unwrap_or(u64::MAX))
-        .sum()
+    let scopes = export.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+    scopes.map(|scope| u64::try_from(scope.spans.len()).unwrap_or(u64::MAX)).sum()
 }
 
 fn open_segment(dir: &Path, number: u64) -> anyhow::Result<File> {
     let path = path_of(dir, number);
     let mut options = OpenOptions::new();
     options.create(true).append(true);
-    options
-        .open(&path)
-        .with_context(|| format!("open {}", path.display()))
+    options.open(&path).with_context(|| format!("open {}", path.display()))
 }
 
 fn path_of(dir: &Path, number: u64) -> PathBuf {
@@ -218,15 +186,9 @@ fn numbers(dir: &Path) -> anyhow::Result<Vec<u64>> {
     };
     let mut numbers = Vec::new();
     for entry in entries {
-        let path = entry
-            .with_context(|| format!("list {}", dir.display()))?
-            .path();
-        let ours = path
-            .extension()
-            .is_some_and(|extension| extension == EXTENSION);
-        let number: Option<u64> = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.parse().ok());
+        let path = entry.with_context(|| format!("list {}", dir.display()))?.path();
+        let ours = path.extension().is_some_and(|extension| extension == EXTENSION);
+        let number: Option<u64> = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
         numbers.extend(number.filter(|_| ours));
     }
     numbers.sort_unstable();

@@ -28,11 +28,7 @@ fn span(trace: u8, id: u8, parent: u8, name: &str, from: u64, until: u64) -> Spa
     Span {
         trace_id: vec![trace; 16],
         span_id: vec![id; 8],
-        parent_span_id: if parent == 0 {
-            Vec::new()
-        } else {
-            vec![parent; 8]
-        },
+        parent_span_id: if parent == 0 { Vec::new() } else { vec![parent; 8] },
         name: name.to_owned(),
         kind: SpanKind::Internal.into(),
         start_time_unix_nano: EPOCH + from * MILLI,
@@ -42,41 +38,24 @@ fn span(trace: u8, id: u8, parent: u8, name: &str, from: u64, until: u64) -> Spa
 }
 
 fn with(mut span: Span, attributes: &[(&str, &str)]) -> Span {
-    span.attributes = attributes
-        .iter()
-        .map(|(key, value)| attribute(key, value))
-        .collect();
+    span.attributes = attributes.iter().map(|(key, value)| attribute(key, value)).collect();
     span
 }
 
 fn failed(mut span: Span, message: &str) -> Span {
-    span.status = Some(Status {
-        message: message.to_owned(),
-        code: 2,
-    });
+    span.status = Some(Status { message: message.to_owned(), code: 2 });
     span
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {
-    let value = AnyValue {
-        value: Some(Value::StringValue(value.to_owned())),
-    };
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(value),
-        ..KeyValue::default()
-    }
+    let value = AnyValue { value: Some(Value::StringValue(value.to_owned())) };
+    KeyValue { key: key.to_owned(), value: Some(value), ..KeyValue::default() }
 }
 
 fn export(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequest {
-    let resource = Resource {
-        attributes: vec![attribute("service.name", service)],
-        ..Resource::default()
-    };
-    let scope_spans = vec![ScopeSpans {
-        spans,
-        ..ScopeSpans::default()
-    }];
+    let resource =
+        Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() };
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
             resource: Some(resource),
@@ -88,14 +67,7 @@ fn export(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequest {
 
 /// A call through two services: trace 0xaa, in three exports and out of order.
 fn exports() -> Vec<ExportTraceServiceRequest> {
-    let mut call = span(
-        0xaa,
-        3,
-        1,
-        "forebay.token.v1.TokenService/LookupToken",
-        1,
-        9,
-    );
+    let mut call = span(0xaa, 3, 1, "forebay.token.v1.TokenService/LookupToken", 1, 9);
     call.kind = SpanKind::Client.into();
     let grpc = ("rpc.system.name", "grpc");
     let select = failed(span(0xaa, 5, 4, "SELECT tokens", 3, 7), "");
@@ -143,19 +115,14 @@ fn stored(dir: &Path, exports: &[ExportTraceServiceRequest]) {
 #[tokio::test]
 async fn what_an_exporter_sends_is_read_while_the_receiver_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let receiver = receiver::start("127.0.0.1:0".parse().unwrap(), dir.path())
-        .await
-        .unwrap();
+    let receiver = receiver::start("127.0.0.1:0".parse().unwrap(), dir.path()).await.unwrap();
     let endpoint = format!("http://{}", receiver.address());
     let mut client = TraceServiceClient::connect(endpoint).await.unwrap();
     for export in exports() {
         client.export(export).await.unwrap();
     }
     let traces = load(dir.path()).unwrap();
-    let read: Vec<_> = traces
-        .iter()
-        .map(|trace| (&trace.id[..2], trace.spans.len()))
-        .collect();
+    let read: Vec<_> = traces.iter().map(|trace| (&trace.id[..2], trace.spans.len())).collect();
     assert_eq!(read, [("bb", 1), ("aa", 5)]);
     receiver.stop().await.unwrap();
 }
@@ -184,19 +151,13 @@ fn a_trace_is_complete_when_both_halves_of_every_call_are_there() {
     let cases = [(0..3, true), (0..2, false), (1..2, false), (2..3, false)];
     for (range, complete) in cases {
         let traces = model::assemble(all[range.clone()].to_vec());
-        let trace = traces
-            .iter()
-            .find(|trace| trace.id.starts_with("aa"))
-            .unwrap();
+        let trace = traces.iter().find(|trace| trace.id.starts_with("aa")).unwrap();
         assert_eq!(trace.is_complete(own), complete, "{range:?}");
     }
     let mut call = span(0xcc, 2, 1, "call", 0, 1);
     call.kind = SpanKind::Client.into();
     for (status, complete) in [("UNAVAILABLE", true), ("NOT_FOUND", false)] {
-        let call = with(
-            call.clone(),
-            &[("rpc.system.name", "grpc"), ("rpc.status_code", status)],
-        );
+        let call = with(call.clone(), &[("rpc.system.name", "grpc"), ("rpc.status_code", status)]);
         let traces = model::assemble(vec![export("x", vec![call])]);
         assert_eq!(traces[0].is_complete(own), complete, "{status}");
         assert!(!traces[0].is_complete("another parent"));
@@ -207,47 +168,28 @@ fn a_trace_is_complete_when_both_halves_of_every_call_are_there() {
 async fn waiting_for_a_trace_ends_with_it_or_with_the_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let id = "aa".repeat(16);
-    let none = wait_and_draw(dir.path(), &id, "", Duration::ZERO)
-        .await
-        .unwrap_err();
+    let none = wait_and_draw(dir.path(), &id, "", Duration::ZERO).await.unwrap_err();
     assert!(none.to_string().contains("no span of trace aa"), "{none}");
     stored(dir.path(), &exports()[..2]);
-    let part = wait_and_draw(dir.path(), &id, "", Duration::ZERO)
-        .await
-        .unwrap();
-    assert!(
-        part.ends_with("incomplete: a service has not exported yet\n"),
-        "{part}"
-    );
+    let part = wait_and_draw(dir.path(), &id, "", Duration::ZERO).await.unwrap();
+    assert!(part.ends_with("incomplete: a service has not exported yet\n"), "{part}");
     stored(dir.path(), &exports()[2..]);
-    let whole = wait_and_draw(dir.path(), &id, "", Duration::ZERO)
-        .await
-        .unwrap();
-    assert!(
-        whole.contains("SELECT tokens") && !whole.contains("incomplete"),
-        "{whole}"
-    );
+    let whole = wait_and_draw(dir.path(), &id, "", Duration::ZERO).await.unwrap();
+    assert!(whole.contains("SELECT tokens") && !whole.contains("incomplete"), "{whole}");
 }
 
 #[test]
 fn exports_that_are_sent_again_count_once() {
     let twice = [exports(), exports()].concat();
     let traces = model::assemble(twice);
-    assert_eq!(
-        traces.iter().map(|trace| trace.spans.len()).sum::<usize>(),
-        6
-    );
+    assert_eq!(traces.iter().map(|trace| trace.spans.len()).sum::<usize>(), 6);
 }
 
 #[test]
 fn spans_that_are_each_others_parents_are_drawn_once() {
     let knot = export(
         "x",
-        vec![
-            span(1, 1, 2, "one", 0, 1),
-            span(1, 2, 1, "two", 0, 1),
-            span(1, 3, 3, "own", 0, 1),
-        ],
+        vec![span(1, 1, 2, "one", 0, 1), span(1, 2, 1, "two", 0, 1), span(1, 3, 3, "own", 0, 1)],
     );
     let drawn = waterfall::draw(&model::assemble(vec![knot])[0]);
     for name in ["one", "two", "own"] {

@@ -26,11 +26,7 @@ pub(crate) fn draw(trace: &Trace) -> String {
     for span in &trace.spans {
         collect(trace, span, 0, &mut drawn, &mut rows);
     }
-    let service_width = rows
-        .iter()
-        .map(|row| row.span.service.len())
-        .max()
-        .unwrap_or(0);
+    let service_width = rows.iter().map(|row| row.span.service.len()).max().unwrap_or(0);
     let name_width = rows.iter().map(Row::width).max().unwrap_or(0);
     let mut text = heading(trace);
     for row in &rows {
@@ -76,16 +72,8 @@ fn collect<'a>(
         if !drawn.insert(&span.id) {
             continue;
         }
-        rows.push(Row {
-            depth: depth.min(DEPTH_MAX),
-            span,
-        });
-        waiting.extend(
-            trace
-                .children(&span.id)
-                .rev()
-                .map(|child| (depth + 1, child)),
-        );
+        rows.push(Row { depth: depth.min(DEPTH_MAX), span });
+        waiting.extend(trace.children(&span.id).rev().map(|child| (depth + 1, child)));
     }
 }
 
@@ -117,12 +105,7 @@ fn bar(trace: &Trace, span: &Span) -> String {
     let from = cell(offset).min(cells - 1);
     // Even the shortest span is seen.
     let until = cell(offset.saturating_add(span.duration())).max(from + 1);
-    format!(
-        "{}{}{}",
-        "·".repeat(from),
-        "█".repeat(until - from),
-        "·".repeat(cells - until)
-    )
+    format!("{}{}{}", "·".repeat(from), "█".repeat(until - from), "·".repeat(cells - until))
 }
 
 /// The outcome of a span: status, then what it asked of a store, then the cache's answer.
@@ -138,23 +121,12 @@ fn detail(span: &Span) -> String {
     let sqlstate = span.text("db.response.status_code");
     parts.extend(sqlstate.map(|code| format!("sqlstate {code}")));
     let store = span.text("db.system.name").unwrap_or("db");
-    if let Some(query) = span
-        .text("db.query.text")
-        .or_else(|| span.text("db.operation.name"))
-    {
+    if let Some(query) = span.text("db.query.text").or_else(|| span.text("db.operation.name")) {
         parts.push(format!("{store}: {}", one_line(query)));
     }
     if span.failed {
-        let cause = [
-            span.status_message.as_str(),
-            span.text("error.type").unwrap_or_default(),
-        ];
-        parts.extend(
-            cause
-                .iter()
-                .find(|cause| !cause.is_empty())
-                .map(|cause| one_line(cause)),
-        );
+        let cause = [span.status_message.as_str(), span.text("error.type").unwrap_or_default()];
+        parts.extend(cause.iter().find(|cause| !cause.is_empty()).map(|cause| one_line(cause)));
     }
     parts.join("  ")
 }

@@ -14,23 +14,12 @@ fn signal(process: Identity, signal: Signal) {
 }
 
 fn port(url: &str) -> u16 {
-    url.rsplit_once(':')
-        .unwrap()
-        .1
-        .split('/')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
+    url.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap()
 }
 
 fn assert_nothing_left(system: &System, processes: &[Identity]) {
-    until("every process is gone", || {
-        processes.iter().all(|process| !process.is_alive())
-    });
-    until("no backend is left", || {
-        below(&system.root().join(".dev")).is_empty()
-    });
+    until("every process is gone", || processes.iter().all(|process| !process.is_alive()));
+    until("no backend is left", || below(&system.root().join(".dev")).is_empty());
 }
 
 #[test]
@@ -43,11 +32,7 @@ fn detached_it_comes_up_seeded_is_shown_twice_and_goes_down() {
     for service in status["services"].as_array().unwrap() {
         assert_eq!(service["state"], "ready", "{status}");
     }
-    let rows = query(
-        port(&system.database_url()),
-        "forebay",
-        "select count(*) from tokens",
-    );
+    let rows = query(port(&system.database_url()), "forebay", "select count(*) from tokens");
     assert_eq!(rows.unwrap(), [[Some("13053".to_owned())]]);
     let again = system.run(&["dev", "--detach"]);
     assert!(again.contains("it runs already"), "{again}");
@@ -73,14 +58,8 @@ fn a_killed_supervisor_leaves_nothing_and_the_next_start_has_the_committed_rows(
     signal(identity(&system.state()["supervisor"]), Signal::SIGKILL);
     // At once, while the guard is still at work.
     system.run(&["dev", "--detach"]);
-    until("the old processes are gone", || {
-        processes.iter().all(|process| !process.is_alive())
-    });
-    let rows = query(
-        port(&system.database_url()),
-        "forebay",
-        "select n from kept",
-    );
+    until("the old processes are gone", || processes.iter().all(|process| !process.is_alive()));
+    let rows = query(port(&system.database_url()), "forebay", "select n from kept");
     assert_eq!(rows.unwrap(), [[Some("7".to_owned())]]);
 
     let processes = system.processes();
@@ -101,16 +80,10 @@ fn what_ends_by_itself_is_started_again() {
     for name in ["token-server", "redis", "postgres"] {
         let before = group(name);
         signal(before, Signal::SIGKILL);
-        until("it runs again", || {
-            group(name) != before && group(name).is_alive()
-        });
+        until("it runs again", || group(name) != before && group(name).is_alive());
         until("the services are ready", || {
             let status = system.status();
-            status["services"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .all(|s| s["state"] == "ready")
+            status["services"].as_array().unwrap().iter().all(|s| s["state"] == "ready")
         });
     }
     system.run(&["down"]);

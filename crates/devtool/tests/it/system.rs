@@ -39,10 +39,7 @@ impl System {
         let cargo = dir.path().join("cargo");
         std::fs::write(&cargo, script).unwrap();
         std::fs::set_permissions(&cargo, PermissionsExt::from_mode(0o755)).unwrap();
-        Self {
-            dir,
-            tool: bins.join("forebay-devtool"),
-        }
+        Self { dir, tool: bins.join("forebay-devtool") }
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -61,17 +58,9 @@ impl System {
 
     /// Runs a command to its end; it must succeed.
     pub(crate) fn run(&self, args: &[&str]) -> String {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = self.command(args).output().unwrap();
+        let Output { status, stdout, stderr } = self.command(args).output().unwrap();
         let text = String::from_utf8_lossy(&stdout).into_owned();
-        assert!(
-            status.success(),
-            "{args:?}: {text}{}",
-            String::from_utf8_lossy(&stderr)
-        );
+        assert!(status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&stderr));
         text
     }
 
@@ -86,19 +75,12 @@ impl System {
     }
 
     pub(crate) fn database_url(&self) -> String {
-        self.status()["backends"]["postgres"]["url"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        self.status()["backends"]["postgres"]["url"].as_str().unwrap().to_owned()
     }
 
     /// Starts `dev` in the foreground and waits until it is ready.
     pub(crate) fn foreground(&self) -> Child {
-        let child = self
-            .command(&["dev"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = self.command(&["dev"]).stdout(Stdio::null()).spawn().unwrap();
         until("ready", || {
             self.dir.path().join(".dev/default/state.json").exists()
                 && self.state()["phase"] == "ready"
@@ -109,16 +91,8 @@ impl System {
     /// Every process of the instance: supervisor, guard, stores, services.
     pub(crate) fn processes(&self) -> Vec<Identity> {
         let state = self.state();
-        let groups = state["groups"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|group| &group["leader"]);
-        [&state["supervisor"], &state["guard"]]
-            .into_iter()
-            .chain(groups)
-            .map(identity)
-            .collect()
+        let groups = state["groups"].as_array().unwrap().iter().map(|group| &group["leader"]);
+        [&state["supervisor"], &state["guard"]].into_iter().chain(groups).map(identity).collect()
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -135,17 +109,11 @@ impl Drop for System {
 
 pub(crate) fn identity(json: &Json) -> Identity {
     let pid = u32::try_from(json["pid"].as_u64().unwrap()).unwrap();
-    Identity {
-        pid,
-        started: json["started"].as_u64().unwrap(),
-    }
+    Identity { pid, started: json["started"].as_u64().unwrap() }
 }
 
 pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
-    assert!(
-        wait_until(SOON, STEP, || condition().then_some(())).is_some(),
-        "never: {what}"
-    );
+    assert!(wait_until(SOON, STEP, || condition().then_some(())).is_some(), "never: {what}");
 }
 
 fn variable(name: &str) -> PathBuf {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use forebay_e2e::{System, USDC, http_get};
 use forebay_proto::token::v1::LookupTokenRequest;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
-use tonic_health::pb::health_check_response::ServingStatus;
 use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 /// Longer than the lame duck and the drain together.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);

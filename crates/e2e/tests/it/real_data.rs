@@ -53,8 +53,11 @@ async fn filters_select_tokens() -> anyhow::Result<()> {
         TokenFilter { name_prefix: "usd c".to_owned(), ..Default::default() },
     ];
     for filter in cases {
-        let request =
-            ListTokensRequest { page_size: 1000, filter: Some(filter.clone()), ..Default::default() };
+        let request = ListTokensRequest {
+            page_size: 1000,
+            filter: Some(filter.clone()),
+            ..Default::default()
+        };
         let page = tokens.list_tokens(request).await?.into_inner();
         assert!(
             page.tokens.iter().any(|token| token.mint == USDC),
@@ -97,8 +100,11 @@ async fn the_sol_usdc_pool_is_found_from_either_side() -> anyhow::Result<()> {
     };
     let side = |mint: &str| PoolFilter { token_mint: mint.to_owned(), ..Default::default() };
     for filter in [side(SOL), side(USDC), pair(SOL, USDC), pair(USDC, SOL)] {
-        let request =
-            ListPoolsRequest { page_size: 1000, filter: Some(filter.clone()), ..Default::default() };
+        let request = ListPoolsRequest {
+            page_size: 1000,
+            filter: Some(filter.clone()),
+            ..Default::default()
+        };
         let page = pools.list_pools(request).await?.into_inner();
         assert!(
             page.pools.iter().any(|pool| pool.pool_address == SOL_USDC_POOL),

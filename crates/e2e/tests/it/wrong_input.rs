@@ -157,7 +157,8 @@ async fn updates_are_guarded_by_mask_and_etag() -> anyhow::Result<()> {
 
     let status = tokens.update_token(update(&["name"], &before.etag)).await.expect_err("stale");
     assert_error(&status, Code::Aborted);
-    let delete = DeleteTokenRequest { id: before.id.clone(), etag: before.etag, ..Default::default() };
+    let delete =
+        DeleteTokenRequest { id: before.id.clone(), etag: before.etag, ..Default::default() };
     let status = tokens.delete_token(delete).await.expect_err("stale etag");
     assert_error(&status, Code::Aborted);
     let used = DeleteTokenRequest { id: before.id, ..Default::default() };

@@ -30,9 +30,7 @@ struct Inner {
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Observer")
-            .field("address", &self.0.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Observer").field("address", &self.0.address).finish_non_exhaustive()
     }
 }
 
@@ -45,11 +43,7 @@ impl Observer {
             .with_description("Duration of calls made.")
             .with_boundaries(DURATION_BOUNDARIES.to_vec())
             .build();
-        let default_port = if peer.scheme_str() == Some("https") {
-            443
-        } else {
-            80
-        };
+        let default_port = if peer.scheme_str() == Some("https") { 443 } else { 80 };
         Self(Arc::new(Inner {
             tracer: global::tracer("forebay.grpc"),
             duration,
@@ -133,9 +127,7 @@ impl Pending {
             span.set_attribute(KeyValue::new("error.type", name));
             span.set_status(SpanStatus::error(""));
         }
-        inner
-            .duration
-            .record(self.started.elapsed().as_secs_f64(), &attributes);
+        inner.duration.record(self.started.elapsed().as_secs_f64(), &attributes);
         span.end();
     }
 }

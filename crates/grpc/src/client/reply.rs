@@ -49,12 +49,7 @@ pub(super) fn follow(
         }
         None => Some(pending),
     };
-    response.map(|inner| ReplyBody {
-        inner,
-        pending,
-        deadline,
-        expired: None,
-    })
+    response.map(|inner| ReplyBody { inner, pending, deadline, expired: None })
 }
 
 impl ReplyBody {
@@ -77,9 +72,8 @@ impl http_body::Body for ReplyBody {
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
             match &frame {
                 Some(Ok(frame)) => {
-                    let status = frame
-                        .trailers_ref()
-                        .map(|trailers| trailers.get(Status::GRPC_STATUS));
+                    let status =
+                        frame.trailers_ref().map(|trailers| trailers.get(Status::GRPC_STATUS));
                     if let Some(code) = status {
                         this.finish(
                             code.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())),
@@ -96,9 +90,8 @@ impl http_body::Body for ReplyBody {
             return Poll::Ready(frame);
         }
         let deadline = this.deadline.instant();
-        let expired = this
-            .expired
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let expired =
+            this.expired.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(expired.as_mut().poll(cx));
         this.finish(Code::DeadlineExceeded);
         Poll::Ready(Some(Err(error::deadline_exceeded(KIT_DOMAIN))))

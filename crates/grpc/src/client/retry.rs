@@ -36,28 +36,22 @@ impl Budget {
     pub(super) fn deposit(&self) {
         let gain = |left: u32| (left < BUDGET_MAX).then(|| (left + ANSWER_GAIN).min(BUDGET_MAX));
         // Not updated means full.
-        let _full = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, gain);
+        let _full = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, gain);
     }
 
     /// Notes a failed attempt; whether it may be repeated.
     pub(super) fn withdraw(&self) -> bool {
         let cost = |left: u32| Some(left.saturating_sub(FAILURE_COST));
-        let left = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, cost)
-            .unwrap_or_default();
+        let left =
+            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, cost).unwrap_or_default();
         left.saturating_sub(FAILURE_COST) > BUDGET_MAX / 2
     }
 }
 
 /// How long to wait after the failed `attempt`: a random time, and what the peer asked for.
 pub(super) fn pause(attempt: u32, status: &Status) -> Duration {
-    let asked = status
-        .get_details_retry_info()
-        .and_then(|info| info.retry_delay)
-        .unwrap_or_default();
+    let asked =
+        status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
     asked.saturating_add(BACKOFF.delay(attempt))
 }
 

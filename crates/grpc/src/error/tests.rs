@@ -26,10 +26,7 @@ fn details(status: &Status) -> Vec<&'static str> {
     note(details.retry_info().is_some(), "RetryInfo");
     note(details.resource_info().is_some(), "ResourceInfo");
     note(details.quota_failure().is_some(), "QuotaFailure");
-    note(
-        details.precondition_failure().is_some(),
-        "PreconditionFailure",
-    );
+    note(details.precondition_failure().is_some(), "PreconditionFailure");
     names
 }
 
@@ -37,13 +34,8 @@ fn check(status: &Status, code: Code, reason: &str, expected: &[&str]) {
     assert_eq!(status.code(), code);
     assert!(!status.message().is_empty(), "{reason} has no message");
     assert_eq!(details(status), expected, "{reason}");
-    let info = status
-        .get_details_error_info()
-        .expect("every error has ErrorInfo");
-    assert_eq!(
-        (info.reason.as_str(), info.domain.as_str()),
-        (reason, DOMAIN)
-    );
+    let info = status.get_details_error_info().expect("every error has ErrorInfo");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, DOMAIN));
 }
 
 #[test]
@@ -67,12 +59,7 @@ fn every_builder_has_the_details_of_its_code() {
         "MINT_TAKEN",
         &["ErrorInfo", "ResourceInfo"],
     );
-    check(
-        &aborted(DOMAIN, "ETAG_STALE", "stale"),
-        Code::Aborted,
-        "ETAG_STALE",
-        &["ErrorInfo"],
-    );
+    check(&aborted(DOMAIN, "ETAG_STALE", "stale"), Code::Aborted, "ETAG_STALE", &["ErrorInfo"]);
     check(
         &failed_precondition(DOMAIN, "TOKEN_IN_USE", "token/x", "delete its pools first"),
         Code::FailedPrecondition,
@@ -91,18 +78,8 @@ fn every_builder_has_the_details_of_its_code() {
         "TOO_MANY",
         &["ErrorInfo", "RetryInfo", "QuotaFailure"],
     );
-    check(
-        &deadline_exceeded(DOMAIN),
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        &["ErrorInfo"],
-    );
-    check(
-        &internal(DOMAIN),
-        Code::Internal,
-        "INTERNAL",
-        &["ErrorInfo"],
-    );
+    check(&deadline_exceeded(DOMAIN), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &["ErrorInfo"]);
+    check(&internal(DOMAIN), Code::Internal, "INTERNAL", &["ErrorInfo"]);
 }
 
 #[test]
@@ -113,16 +90,9 @@ fn names_every_bad_field() {
     ];
     let status = invalid_argument(DOMAIN, violations);
     let bad = status.get_details_bad_request().expect("BadRequest");
-    let fields: Vec<_> = bad
-        .field_violations
-        .iter()
-        .map(|one| one.field.as_str())
-        .collect();
+    let fields: Vec<_> = bad.field_violations.iter().map(|one| one.field.as_str()).collect();
     assert_eq!(fields, ["mint", "decimals"]);
-    assert_eq!(
-        status.message(),
-        "the request has invalid fields: mint, decimals"
-    );
+    assert_eq!(status.message(), "the request has invalid fields: mint, decimals");
 }
 
 #[test]
@@ -133,14 +103,8 @@ fn a_thousand_bad_fields_fit_into_a_header() {
     let status = invalid_argument(DOMAIN, violations);
     let headers = status.details().len() * 4 / 3 + status.message().len();
     assert!(headers < 7 * 1024, "{headers} bytes of headers");
-    let bad = status
-        .get_details_bad_request()
-        .expect("BadRequest")
-        .field_violations;
+    let bad = status.get_details_bad_request().expect("BadRequest").field_violations;
     let (last, named) = bad.split_last().expect("not empty");
     assert_eq!(named[0].field, "ids[0]");
-    assert_eq!(
-        last.description,
-        format!("{} more fields are invalid", 1000 - named.len())
-    );
+    assert_eq!(last.description, format!("{} more fields are invalid", 1000 - named.len()));
 }

@@ -12,9 +12,7 @@ const LIST: &str = "forebay.token.v1.TokenService/ListTokens";
 
 /// Any message serves as a filter.
 fn filter(text: &str) -> FieldMask {
-    FieldMask {
-        paths: vec![text.to_owned()],
-    }
+    FieldMask { paths: vec![text.to_owned()] }
 }
 
 fn tokens() -> PageTokens {
@@ -23,19 +21,11 @@ fn tokens() -> PageTokens {
 
 #[test]
 fn coerces_sizes_and_refuses_negative_ones() {
-    for (asked, size) in [
-        (0, PAGE_SIZE_DEFAULT),
-        (1, 1),
-        (1000, 1000),
-        (1001, PAGE_SIZE_MAX),
-    ] {
+    for (asked, size) in [(0, PAGE_SIZE_DEFAULT), (1, 1), (1000, 1000), (1001, PAGE_SIZE_MAX)] {
         assert_eq!(page_size(asked).expect("a size"), size);
     }
     for negative in [-1, i32::MIN] {
-        assert_eq!(
-            page_size(negative).expect_err("negative").field,
-            "page_size"
-        );
+        assert_eq!(page_size(negative).expect_err("negative").field, "page_size");
     }
 }
 
@@ -50,18 +40,13 @@ fn no_filter_is_an_empty_filter() {
 fn a_token_holds_for_its_key_method_and_filter_alone() {
     let usdc = Fingerprint::new(LIST, Some(&filter("USDC")));
     let token = tokens().encode(usdc, b"EPjF");
-    assert_eq!(
-        tokens().decode(usdc, &token).expect("ours"),
-        Some(b"EPjF".to_vec())
-    );
+    assert_eq!(tokens().decode(usdc, &token).expect("ours"), Some(b"EPjF".to_vec()));
     assert_eq!(tokens().decode(usdc, "").expect("first page"), None);
 
     let sol = Fingerprint::new(LIST, Some(&filter("SOL")));
     let other_method = Fingerprint::new("x.Y/ListZ", Some(&filter("USDC")));
     for foreign in [sol, other_method] {
-        let violation = tokens()
-            .decode(foreign, &token)
-            .expect_err("bound elsewhere");
+        let violation = tokens().decode(foreign, &token).expect_err("bound elsewhere");
         assert_eq!(violation.field, "page_token");
     }
     let other_key = PageTokens::new(&Secret::new("another key"));

@@ -35,19 +35,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`, then drains.
 pub(super) async fn run(server: Bound, shutdown: impl Future<Output = ()> + Send) {
-    let Bound {
-        config,
-        name,
-        health,
-        listener,
-        local_addr,
-        core,
-    } = server;
+    let Bound { config, name, health, listener, local_addr, core } = server;
     tracing::info!(server = name, address = %local_addr, "grpc server listens");
-    let mut connections = Connections {
-        core: Arc::clone(&core),
-        tasks: JoinSet::new(),
-    };
+    let mut connections = Connections { core: Arc::clone(&core), tasks: JoinSet::new() };
     connections.accept_until(&listener, pin!(shutdown)).await;
 
     health.drain().await;
@@ -102,8 +92,7 @@ impl Connections {
             tracing::debug!(%address, error = cause(&error), "connection is gone");
             return;
         }
-        self.tasks
-            .spawn(connection(Arc::clone(&self.core), stream, address));
+        self.tasks.spawn(connection(Arc::clone(&self.core), stream, address));
     }
 
     /// Waits for the connections to end; the number of those that had to be closed.

@@ -32,22 +32,12 @@ pub(crate) struct CallBody {
 impl CallBody {
     /// A reply that ends by itself, at `until`, or when the kit's streams must end.
     pub(crate) fn new(inner: Body, call: Call, until: Option<Instant>) -> Self {
-        Self {
-            inner,
-            call: Some(call),
-            until,
-            cut: None,
-        }
+        Self { inner, call: Some(call), until, cut: None }
     }
 
     /// A reply whose status is in its headers.
     pub(crate) fn empty() -> Self {
-        Self {
-            inner: Body::empty(),
-            call: None,
-            until: None,
-            cut: None,
-        }
+        Self { inner: Body::empty(), call: None, until: None, cut: None }
     }
 
     /// The status in `trailers` is the end of the call.
@@ -72,10 +62,7 @@ impl CallBody {
             return Poll::Pending;
         };
         let until = self.until;
-        self.cut
-            .get_or_insert_with(|| call.cut(until))
-            .as_mut()
-            .poll(cx)
+        self.cut.get_or_insert_with(|| call.cut(until)).as_mut().poll(cx)
     }
 }
 
@@ -91,9 +78,7 @@ impl http_body::Body for CallBody {
         let polled = {
             // A streaming handler runs inside this poll, so it gets its context here.
             let _attached = this.call.as_ref().and_then(Call::attach);
-            catch_unwind(AssertUnwindSafe(|| {
-                Pin::new(&mut this.inner).poll_frame(cx)
-            }))
+            catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.inner).poll_frame(cx)))
         };
         match polled {
             Ok(Poll::Ready(Some(Ok(mut frame)))) => {
@@ -141,10 +126,7 @@ pub(crate) fn complete(headers: &mut HeaderMap, method: &Method) -> Code {
             .map(|status| status.message().to_owned())
             .filter(|message| !message.is_empty())
             .unwrap_or_else(|| default_message(code).to_owned());
-        write(
-            &error::with_error_info(code, message, method.domain),
-            headers,
-        );
+        write(&error::with_error_info(code, message, method.domain), headers);
     }
     code
 }
@@ -153,10 +135,7 @@ pub(crate) fn complete(headers: &mut HeaderMap, method: &Method) -> Code {
 pub(crate) fn write(status: &Status, headers: &mut HeaderMap) {
     if status.add_header(headers).is_err() {
         // The message had bytes that no header may carry; the code still must arrive.
-        headers.insert(
-            Status::GRPC_STATUS,
-            HeaderValue::from(i32::from(status.code())),
-        );
+        headers.insert(Status::GRPC_STATUS, HeaderValue::from(i32::from(status.code())));
     }
 }
 

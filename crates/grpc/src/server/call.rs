@@ -53,9 +53,7 @@ impl Core {
     pub(crate) fn new(config: &GrpcConfig, routes: Routes, local_addr: SocketAddr) -> Self {
         let gate = Gate::new(GateConfig {
             permits: config.concurrent_requests_max,
-            waiting_max: config
-                .concurrent_requests_max
-                .saturating_mul(WAITING_PER_PLACE),
+            waiting_max: config.concurrent_requests_max.saturating_mul(WAITING_PER_PLACE),
             timeout: config.timeout_max,
         });
         Self {
@@ -94,11 +92,7 @@ impl Core {
         let traced = self.observer.start(&method, &peer, trace::extract(headers));
         let until = self.until(started, &method, headers);
         let request = request.map(|body| {
-            Body::new(LimitedBody::new(
-                body,
-                Arc::clone(&method),
-                self.request_bytes_max,
-            ))
+            Body::new(LimitedBody::new(body, Arc::clone(&method), self.request_bytes_max))
         });
         let mut call = Call {
             core: self,
@@ -247,9 +241,7 @@ impl Call {
                 Some(until) => {
                     let scoped = Deadline::at(until).scope(served);
                     let expired = |_elapsed| Err(error::deadline_exceeded(method.domain));
-                    tokio::time::timeout_at(until, scoped)
-                        .await
-                        .unwrap_or_else(expired)
+                    tokio::time::timeout_at(until, scoped).await.unwrap_or_else(expired)
                 }
                 None => served.await,
             }
@@ -280,10 +272,7 @@ impl Call {
     fn refuse(self, status: &Status) -> Response<CallBody> {
         let mut response = Response::new(CallBody::empty());
         let headers = response.headers_mut();
-        headers.insert(
-            http::header::CONTENT_TYPE,
-            tonic::metadata::GRPC_CONTENT_TYPE,
-        );
+        headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
         body::write(status, headers);
         let code = body::complete(headers, &self.method);
         self.label(headers);

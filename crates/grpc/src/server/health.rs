@@ -35,11 +35,7 @@ enum State {
 impl Health {
     /// Sets the server and all its services at once, such as when a store they need goes or comes.
     pub async fn set_serving(&self, serving: bool) {
-        let state = if serving {
-            State::Serving
-        } else {
-            State::NotServing
-        };
+        let state = if serving { State::Serving } else { State::NotServing };
         self.set(state).await;
     }
 
@@ -80,10 +76,7 @@ impl Health {
             State::NotServing | State::Draining => ServingStatus::NotServing,
         };
         for service in self.services().into_iter().chain([""]) {
-            self.shared
-                .reporter
-                .set_service_status(service, status)
-                .await;
+            self.shared.reporter.set_service_status(service, status).await;
         }
     }
 }

@@ -39,10 +39,7 @@ pub(crate) struct CodeAttributes {
 
 impl CodeAttributes {
     pub(crate) fn new(method: &'static str) -> Self {
-        Self {
-            method,
-            by_code: Default::default(),
-        }
+        Self { method, by_code: Default::default() }
     }
 
     fn get(&self, code: Code) -> &[KeyValue] {
@@ -87,10 +84,7 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let text = Arc::<str>::from(address.ip().to_string());
-        Self {
-            address,
-            text: text.into(),
-        }
+        Self { address, text: text.into() }
     }
 }
 
@@ -185,8 +179,7 @@ impl Observer {
     /// Ends a call: metric, span, log line.
     pub(crate) fn finish(&self, ended: &Ended<'_>) {
         let code = ended.code;
-        self.duration
-            .record(ended.took.as_secs_f64(), ended.method.attributes.get(code));
+        self.duration.record(ended.took.as_secs_f64(), ended.method.attributes.get(code));
         let _attached = ended.context.map(|context| context.clone().attach());
         log(ended);
         let Some(context) = ended.context else { return };

@@ -26,12 +26,7 @@ pub(crate) struct LimitedBody<B> {
 
 impl<B> LimitedBody<B> {
     pub(crate) fn new(inner: B, method: Arc<Method>, bytes_max: usize) -> Self {
-        Self {
-            inner,
-            method,
-            bytes_max,
-            framing: Framing::default(),
-        }
+        Self { inner, method, bytes_max, framing: Framing::default() }
     }
 
     fn refusal(&self) -> Status {
@@ -39,10 +34,7 @@ impl<B> LimitedBody<B> {
             self.method.domain,
             "REQUEST_TOO_LARGE",
             self.method.name,
-            format!(
-                "a request message may have {} bytes at most",
-                self.bytes_max
-            ),
+            format!("a request message may have {} bytes at most", self.bytes_max),
             None,
         )
     }
@@ -130,11 +122,7 @@ mod tests {
             let mut framing = Framing::default();
             let longest = bytes.chunks(size).map(|chunk| framing.read(chunk)).max();
             assert_eq!(longest, Some(300), "chunks of {size}");
-            assert_eq!(
-                (framing.message_left, framing.prefix_read),
-                (0, 0),
-                "chunks of {size}"
-            );
+            assert_eq!((framing.message_left, framing.prefix_read), (0, 0), "chunks of {size}");
         }
     }
 }

@@ -51,9 +51,7 @@ impl Method {
 
 impl fmt::Debug for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Method")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Method").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -87,9 +85,7 @@ pub(crate) struct RoutesBuilder {
 impl fmt::Debug for RoutesBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.services.iter().map(|(name, ..)| name).collect();
-        f.debug_struct("RoutesBuilder")
-            .field("services", &names)
-            .finish()
+        f.debug_struct("RoutesBuilder").field("services", &names).finish()
     }
 }
 
@@ -104,8 +100,7 @@ impl RoutesBuilder {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.services
-            .push((S::NAME, false, Arc::new(Generated(service))));
+        self.services.push((S::NAME, false, Arc::new(Generated(service))));
     }
 
     fn add_kit<S>(&mut self, service: S)
@@ -118,8 +113,7 @@ impl RoutesBuilder {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.services
-            .push((S::NAME, true, Arc::new(Generated(service))));
+        self.services.push((S::NAME, true, Arc::new(Generated(service))));
     }
 
     /// Adds health and reflection and makes the table.
@@ -140,19 +134,11 @@ impl RoutesBuilder {
             let domain = domain(service);
             let make = |name: &str, streaming| {
                 let handler = Some(Arc::clone(&handler));
-                Arc::new(method(
-                    format!("{service}/{name}"),
-                    domain,
-                    streaming,
-                    kit,
-                    handler,
-                ))
+                Arc::new(method(format!("{service}/{name}"), domain, streaming, kit, handler))
             };
             routes.services.insert(service, make(OTHER, false));
             for (name, streaming) in described.get(service).into_iter().flatten() {
-                routes
-                    .methods
-                    .insert(format!("/{service}/{name}"), make(name, *streaming));
+                routes.methods.insert(format!("/{service}/{name}"), make(name, *streaming));
             }
         }
         Ok(routes)
@@ -168,14 +154,7 @@ fn method(
 ) -> Method {
     let name = intern(name);
     let attributes = CodeAttributes::new(name);
-    Method {
-        name,
-        domain,
-        streaming,
-        kit,
-        attributes,
-        handler,
-    }
+    Method { name, domain, streaming, kit, attributes, handler }
 }
 
 /// The methods of every service we have a contract of: name, and whether it streams.
@@ -213,10 +192,7 @@ fn reflection_builder(names: &[&'static str]) -> tonic_reflection::server::Build
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
-    names
-        .iter()
-        .chain(&kit)
-        .fold(builder, |builder, name| builder.with_service_name(*name))
+    names.iter().chain(&kit).fold(builder, |builder, name| builder.with_service_name(*name))
 }
 
 /// `forebay.token.v1.TokenService` has the domain `token.forebay`.

@@ -20,10 +20,7 @@ fn what_comes_in_goes_out() {
     for (parent, state) in [
         (PARENT, None),
         (PARENT, Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")),
-        (
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
-            None,
-        ),
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", None),
     ] {
         let given = headers(parent, state);
         let span = extract(&given).expect("valid");
@@ -31,10 +28,7 @@ fn what_comes_in_goes_out() {
         let mut sent = HeaderMap::new();
         inject(&span, &mut sent);
         assert_eq!(sent, given);
-        assert_eq!(
-            trace_id_value(span.trace_id()),
-            "0af7651916cd43dd8448eb211c80319c"
-        );
+        assert_eq!(trace_id_value(span.trace_id()), "0af7651916cd43dd8448eb211c80319c");
     }
 }
 

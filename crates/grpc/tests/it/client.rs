@@ -14,10 +14,7 @@ use crate::harness::{Running, Script, client_config, config, get, soon};
 
 /// Calls that reach the server when the first `failures` fail.
 async fn check(failures: usize, may_repeat: bool, expected_calls: usize, answered: bool) {
-    let script = Script {
-        failures: failures.into(),
-        ..Script::default()
-    };
+    let script = Script { failures: failures.into(), ..Script::default() };
     let server = Running::start(config(), script).await;
     let mut client = server.kit_client();
     let result = if may_repeat {
@@ -26,18 +23,11 @@ async fn check(failures: usize, may_repeat: bool, expected_calls: usize, answere
         soon(client.get_token(get("flaky"))).await
     };
     let calls = server.script.calls.load(Ordering::SeqCst);
-    assert_eq!(
-        (calls, result.is_ok()),
-        (expected_calls, answered),
-        "{failures} {may_repeat}"
-    );
+    assert_eq!((calls, result.is_ok()), (expected_calls, answered), "{failures} {may_repeat}");
     if let Err(status) = result {
         // The peer's own details arrive, for whoever maps them.
         let info = status.get_details_error_info().expect("ErrorInfo");
-        assert_eq!(
-            (status.code(), info.reason.as_str()),
-            (Code::Unavailable, "FLAKY")
-        );
+        assert_eq!((status.code(), info.reason.as_str()), (Code::Unavailable, "FLAKY"));
     }
 }
 
@@ -58,11 +48,7 @@ async fn an_answer_is_final() {
         let before = server.script.calls.load(Ordering::SeqCst);
         let call = server.kit_client().get_token(idempotent(get(id))).await;
         call.expect_err("an error");
-        assert_eq!(
-            server.script.calls.load(Ordering::SeqCst),
-            before + 1,
-            "{id}"
-        );
+        assert_eq!(server.script.calls.load(Ordering::SeqCst), before + 1, "{id}");
     }
 }
 
@@ -70,17 +56,10 @@ async fn an_answer_is_final() {
 #[tokio::test]
 async fn waits_as_long_as_the_peer_asks() {
     let asked = Duration::from_millis(300);
-    let script = Script {
-        failures: 1.into(),
-        retry_after: asked,
-        ..Script::default()
-    };
+    let script = Script { failures: 1.into(), retry_after: asked, ..Script::default() };
     let server = Running::start(config(), script).await;
     let started = Instant::now();
-    let call = server
-        .kit_client()
-        .get_token(idempotent(get("flaky")))
-        .await;
+    let call = server.kit_client().get_token(idempotent(get("flaky"))).await;
     call.expect("the second attempt");
     assert!(started.elapsed() >= asked);
 }
@@ -89,19 +68,12 @@ async fn waits_as_long_as_the_peer_asks() {
 #[tokio::test]
 async fn does_not_wait_past_the_deadline() {
     let asked = Duration::from_secs(60);
-    let script = Script {
-        failures: 1.into(),
-        retry_after: asked,
-        ..Script::default()
-    };
+    let script = Script { failures: 1.into(), retry_after: asked, ..Script::default() };
     let server = Running::start(config(), script).await;
     let mut client = server.kit_client();
     let call = Deadline::after(Duration::from_secs(15)).scope(async {
         let started = Instant::now();
-        let status = client
-            .get_token(idempotent(get("flaky")))
-            .await
-            .expect_err("no time");
+        let status = client.get_token(idempotent(get("flaky"))).await.expect_err("no time");
         assert_eq!(status.code(), Code::Unavailable);
         assert!(started.elapsed() < Duration::from_secs(10), "it waited");
     });
@@ -120,26 +92,16 @@ async fn a_peer_that_comes_back_is_found() {
     client.get_token(get("seen")).await.expect("it is there");
     soon(first.stop()).await.expect("a clean end");
 
-    let status = soon(client.get_token(get("seen")))
-        .await
-        .expect_err("it is away");
+    let status = soon(client.get_token(get("seen"))).await.expect_err("it is away");
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     let details = status.get_error_details();
-    assert_eq!(
-        details.error_info().expect("ErrorInfo").reason,
-        "PEER_UNREACHABLE"
-    );
+    assert_eq!(details.error_info().expect("ErrorInfo").reason, "PEER_UNREACHABLE");
     assert!(details.retry_info().is_some());
     assert!(!status.message().contains("127.0.0.1"), "{status:?}");
-    assert!(
-        std::error::Error::source(&status).is_some(),
-        "the cause is kept for the log"
-    );
+    assert!(std::error::Error::source(&status).is_some(), "the cause is kept for the log");
 
     let second = Running::start(config, Script::default()).await;
-    soon(client.get_token(idempotent(get("seen"))))
-        .await
-        .expect("it is back");
+    soon(client.get_token(idempotent(get("seen")))).await.expect("it is back");
     soon(second.stop()).await.expect("a clean end");
 }
 

@@ -13,36 +13,21 @@ use crate::harness::{DOMAIN, Running, Script, client_config, config, get, soon};
 async fn left_of(server: &Running, id: &str, asked: Option<&'static str>) -> u64 {
     let mut request = Request::new(get(id));
     if let Some(asked) = asked {
-        request
-            .metadata_mut()
-            .insert("grpc-timeout", asked.parse().expect("a value"));
+        request.metadata_mut().insert("grpc-timeout", asked.parse().expect("a value"));
     }
-    let reply = soon(server.client().await.get_token(request))
-        .await
-        .expect("an answer");
-    reply
-        .into_inner()
-        .token
-        .expect("a token")
-        .name
-        .parse()
-        .expect("a deadline in scope")
+    let reply = soon(server.client().await.get_token(request)).await.expect("an answer");
+    reply.into_inner().token.expect("a token").name.parse().expect("a deadline in scope")
 }
 
 /// Fails when the default, the cap or the header is not honoured.
 #[tokio::test]
 async fn a_handler_sees_its_deadline() {
     let server = Running::start(config(), Script::default()).await;
-    for (asked, above, up_to) in [
-        (None, 20_000, 30_000),
-        (Some("15S"), 10_000, 15_000),
-        (Some("10H"), 50_000, 60_000),
-    ] {
+    for (asked, above, up_to) in
+        [(None, 20_000, 30_000), (Some("15S"), 10_000, 15_000), (Some("10H"), 50_000, 60_000)]
+    {
         let left = left_of(&server, "seen", asked).await;
-        assert!(
-            (above..=up_to).contains(&left),
-            "asked {asked:?}, has {left} ms"
-        );
+        assert!((above..=up_to).contains(&left), "asked {asked:?}, has {left} ms");
     }
 }
 
@@ -52,47 +37,26 @@ async fn a_passed_deadline_ends_the_handler() {
     let mut config = config();
     config.timeout_default = Duration::from_millis(50);
     let server = Running::start(config, Script::default()).await;
-    let status = soon(server.client().await.get_token(get("hang")))
-        .await
-        .expect_err("late");
+    let status = soon(server.client().await.get_token(get("hang"))).await.expect_err("late");
     assert_eq!(status.code(), Code::DeadlineExceeded);
     let info = status.get_details_error_info().expect("ErrorInfo");
-    assert_eq!(
-        (info.reason.as_str(), info.domain.as_str()),
-        ("DEADLINE_EXCEEDED", DOMAIN)
-    );
-    soon(server.script.dropped.acquire())
-        .await
-        .expect("open")
-        .forget();
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("DEADLINE_EXCEEDED", DOMAIN));
+    soon(server.script.dropped.acquire()).await.expect("open").forget();
 }
 
 #[tokio::test]
 async fn a_call_without_time_left_is_not_started() {
     let server = Running::start(config(), Script::default()).await;
     let mut request = Request::new(get("seen"));
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", "0n".parse().expect("a value"));
-    soon(server.client().await.get_token(request))
-        .await
-        .expect_err("no time");
-    assert_eq!(
-        server
-            .script
-            .calls
-            .load(std::sync::atomic::Ordering::SeqCst),
-        0
-    );
+    request.metadata_mut().insert("grpc-timeout", "0n".parse().expect("a value"));
+    soon(server.client().await.get_token(request)).await.expect_err("no time");
+    assert_eq!(server.script.calls.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 
 async fn chain() -> (Running, Running) {
     let last = Running::start(config(), Script::default()).await;
     let next = client::connect(&client_config(last.address)).expect("an address");
-    let script = Script {
-        next: Some(next),
-        ..Script::default()
-    };
+    let script = Script { next: Some(next), ..Script::default() };
     (Running::start(config(), script).await, last)
 }
 
@@ -115,14 +79,9 @@ async fn one_deadline_ends_the_whole_chain() {
     let status = status.expect_err("late");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.get_details_error_info().is_some());
-    soon(last.script.dropped.acquire())
-        .await
-        .expect("open")
-        .forget();
+    soon(last.script.dropped.acquire()).await.expect("open").forget();
 
     let over = Deadline::after(Duration::ZERO);
-    let status = soon(over.scope(client.get_token(get("seen"))))
-        .await
-        .expect_err("no time");
+    let status = soon(over.scope(client.get_token(get("seen")))).await.expect_err("no time");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }

@@ -21,19 +21,14 @@ async fn a_client_that_never_closes_cannot_hold_the_stop() {
     let mut config = config();
     config.drain_timeout = Duration::from_millis(200);
     let server = Running::start(config, Script::default()).await;
-    let mut idle = TcpStream::connect(server.address)
-        .await
-        .expect("it listens");
+    let mut idle = TcpStream::connect(server.address).await.expect("it listens");
     idle.write_all(HELLO).await.expect("sent");
     // Its SETTINGS prove that the connection is being served.
     soon(idle.read_exact(&mut [0; 9])).await.expect("its hello");
 
     let asked = Instant::now();
     soon(server.stop()).await.expect("a clean end");
-    assert!(
-        asked.elapsed() >= Duration::from_millis(200),
-        "it had to wait for the cap"
-    );
+    assert!(asked.elapsed() >= Duration::from_millis(200), "it had to wait for the cap");
     let mut rest = Vec::new();
     // Closed or reset, both mean that the server let go.
     drop(soon(idle.read_to_end(&mut rest)).await);
@@ -43,15 +38,8 @@ async fn a_client_that_never_closes_cannot_hold_the_stop() {
 #[tokio::test]
 async fn a_connection_that_said_nothing_is_closed_at_once() {
     let server = Running::start(config(), Script::default()).await;
-    let mut silent = TcpStream::connect(server.address)
-        .await
-        .expect("it listens");
-    server
-        .client()
-        .await
-        .get_token(get("seen"))
-        .await
-        .expect("accepted after it");
+    let mut silent = TcpStream::connect(server.address).await.expect("it listens");
+    server.client().await.get_token(get("seen")).await.expect("accepted after it");
     let asked = Instant::now();
     soon(server.stop()).await.expect("a clean end");
     assert!(asked.elapsed() < PATIENCE / 2, "it waited for the cap");
@@ -100,45 +88,25 @@ async fn a_stop_is_announced_before_anybody_is_refused() {
     let server = Running::start(config, Script::default()).await;
     let health = server.health.clone();
     let mut client = server.client().await;
-    let request = HealthCheckRequest {
-        service: "forebay.token.v1.TokenService".to_owned(),
-    };
+    let request = HealthCheckRequest { service: "forebay.token.v1.TokenService".to_owned() };
     let mut watcher = HealthClient::new(server.channel().await);
-    let mut watch = watcher
-        .watch(request.clone())
-        .await
-        .expect("a watch")
-        .into_inner();
-    let first = soon(watch.message())
-        .await
-        .expect("no error")
-        .expect("a state");
+    let mut watch = watcher.watch(request.clone()).await.expect("a watch").into_inner();
+    let first = soon(watch.message()).await.expect("no error").expect("a state");
     assert_eq!(first.status(), ServingStatus::Serving);
 
     let late = server.channel().await;
     let stopped = server.stop();
-    let then = soon(watch.message())
-        .await
-        .expect("no error")
-        .expect("a state");
+    let then = soon(watch.message()).await.expect("no error").expect("a state");
     assert_eq!(then.status(), ServingStatus::NotServing);
-    client
-        .get_token(get("seen"))
-        .await
-        .expect("a lame duck serves");
+    client.get_token(get("seen")).await.expect("a lame duck serves");
     // Whatever the stores say now, it stays NOT_SERVING.
     health.set_serving(true).await;
-    let reply = HealthClient::new(late)
-        .check(request)
-        .await
-        .expect("an answer");
+    let reply = HealthClient::new(late).check(request).await.expect("an answer");
     assert_eq!(reply.into_inner().status(), ServingStatus::NotServing);
 
     // The watch has no end of its own and must not hold up the stop.
     let asked = Instant::now();
-    let end = soon(watch.message())
-        .await
-        .expect_err("the stream is ended");
+    let end = soon(watch.message()).await.expect_err("the stream is ended");
     assert_eq!(end.code(), Code::Unavailable);
     soon(stopped).await.expect("a clean end");
     assert!(asked.elapsed() < PATIENCE / 2, "the watch held up the stop");

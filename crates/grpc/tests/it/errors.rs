@@ -11,14 +11,8 @@ use crate::harness::{DOMAIN, Running, Script, config, get, soon};
 /// What a caller decodes from a status.
 fn check(status: &Status, code: Code, reason: &str, domain: &str) {
     assert_eq!(status.code(), code, "{status:?}");
-    let info = status
-        .get_details_error_info()
-        .expect("every error has ErrorInfo");
-    assert_eq!(
-        (info.reason.as_str(), info.domain.as_str()),
-        (reason, domain),
-        "{status:?}"
-    );
+    let info = status.get_details_error_info().expect("every error has ErrorInfo");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, domain), "{status:?}");
     assert!(!status.message().is_empty(), "{status:?}");
 }
 
@@ -41,17 +35,11 @@ async fn errors_of_handlers_are_complete() {
         assert!(headers.get("x-request-id").is_some(), "{id}");
     }
     // Served by the handler's default, whose message is empty.
-    let status = client
-        .list_tokens(ListTokensRequest::default())
-        .await
-        .expect_err("unused");
+    let status = client.list_tokens(ListTokensRequest::default()).await.expect_err("unused");
     check(&status, Code::Unimplemented, "UNIMPLEMENTED", DOMAIN);
     // The process and the connection live on.
     client.get_token(get("seen")).await.expect("it lives");
-    client
-        .lookup_token(LookupTokenRequest::default())
-        .await
-        .expect_err("unused");
+    client.lookup_token(LookupTokenRequest::default()).await.expect_err("unused");
 }
 
 #[tokio::test]
@@ -67,12 +55,7 @@ async fn unknown_methods_are_unimplemented() {
         let codec = tonic_prost::ProstCodec::<GetTokenRequest, GetTokenResponse>::default();
         let path = http::uri::PathAndQuery::from_static(path);
         let reply = soon(grpc.unary(Request::new(get("seen")), path, codec)).await;
-        check(
-            &reply.expect_err("unknown"),
-            Code::Unimplemented,
-            "UNIMPLEMENTED",
-            domain,
-        );
+        check(&reply.expect_err("unknown"), Code::Unimplemented, "UNIMPLEMENTED", domain);
     }
 }
 
@@ -87,17 +70,9 @@ async fn a_message_over_the_limit_is_refused() {
         let mut client = server.client().await;
         let status = soon(client.get_token(get(&"x".repeat(limit + 1)))).await;
         let status = status.expect_err("too large");
-        check(
-            &status,
-            Code::ResourceExhausted,
-            "REQUEST_TOO_LARGE",
-            DOMAIN,
-        );
+        check(&status, Code::ResourceExhausted, "REQUEST_TOO_LARGE", DOMAIN);
         let quota = status.get_details_quota_failure().expect("QuotaFailure");
-        assert!(
-            quota.violations[0].description.contains(&limit.to_string()),
-            "{quota:?}"
-        );
+        assert!(quota.violations[0].description.contains(&limit.to_string()), "{quota:?}");
         client.get_token(get("seen")).await.expect("it lives");
     }
 }
@@ -106,12 +81,8 @@ async fn a_message_over_the_limit_is_refused() {
 async fn a_malformed_timeout_is_named() {
     let server = Running::start(config(), Script::default()).await;
     let mut request = Request::new(get("seen"));
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", "soon".parse().expect("a value"));
-    let status = soon(server.client().await.get_token(request))
-        .await
-        .expect_err("malformed");
+    request.metadata_mut().insert("grpc-timeout", "soon".parse().expect("a value"));
+    let status = soon(server.client().await.get_token(request)).await.expect_err("malformed");
     check(&status, Code::InvalidArgument, "BAD_GRPC_TIMEOUT", DOMAIN);
 }
 
@@ -120,14 +91,8 @@ async fn a_taken_address_is_named() {
     let server = Running::start(config(), Script::default()).await;
     let mut taken = config();
     taken.listen = server.address;
-    let error = forebay_grpc::Server::new(&taken, "second")
-        .bind()
-        .await
-        .expect_err("taken");
-    assert_eq!(
-        error.to_string(),
-        format!("listen for gRPC on {}", server.address)
-    );
+    let error = forebay_grpc::Server::new(&taken, "second").bind().await.expect_err("taken");
+    assert_eq!(error.to_string(), format!("listen for gRPC on {}", server.address));
     let source = std::error::Error::source(&error).expect("the cause");
     assert!(source.to_string().contains("in use"), "{source}");
 }

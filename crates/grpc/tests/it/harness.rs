@@ -25,9 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for `future`, but not for ever.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("it hangs")
+    tokio::time::timeout(PATIENCE, future).await.expect("it hangs")
 }
 
 pub(crate) fn config() -> GrpcConfig {
@@ -127,10 +125,7 @@ impl Script {
             }
             "flaky" => {
                 let fail = |left: usize| left.checked_sub(1);
-                match self
-                    .failures
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail)
-                {
+                match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail) {
                     Ok(_) => Err(error::unavailable(DOMAIN, "FLAKY", self.retry_after)),
                     Err(_) => Ok(seen(id)),
                 }
@@ -140,10 +135,7 @@ impl Script {
                 let next = self.next.clone().expect("somebody to ask");
                 let request = idempotent(GetTokenRequest { id: id.to_owned() });
                 let reply = TokenServiceClient::new(next).get_token(request).await?;
-                reply
-                    .into_inner()
-                    .token
-                    .ok_or_else(|| error::internal(DOMAIN))
+                reply.into_inner().token.ok_or_else(|| error::internal(DOMAIN))
             }
         }
     }
@@ -173,13 +165,7 @@ impl Running {
             // A sender that is gone stops the server too.
             drop(stopped.await);
         }));
-        Self {
-            address,
-            health,
-            script,
-            stop,
-            served,
-        }
+        Self { address, health, script, stop, served }
     }
 
     /// A connection by tonic alone, so that the kit does not test itself.

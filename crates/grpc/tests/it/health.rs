@@ -11,9 +11,7 @@ use crate::harness::{Running, Script, config, soon};
 const TOKENS: &str = "forebay.token.v1.TokenService";
 
 async fn status_of(server: &Running, service: &str) -> Result<ServingStatus, tonic::Status> {
-    let request = HealthCheckRequest {
-        service: service.to_owned(),
-    };
+    let request = HealthCheckRequest { service: service.to_owned() };
     let reply = soon(HealthClient::new(server.channel().await).check(request)).await?;
     Ok(reply.into_inner().status())
 }
@@ -28,16 +26,10 @@ async fn health_follows_what_the_process_says() {
     ] {
         server.health.set_serving(serving).await;
         for service in ["", TOKENS] {
-            assert_eq!(
-                status_of(&server, service).await.expect("known"),
-                expected,
-                "{service:?}"
-            );
+            assert_eq!(status_of(&server, service).await.expect("known"), expected, "{service:?}");
         }
     }
-    let unknown = status_of(&server, "no.such.Service")
-        .await
-        .expect_err("unknown");
+    let unknown = status_of(&server, "no.such.Service").await.expect_err("unknown");
     assert_eq!(unknown.code(), Code::NotFound);
     assert!(unknown.get_details_error_info().is_some());
 }

@@ -30,28 +30,16 @@ async fn the_call_after_the_queue_is_shed() {
         let waiting = call("seen");
         more.spawn(async move { waiting.await.expect("no panic") });
     }
-    let shed = soon(more.join_next())
-        .await
-        .expect("one ends")
-        .expect("no panic");
+    let shed = soon(more.join_next()).await.expect("one ends").expect("no panic");
     let shed = shed.expect_err("the others wait");
     assert_eq!(shed.code(), Code::Unavailable);
     let details = shed.get_error_details();
-    assert_eq!(
-        details.error_info().expect("ErrorInfo").reason,
-        "SERVER_OVERLOADED"
-    );
-    assert!(
-        details
-            .retry_info()
-            .is_some_and(|info| info.retry_delay.is_some())
-    );
+    assert_eq!(details.error_info().expect("ErrorInfo").reason, "SERVER_OVERLOADED");
+    assert!(details.retry_info().is_some_and(|info| info.retry_delay.is_some()));
 
     // Health is asked on behalf of everybody, so it does not queue.
     let mut health = HealthClient::new(server.channel().await);
-    soon(health.check(HealthCheckRequest::default()))
-        .await
-        .expect("an answer");
+    soon(health.check(HealthCheckRequest::default())).await.expect("an answer");
 
     script.release.add_permits(1);
     soon(first).await.expect("no panic").expect("an answer");
@@ -69,16 +57,8 @@ async fn a_cancelled_call_gives_its_place_back() {
     let mut client = server.client().await;
     let mut other = client.clone();
     let call = tokio::spawn(async move { other.get_token(get("hang")).await });
-    soon(server.script.hanging.acquire())
-        .await
-        .expect("open")
-        .forget();
+    soon(server.script.hanging.acquire()).await.expect("open").forget();
     call.abort();
-    soon(server.script.dropped.acquire())
-        .await
-        .expect("open")
-        .forget();
-    soon(client.get_token(get("seen")))
-        .await
-        .expect("its place is free");
+    soon(server.script.dropped.acquire()).await.expect("open").forget();
+    soon(client.get_token(get("seen"))).await.expect("its place is free");
 }

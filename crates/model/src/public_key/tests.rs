@@ -42,10 +42,7 @@ fn refusals_say_what_is_wrong() {
         ("0", ParsePublicKeyError::NotBase58 { at: 0 }),
         ("abc def", ParsePublicKeyError::NotBase58 { at: 3 }),
         ("abcé", ParsePublicKeyError::NotBase58 { at: 3 }),
-        (
-            "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1l",
-            ParsePublicKeyError::NotBase58 { at: 43 },
-        ),
+        ("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1l", ParsePublicKeyError::NotBase58 { at: 43 }),
         (&long, ParsePublicKeyError::TooLong { chars: 129 }),
     ];
     for (text, expected) in cases {

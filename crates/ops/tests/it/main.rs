@@ -52,11 +52,7 @@ impl Loader<Doubles> for Doubles {
     type Error = Infallible;
 
     async fn load_many(&self, keys: Vec<u32>) -> Result<forebay_cache::Rows<Doubles>, Infallible> {
-        Ok(keys
-            .into_iter()
-            .filter(|key| *key != 13)
-            .map(|key| (key, key * 2))
-            .collect())
+        Ok(keys.into_iter().filter(|key| *key != 13).map(|key| (key, key * 2)).collect())
     }
 }
 
@@ -90,11 +86,7 @@ async fn setup() -> Setup {
         service: "ops-test",
         shutdown: Shutdown::new(),
         readiness: Readiness::new(),
-        settings: [
-            setting("redis.url", "[redacted]"),
-            setting("cache.l1_bytes_max", "1"),
-        ]
-        .into(),
+        settings: [setting("redis.url", "[redacted]"), setting("cache.l1_bytes_max", "1")].into(),
         telemetry: telemetry.0.handle(),
     };
     // No table is needed, so the server's own database will do.
@@ -118,28 +110,16 @@ async fn setup() -> Setup {
     };
     let cache = Cache::new(&config, redis.clone());
     let doubles = cache.entity(&entity, Doubles);
-    let ops = OpsService::new(&process)
-        .postgres(&postgres)
-        .redis(&redis)
-        .cache(&cache);
-    Setup {
-        ops,
-        doubles,
-        _telemetry: telemetry,
-    }
+    let ops = OpsService::new(&process).postgres(&postgres).redis(&redis).cache(&cache);
+    Setup { ops, doubles, _telemetry: telemetry }
 }
 
 fn entry(entity: &str, key: &str) -> Option<CacheEntryKey> {
-    Some(CacheEntryKey {
-        entity: entity.to_owned(),
-        key: key.to_owned(),
-    })
+    Some(CacheEntryKey { entity: entity.to_owned(), key: key.to_owned() })
 }
 
 async fn inspect(setup: &Setup, key: &str) -> InspectCacheEntryResponse {
-    let request = InspectCacheEntryRequest {
-        entry: entry("double", key),
-    };
+    let request = InspectCacheEntryRequest { entry: entry("double", key) };
     let reply = setup.ops.inspect_cache_entry(Request::new(request)).await;
     reply.expect("an answer").into_inner()
 }
@@ -150,11 +130,7 @@ async fn filled(setup: &Setup) -> InspectCacheEntryResponse {
     let filled = async {
         loop {
             evict(setup, "21").await;
-            setup
-                .doubles
-                .get(&21, Consistency::default())
-                .await
-                .expect("loaded");
+            setup.doubles.get(&21, Consistency::default()).await.expect("loaded");
             let entry = inspect(setup, "21").await;
             if entry.l2.is_some_and(|l2| !l2.negative) {
                 return entry;
@@ -162,44 +138,24 @@ async fn filled(setup: &Setup) -> InspectCacheEntryResponse {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), filled)
-        .await
-        .expect("both levels in time")
+    tokio::time::timeout(Duration::from_secs(20), filled).await.expect("both levels in time")
 }
 
 async fn evict(setup: &Setup, key: &str) {
-    let request = EvictCacheEntryRequest {
-        entry: entry("double", key),
-    };
-    setup
-        .ops
-        .evict_cache_entry(Request::new(request))
-        .await
-        .expect("dropped");
+    let request = EvictCacheEntryRequest { entry: entry("double", key) };
+    setup.ops.evict_cache_entry(Request::new(request)).await.expect("dropped");
 }
 
 #[tokio::test]
 async fn shows_every_connection_pool() {
     let setup = setup().await;
     let request = Request::new(GetConnectionPoolsRequest {});
-    let pools = setup
-        .ops
-        .get_connection_pools(request)
-        .await
-        .expect("an answer")
-        .into_inner();
-    let [postgres] = pools.postgres.as_slice() else {
-        panic!("one, not {pools:?}")
-    };
+    let pools = setup.ops.get_connection_pools(request).await.expect("an answer").into_inner();
+    let [postgres] = pools.postgres.as_slice() else { panic!("one, not {pools:?}") };
     assert!(!postgres.name.is_empty());
-    assert!(
-        (1..=postgres.max_connections).contains(&postgres.connections),
-        "{postgres:?}"
-    );
+    assert!((1..=postgres.max_connections).contains(&postgres.connections), "{postgres:?}");
     assert_eq!(postgres.in_use_connections, 0);
-    let [redis] = pools.redis.as_slice() else {
-        panic!("one, not {pools:?}")
-    };
+    let [redis] = pools.redis.as_slice() else { panic!("one, not {pools:?}") };
     assert!(redis.connected, "{redis:?}");
     assert_eq!(redis.status, "ready");
 }
@@ -208,20 +164,13 @@ async fn shows_every_connection_pool() {
 async fn shows_the_settings_in_order() {
     let setup = setup().await;
     let request = Request::new(GetEffectiveConfigRequest {});
-    let reply = setup
-        .ops
-        .get_effective_config(request)
-        .await
-        .expect("an answer");
+    let reply = setup.ops.get_effective_config(request).await.expect("an answer");
     let settings = reply.into_inner().settings;
     let shown: Vec<_> = settings
         .iter()
         .map(|one| (one.key.as_str(), one.value.as_str(), one.source.as_str()))
         .collect();
-    let expected = [
-        ("cache.l1_bytes_max", "1", "default"),
-        ("redis.url", "[redacted]", "default"),
-    ];
+    let expected = [("cache.l1_bytes_max", "1", "default"), ("redis.url", "[redacted]", "default")];
     assert_eq!(shown, expected);
 }
 
@@ -229,33 +178,16 @@ async fn shows_the_settings_in_order() {
 #[tokio::test]
 async fn looks_at_and_drops_a_cache_entry() {
     let setup = setup().await;
-    assert_eq!(
-        inspect(&setup, "21").await,
-        InspectCacheEntryResponse::default()
-    );
+    assert_eq!(inspect(&setup, "21").await, InspectCacheEntryResponse::default());
     let entry = filled(&setup).await;
     for level in [entry.l1, entry.l2] {
         let level = level.expect("filled");
         assert_eq!((level.version, level.negative), (42, false), "{level:?}");
         assert!(level.size_bytes >= 4, "{level:?}");
-        assert!(
-            level
-                .time_to_live
-                .is_some_and(|left| (1..=60).contains(&left.seconds))
-        );
+        assert!(level.time_to_live.is_some_and(|left| (1..=60).contains(&left.seconds)));
     }
-    setup
-        .doubles
-        .get(&13, Consistency::default())
-        .await
-        .expect("loaded");
-    assert!(
-        inspect(&setup, "13")
-            .await
-            .l1
-            .expect("known to be absent")
-            .negative
-    );
+    setup.doubles.get(&13, Consistency::default()).await.expect("loaded");
+    assert!(inspect(&setup, "13").await.l1.expect("known to be absent").negative);
 
     evict(&setup, "21").await;
     let dropped = inspect(&setup, "21").await;
@@ -273,9 +205,7 @@ async fn names_what_is_wrong_with_an_entry() {
         (entry("nosuch", "1"), &["entry.entity"]),
         (entry("double", "one"), &["entry.key"]),
     ] {
-        let inspected = InspectCacheEntryRequest {
-            entry: given.clone(),
-        };
+        let inspected = InspectCacheEntryRequest { entry: given.clone() };
         let inspected = setup.ops.inspect_cache_entry(Request::new(inspected)).await;
         let evicted = EvictCacheEntryRequest { entry: given };
         let evicted = setup.ops.evict_cache_entry(Request::new(evicted)).await;
@@ -286,14 +216,8 @@ async fn names_what_is_wrong_with_an_entry() {
 
 fn check_fields(status: &Status, expected: &[&str]) {
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert_eq!(
-        status.get_details_error_info().expect("ErrorInfo").domain,
-        DOMAIN
-    );
-    let bad = status
-        .get_details_bad_request()
-        .expect("BadRequest")
-        .field_violations;
+    assert_eq!(status.get_details_error_info().expect("ErrorInfo").domain, DOMAIN);
+    let bad = status.get_details_bad_request().expect("BadRequest").field_violations;
     let fields: Vec<_> = bad.iter().map(|one| one.field.as_str()).collect();
     assert_eq!(fields, expected);
 }
@@ -302,25 +226,14 @@ fn check_fields(status: &Status, expected: &[&str]) {
 async fn replaces_the_log_filter_or_leaves_it() {
     let setup = setup().await;
     let set = async |filter: &str| {
-        let request = SetLogLevelRequest {
-            filter: filter.to_owned(),
-        };
+        let request = SetLogLevelRequest { filter: filter.to_owned() };
         setup.ops.set_log_level(Request::new(request)).await
     };
     for bad in ["", " ", "forebay=nosuchlevel"] {
         check_fields(&set(bad).await.expect_err(bad), &["filter"]);
     }
-    let replaced = set("info,forebay_cache=debug")
-        .await
-        .expect("valid")
-        .into_inner();
+    let replaced = set("info,forebay_cache=debug").await.expect("valid").into_inner();
     assert_eq!(replaced.previous_filter, "info");
-    let reply = setup
-        .ops
-        .get_log_level(Request::new(GetLogLevelRequest {}))
-        .await;
-    assert_eq!(
-        reply.expect("an answer").into_inner().filter,
-        "info,forebay_cache=debug"
-    );
+    let reply = setup.ops.get_log_level(Request::new(GetLogLevelRequest {})).await;
+    assert_eq!(reply.expect("an answer").into_inner().filter, "info,forebay_cache=debug");
 }

@@ -37,17 +37,11 @@ async fn health_follows_the_process() {
     let endpoint = Channel::from_shared(endpoint).expect("an address");
     let channel = endpoint.connect().await.expect("it listens");
     let mut client = HealthClient::new(channel);
-    let mut watch = client
-        .watch(HealthCheckRequest::default())
-        .await
-        .expect("a watch")
-        .into_inner();
+    let mut watch =
+        client.watch(HealthCheckRequest::default()).await.expect("a watch").into_inner();
     let mut next = async || {
         let message = tokio::time::timeout(Duration::from_secs(20), watch.message()).await;
-        let state = message
-            .expect("it changes")
-            .expect("no error")
-            .expect("a state");
+        let state = message.expect("it changes").expect("no error").expect("a state");
         state.status()
     };
     assert_eq!(next().await, ServingStatus::NotServing);

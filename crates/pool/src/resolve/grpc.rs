@@ -24,9 +24,7 @@ pub struct MintResolver {
 impl MintResolver {
     /// A resolver that asks over `channel`.
     pub fn new(channel: Channel) -> Self {
-        Self {
-            tokens: TokenServiceClient::new(channel),
-        }
+        Self { tokens: TokenServiceClient::new(channel) }
     }
 
     /// The ids of the tokens of `mints`; a mint of no token is absent.
@@ -38,16 +36,8 @@ impl MintResolver {
             return Ok(HashMap::new());
         }
         let mints: Vec<String> = mints.iter().map(Mint::to_string).collect();
-        let request = client::idempotent(BatchGetTokensRequest {
-            ids: Vec::new(),
-            mints,
-        });
-        let reply = self
-            .tokens
-            .clone()
-            .batch_get_tokens(request)
-            .await
-            .map_err(error)?;
+        let request = client::idempotent(BatchGetTokensRequest { ids: Vec::new(), mints });
+        let reply = self.tokens.clone().batch_get_tokens(request).await.map_err(error)?;
         let ids = reply.into_inner().tokens.into_iter().map(|token| {
             match (token.mint.parse(), token.id.parse()) {
                 (Ok(mint), Ok(id)) => Ok((mint, id)),
@@ -70,10 +60,9 @@ fn error(status: Status) -> ResolveError {
         | Code::Cancelled
         | Code::Unavailable
         | Code::ResourceExhausted
-        | Code::Aborted => ResolveError::Unavailable {
-            retry_after: RETRY_AFTER,
-            source: Box::new(status),
-        },
+        | Code::Aborted => {
+            ResolveError::Unavailable { retry_after: RETRY_AFTER, source: Box::new(status) }
+        }
         Code::Ok
         | Code::Unknown
         | Code::InvalidArgument

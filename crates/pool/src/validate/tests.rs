@@ -16,14 +16,8 @@ fn check<T>(result: Result<T, FieldViolations>, expected: &[&str]) {
         Ok(_) => Vec::new(),
         Err(bad) => {
             let status = bad.into_status("pool.forebay");
-            let details = status
-                .get_details_bad_request()
-                .expect("it is a bad request");
-            details
-                .field_violations
-                .into_iter()
-                .map(|violation| violation.field)
-                .collect()
+            let details = status.get_details_bad_request().expect("it is a bad request");
+            details.field_violations.into_iter().map(|violation| violation.field).collect()
         }
     };
     fields.sort_unstable();
@@ -46,63 +40,28 @@ fn pool() -> pb::Pool {
 }
 
 fn check_create(pool: pb::Pool, expected: &[&str]) {
-    let request = pb::CreatePoolRequest {
-        pool: Some(pool),
-        request_id: String::new(),
-    };
+    let request = pb::CreatePoolRequest { pool: Some(pool), request_id: String::new() };
     check(create(request), expected);
 }
 
 fn check_update(paths: &[&str], pool: pb::Pool, expected: &[&str]) {
     let paths = paths.iter().map(|&path| path.to_owned()).collect();
     let update_mask = Some(prost_types::FieldMask { paths });
-    let request = pb::UpdatePoolRequest {
-        pool: Some(pool),
-        update_mask,
-        ..Default::default()
-    };
+    let request = pb::UpdatePoolRequest { pool: Some(pool), update_mask, ..Default::default() };
     check(update(request), expected);
 }
 
 #[test]
 fn a_creation_names_every_bad_field() {
     check_create(pool(), &[]);
-    let limits = pb::Pool {
-        trade_fee_bps: 10_000,
-        owner_fee_bps: 0,
-        lp_decimals: 255,
-        ..pool()
-    };
+    let limits = pb::Pool { trade_fee_bps: 10_000, owner_fee_bps: 0, lp_decimals: 255, ..pool() };
     check_create(limits, &[]);
-    let over = pb::Pool {
-        trade_fee_bps: 10_001,
-        owner_fee_bps: u32::MAX,
-        lp_decimals: 256,
-        ..pool()
-    };
-    check_create(
-        over,
-        &[
-            "pool.lp_decimals",
-            "pool.owner_fee_bps",
-            "pool.trade_fee_bps",
-        ],
-    );
+    let over =
+        pb::Pool { trade_fee_bps: 10_001, owner_fee_bps: u32::MAX, lp_decimals: 256, ..pool() };
+    check_create(over, &["pool.lp_decimals", "pool.owner_fee_bps", "pool.trade_fee_bps"]);
     check_create(pb::Pool { curve: 3, ..pool() }, &["pool.curve"]);
-    check_create(
-        pb::Pool {
-            dex: "Orca".to_owned(),
-            ..pool()
-        },
-        &["pool.dex"],
-    );
-    check_create(
-        pb::Pool {
-            quote_mint: SOL.to_owned(),
-            ..pool()
-        },
-        &["pool.quote_mint"],
-    );
+    check_create(pb::Pool { dex: "Orca".to_owned(), ..pool() }, &["pool.dex"]);
+    check_create(pb::Pool { quote_mint: SOL.to_owned(), ..pool() }, &["pool.quote_mint"]);
     let all = [
         "pool.base_mint",
         "pool.base_vault",
@@ -116,59 +75,27 @@ fn a_creation_names_every_bad_field() {
         "request_id",
     ];
     let pool = Some(pb::Pool::default());
-    check(
-        create(pb::CreatePoolRequest {
-            pool,
-            request_id: "x".to_owned(),
-        }),
-        &all,
-    );
+    check(create(pb::CreatePoolRequest { pool, request_id: "x".to_owned() }), &all);
     check(create(pb::CreatePoolRequest::default()), &["pool"]);
 }
 
 #[test]
 fn an_update_checks_what_its_mask_names() {
-    let id = || pb::Pool {
-        id: ID.to_owned(),
-        ..pb::Pool::default()
-    };
+    let id = || pb::Pool { id: ID.to_owned(), ..pb::Pool::default() };
     check_update(&[], id(), &[]);
     check_update(&["trade_fee_bps", "lp_decimals"], id(), &[]);
     check_update(&["curve", "name"], id(), &["pool.curve", "pool.name"]);
     check_update(&["base_mint"], id(), &["update_mask"]);
-    check_update(
-        &["name"],
-        pb::Pool {
-            dex: "X".into(),
-            name: "n".into(),
-            ..id()
-        },
-        &[],
-    );
-    check_update(
-        &[],
-        pb::Pool {
-            dex: "X".into(),
-            ..id()
-        },
-        &["pool.dex"],
-    );
+    check_update(&["name"], pb::Pool { dex: "X".into(), name: "n".into(), ..id() }, &[]);
+    check_update(&[], pb::Pool { dex: "X".into(), ..id() }, &["pool.dex"]);
     let immutable = pb::Pool {
         pool_address: "0".to_owned(),
         base_mint: "0".to_owned(),
         quote_mint: "0".to_owned(),
         ..id()
     };
-    check_update(
-        &[],
-        immutable,
-        &["pool.base_mint", "pool.pool_address", "pool.quote_mint"],
-    );
-    let bad = pb::Pool {
-        id: "x".into(),
-        etag: "x".into(),
-        ..pb::Pool::default()
-    };
+    check_update(&[], immutable, &["pool.base_mint", "pool.pool_address", "pool.quote_mint"]);
+    let bad = pb::Pool { id: "x".into(), etag: "x".into(), ..pb::Pool::default() };
     check_update(&[], bad, &["pool.etag", "pool.id"]);
     check(update(pb::UpdatePoolRequest::default()), &["pool"]);
 }
@@ -177,10 +104,7 @@ fn an_update_checks_what_its_mask_names() {
 fn keys_are_checked_one_by_one() {
     let ids = vec![ID.to_owned(), "x".to_owned()];
     let pool_addresses = vec!["0".to_owned(), USDC.to_owned()];
-    let request = pb::BatchGetPoolsRequest {
-        ids,
-        pool_addresses,
-    };
+    let request = pb::BatchGetPoolsRequest { ids, pool_addresses };
     check(batch(&request), &["ids[1]", "pool_addresses[0]"]);
     let request = pb::BatchGetPoolsRequest {
         ids: vec!["x".to_owned()],
@@ -190,10 +114,6 @@ fn keys_are_checked_one_by_one() {
     check(get(&pb::GetPoolRequest::default()), &["id"]);
     check(lookup(&pb::LookupPoolRequest::default()), &["pool_address"]);
     let bad = "x".to_owned();
-    let request = pb::DeletePoolRequest {
-        id: bad.clone(),
-        etag: bad.clone(),
-        request_id: bad,
-    };
+    let request = pb::DeletePoolRequest { id: bad.clone(), etag: bad.clone(), request_id: bad };
     check(delete(&request), &["etag", "id", "request_id"]);
 }

@@ -20,16 +20,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 #[track_caller]
 fn assert_unavailable(status: &Status, reason: &str, began: Instant) {
     assert_refused(status, Code::Unavailable, reason);
-    assert!(
-        status
-            .get_details_retry_info()
-            .is_some_and(|retry| retry.retry_delay.is_some())
-    );
-    assert!(
-        began.elapsed() < ANSWER_MAX,
-        "refused after {:?}",
-        began.elapsed()
-    );
+    assert!(status.get_details_retry_info().is_some_and(|retry| retry.retry_delay.is_some()));
+    assert!(began.elapsed() < ANSWER_MAX, "refused after {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -46,35 +38,19 @@ async fn without_postgres_cached_pools_are_served_and_the_rest_is_unavailable() 
 
     assert_eq!(lookup(&mut client, SOL_USDC).await, cached);
     let began = Instant::now();
-    let request = GetPoolRequest {
-        id: cached.id.clone(),
-    };
-    let status = client
-        .get_pool(request)
-        .await
-        .expect_err("it is cached by address only");
+    let request = GetPoolRequest { id: cached.id.clone() };
+    let status = client.get_pool(request).await.expect_err("it is cached by address only");
     assert_unavailable(&status, "STORE_UNAVAILABLE", began);
     let began = Instant::now();
-    let status = client
-        .list_pools(ListPoolsRequest::default())
-        .await
-        .expect_err("a list");
+    let status = client.list_pools(ListPoolsRequest::default()).await.expect_err("a list");
     assert_unavailable(&status, "STORE_UNAVAILABLE", began);
     let began = Instant::now();
-    let status = client
-        .create_pool(create_request(pool(UNUSED), ""))
-        .await
-        .expect_err("a write");
+    let status = client.create_pool(create_request(pool(UNUSED), "")).await.expect_err("a write");
     assert_unavailable(&status, "TOKEN_SERVICE_UNAVAILABLE", began);
 
     postgres.restart();
     let began = Instant::now();
-    while let Err(status) = client
-        .get_pool(GetPoolRequest {
-            id: cached.id.clone(),
-        })
-        .await
-    {
+    while let Err(status) = client.get_pool(GetPoolRequest { id: cached.id.clone() }).await {
         assert!(began.elapsed() < RECOVERY_MAX, "still {status:?}");
     }
 }
@@ -88,31 +64,16 @@ async fn without_the_token_service_only_what_needs_it_is_unavailable() {
 
     let known = lookup(&mut client, SOL_USDC).await;
     assert_eq!(get(&mut client, &known.id).await, known);
-    let all = client
-        .list_pools(ListPoolsRequest::default())
-        .await
-        .expect("no mint to resolve");
+    let all = client.list_pools(ListPoolsRequest::default()).await.expect("no mint to resolve");
     assert_eq!(all.into_inner().pools.len(), 50);
 
     let began = Instant::now();
-    let filter = Some(PoolFilter {
-        token_mint: SOL.to_owned(),
-        ..Default::default()
-    });
-    let by_token = ListPoolsRequest {
-        filter,
-        ..Default::default()
-    };
-    let status = client
-        .list_pools(by_token)
-        .await
-        .expect_err("a mint to resolve");
+    let filter = Some(PoolFilter { token_mint: SOL.to_owned(), ..Default::default() });
+    let by_token = ListPoolsRequest { filter, ..Default::default() };
+    let status = client.list_pools(by_token).await.expect_err("a mint to resolve");
     assert_unavailable(&status, "TOKEN_SERVICE_UNAVAILABLE", began);
     let began = Instant::now();
-    let status = client
-        .create_pool(create_request(pool(UNUSED), ""))
-        .await
-        .expect_err("two mints");
+    let status = client.create_pool(create_request(pool(UNUSED), "")).await.expect_err("two mints");
     assert_unavailable(&status, "TOKEN_SERVICE_UNAVAILABLE", began);
 }
 
@@ -130,13 +91,8 @@ async fn without_redis_reads_and_writes_go_on_and_are_right() {
     redis.kill();
     let began = Instant::now();
     lookup(&mut client, SOL_USDC).await;
-    let request = LookupPoolRequest {
-        pool_address: UNUSED.to_owned(),
-    };
-    let status = client
-        .lookup_pool(request)
-        .await
-        .expect_err("there is none");
+    let request = LookupPoolRequest { pool_address: UNUSED.to_owned() };
+    let status = client.lookup_pool(request).await.expect_err("there is none");
     assert_refused(&status, Code::NotFound, "POOL_NOT_FOUND");
     let created = create(&mut client, pool(UNUSED)).await;
     assert_eq!(lookup(&mut client, UNUSED).await, created);

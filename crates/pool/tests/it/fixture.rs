@@ -56,10 +56,7 @@ impl System {
     pub(crate) async fn start(postgres: &PostgresConfig, redis: &RedisConfig) -> Self {
         let (tokens, token_address) = start_tokens(postgres, redis).await;
         let postgres = PgPool::new(postgres, "pool-test").expect("a usable url");
-        let cache = Cache::new(
-            &cache_config(),
-            RedisPool::new(redis).expect("a usable url"),
-        );
+        let cache = Cache::new(&cache_config(), RedisPool::new(redis).expect("a usable url"));
         let token_client = GrpcClientConfig {
             endpoint: format!("http://{token_address}"),
             connect_timeout: Duration::from_secs(1),
@@ -73,14 +70,8 @@ impl System {
         let bound = server.bind().await.expect("port 0 is free");
         let endpoint = format!("http://{}", bound.local_addr());
         let pools = tokio::spawn(bound.serve(std::future::pending())).abort_handle();
-        let channel = Endpoint::from_shared(endpoint)
-            .expect("an address")
-            .connect_lazy();
-        Self {
-            client: PoolServiceClient::new(channel),
-            pools,
-            tokens,
-        }
+        let channel = Endpoint::from_shared(endpoint).expect("an address").connect_lazy();
+        Self { client: PoolServiceClient::new(channel), pools, tokens }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -102,18 +93,12 @@ impl Drop for System {
 
 async fn start_tokens(postgres: &PostgresConfig, redis: &RedisConfig) -> (AbortHandle, SocketAddr) {
     let postgres = PgPool::new(postgres, "token-test").expect("a usable url");
-    let cache = Cache::new(
-        &cache_config(),
-        RedisPool::new(redis).expect("a usable url"),
-    );
+    let cache = Cache::new(&cache_config(), RedisPool::new(redis).expect("a usable url"));
     let service = TokenService::new(postgres, &cache, &cache_config().token, &key());
     let server = Server::new(&grpc_config(), "token-test").add(forebay_token::server(service));
     let bound = server.bind().await.expect("port 0 is free");
     let address = bound.local_addr();
-    (
-        tokio::spawn(bound.serve(std::future::pending())).abort_handle(),
-        address,
-    )
+    (tokio::spawn(bound.serve(std::future::pending())).abort_handle(), address)
 }
 
 fn key() -> Secret {
@@ -184,84 +169,52 @@ pub(crate) fn given(pool: pb::Pool) -> pb::Pool {
 
 /// The pool of this address, which exists.
 pub(crate) async fn lookup(client: &mut Client, address: &str) -> pb::Pool {
-    let request = pb::LookupPoolRequest {
-        pool_address: address.to_owned(),
-    };
+    let request = pb::LookupPoolRequest { pool_address: address.to_owned() };
     let reply = client.lookup_pool(request).await.expect("the pool exists");
     reply.into_inner().pool.expect("a reply has its pool")
 }
 
 /// The pool with this id, which exists.
 pub(crate) async fn get(client: &mut Client, id: &str) -> pb::Pool {
-    let reply = client
-        .get_pool(pb::GetPoolRequest { id: id.to_owned() })
-        .await;
-    reply
-        .expect("the pool exists")
-        .into_inner()
-        .pool
-        .expect("a reply has its pool")
+    let reply = client.get_pool(pb::GetPoolRequest { id: id.to_owned() }).await;
+    reply.expect("the pool exists").into_inner().pool.expect("a reply has its pool")
 }
 
 /// A request to create a pool.
 pub(crate) fn create_request(pool: pb::Pool, request_id: &str) -> pb::CreatePoolRequest {
-    pb::CreatePoolRequest {
-        pool: Some(pool),
-        request_id: request_id.to_owned(),
-    }
+    pb::CreatePoolRequest { pool: Some(pool), request_id: request_id.to_owned() }
 }
 
 /// Creates a pool.
 pub(crate) async fn create(client: &mut Client, pool: pb::Pool) -> pb::Pool {
     let reply = client.create_pool(create_request(pool, "")).await;
-    reply
-        .expect("the pool can be created")
-        .into_inner()
-        .pool
-        .expect("a reply has its pool")
+    reply.expect("the pool can be created").into_inner().pool.expect("a reply has its pool")
 }
 
 /// A request to update these fields.
 pub(crate) fn update_request(pool: pb::Pool, paths: &[&str]) -> pb::UpdatePoolRequest {
     let paths = paths.iter().map(|&path| path.to_owned()).collect();
     let update_mask = Some(prost_types::FieldMask { paths });
-    pb::UpdatePoolRequest {
-        pool: Some(pool),
-        update_mask,
-        ..Default::default()
-    }
+    pb::UpdatePoolRequest { pool: Some(pool), update_mask, ..Default::default() }
 }
 
 /// Updates a pool that exists.
 pub(crate) async fn update(client: &mut Client, pool: pb::Pool, paths: &[&str]) -> pb::Pool {
     let reply = client.update_pool(update_request(pool, paths)).await;
-    reply
-        .expect("the pool can be updated")
-        .into_inner()
-        .pool
-        .expect("a reply has its pool")
+    reply.expect("the pool can be updated").into_inner().pool.expect("a reply has its pool")
 }
 
 /// A request to delete a pool that has this etag.
 pub(crate) fn delete_request(id: &str, etag: &str) -> pb::DeletePoolRequest {
-    pb::DeletePoolRequest {
-        id: id.to_owned(),
-        etag: etag.to_owned(),
-        ..Default::default()
-    }
+    pb::DeletePoolRequest { id: id.to_owned(), etag: etag.to_owned(), ..Default::default() }
 }
 
 /// Asserts the code and the reason.
 #[track_caller]
 pub(crate) fn assert_refused(status: &Status, code: Code, reason: &str) {
     assert_eq!(status.code(), code, "{status:?}");
-    let info = status
-        .get_details_error_info()
-        .expect("every error has ErrorInfo");
-    assert_eq!(
-        (info.reason.as_str(), info.domain.as_str()),
-        (reason, "pool.forebay")
-    );
+    let info = status.get_details_error_info().expect("every error has ErrorInfo");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "pool.forebay"));
 }
 
 /// Asserts which fields are bad.
@@ -269,11 +222,7 @@ pub(crate) fn assert_refused(status: &Status, code: Code, reason: &str) {
 pub(crate) fn assert_bad_fields(status: &Status, expected: &[&str]) {
     assert_refused(status, Code::InvalidArgument, "INVALID_FIELDS");
     let bad = status.get_details_bad_request().expect("it names fields");
-    let mut fields: Vec<_> = bad
-        .field_violations
-        .into_iter()
-        .map(|it| it.field)
-        .collect();
+    let mut fields: Vec<_> = bad.field_violations.into_iter().map(|it| it.field).collect();
     fields.sort_unstable();
     assert_eq!(fields, expected);
 }

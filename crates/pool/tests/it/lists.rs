@@ -10,20 +10,9 @@ async fn pages(client: &mut Client, filter: &PoolFilter, page_size: i32) -> Vec<
     let mut page_token = String::new();
     loop {
         let filter = Some(filter.clone());
-        let request = ListPoolsRequest {
-            page_size,
-            page_token,
-            filter,
-        };
-        let reply = client
-            .list_pools(request)
-            .await
-            .expect("a valid list")
-            .into_inner();
-        assert!(
-            !reply.pools.is_empty() || pools.is_empty(),
-            "only the first page may be empty"
-        );
+        let request = ListPoolsRequest { page_size, page_token, filter };
+        let reply = client.list_pools(request).await.expect("a valid list").into_inner();
+        assert!(!reply.pools.is_empty() || pools.is_empty(), "only the first page may be empty");
         pools.extend(reply.pools);
         page_token = reply.next_page_token;
         if page_token.is_empty() {
@@ -57,12 +46,7 @@ async fn every_combination_of_filters_finds_what_a_full_scan_finds() {
     assert!(all.is_sorted_by(|a, b| a.pool_address.as_bytes() < b.pool_address.as_bytes()));
 
     let mut matched = 0;
-    let pairs = [
-        None,
-        Some((SOL, USDC)),
-        Some((USDC, SOL)),
-        Some((USDC, UNUSED)),
-    ];
+    let pairs = [None, Some((SOL, USDC)), Some((USDC, SOL)), Some((USDC, UNUSED))];
     for token in ["", SOL, USDC, UNUSED] {
         for pair in pairs {
             for dex in ["", "orca", "raydium"] {
@@ -79,10 +63,7 @@ async fn every_combination_of_filters_finds_what_a_full_scan_finds() {
             }
         }
     }
-    assert!(
-        matched >= 12,
-        "the filters are worth testing: {matched} of them match"
-    );
+    assert!(matched >= 12, "the filters are worth testing: {matched} of them match");
 }
 
 #[tokio::test]
@@ -92,10 +73,7 @@ async fn the_pool_of_sol_and_usdc_is_found_by_either_mint() {
     let mut client = system.client();
     for mint in [SOL, USDC] {
         let found = pages(&mut client, &filter(mint, None, ""), 1000).await;
-        assert!(
-            found.iter().any(|pool| pool.pool_address == SOL_USDC),
-            "by {mint}"
-        );
+        assert!(found.iter().any(|pool| pool.pool_address == SOL_USDC), "by {mint}");
     }
 }
 
@@ -104,16 +82,8 @@ async fn bad_pages_name_their_fields() {
     let database = testkit::seeded_database().await;
     let system = System::on(&database).await;
     let mut client = system.client();
-    let first = ListPoolsRequest {
-        page_size: 1,
-        ..Default::default()
-    };
-    let page_token = client
-        .list_pools(first)
-        .await
-        .expect("a page")
-        .into_inner()
-        .next_page_token;
+    let first = ListPoolsRequest { page_size: 1, ..Default::default() };
+    let page_token = client.list_pools(first).await.expect("a page").into_inner().next_page_token;
     let cases: [(PoolFilter, i32, &str, &[&str]); 5] = [
         (PoolFilter::default(), -1, "x", &["page_size", "page_token"]),
         (
@@ -127,21 +97,13 @@ async fn bad_pages_name_their_fields() {
                 "filter.token_mint",
             ],
         ),
-        (
-            filter("", Some((SOL, SOL)), ""),
-            0,
-            "",
-            &["filter.pair.second_mint"],
-        ),
+        (filter("", Some((SOL, SOL)), ""), 0, "", &["filter.pair.second_mint"]),
         (filter(SOL, None, ""), 0, &page_token, &["page_token"]),
         (filter("", None, "orca"), 0, &page_token, &["page_token"]),
     ];
     for (filter, page_size, page_token, fields) in cases {
-        let request = ListPoolsRequest {
-            page_size,
-            page_token: page_token.to_owned(),
-            filter: Some(filter),
-        };
+        let request =
+            ListPoolsRequest { page_size, page_token: page_token.to_owned(), filter: Some(filter) };
         let status = client.list_pools(request).await.expect_err("a bad page");
         assert_bad_fields(&status, fields);
     }

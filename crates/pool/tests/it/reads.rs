@@ -15,11 +15,7 @@ async fn a_pool_is_the_same_by_id_by_address_and_in_a_batch() {
     let mut client = system.client();
     let pool = lookup(&mut client, SOL_USDC).await;
     assert_eq!(
-        (
-            pool.dex.as_str(),
-            pool.base_mint.as_str(),
-            pool.quote_mint.as_str()
-        ),
+        (pool.dex.as_str(), pool.base_mint.as_str(), pool.quote_mint.as_str()),
         ("orca", SOL, USDC)
     );
     assert_eq!(
@@ -36,11 +32,7 @@ async fn a_pool_is_the_same_by_id_by_address_and_in_a_batch() {
             ids: vec![UNUSED_ID.to_owned(), pool.id.clone()],
             pool_addresses: vec![SOL_USDC.to_owned(), UNUSED.to_owned(), SOL_USDC.to_owned()],
         };
-        let reply = client
-            .batch_get_pools(request)
-            .await
-            .expect("a valid batch")
-            .into_inner();
+        let reply = client.batch_get_pools(request).await.expect("a valid batch").into_inner();
         assert_eq!(reply.pools, [pool.clone(), pool.clone(), pool.clone()]);
         assert_eq!(reply.missing, [UNUSED_ID, UNUSED]);
     }
@@ -52,28 +44,17 @@ async fn unknown_is_not_malformed() {
     let system = System::on(&database).await;
     let mut client = system.client();
     for _ in 0..2 {
-        let request = GetPoolRequest {
-            id: UNUSED_ID.to_owned(),
-        };
+        let request = GetPoolRequest { id: UNUSED_ID.to_owned() };
         let status = client.get_pool(request).await.expect_err("there is none");
         assert_refused(&status, Code::NotFound, "POOL_NOT_FOUND");
-        let request = LookupPoolRequest {
-            pool_address: UNUSED.to_owned(),
-        };
-        let status = client
-            .lookup_pool(request)
-            .await
-            .expect_err("there is none");
+        let request = LookupPoolRequest { pool_address: UNUSED.to_owned() };
+        let status = client.lookup_pool(request).await.expect_err("there is none");
         assert_refused(&status, Code::NotFound, "POOL_NOT_FOUND");
     }
-    let request = GetPoolRequest {
-        id: "42".to_owned(),
-    };
+    let request = GetPoolRequest { id: "42".to_owned() };
     let status = client.get_pool(request).await.expect_err("malformed");
     assert_bad_fields(&status, &["id"]);
-    let request = LookupPoolRequest {
-        pool_address: "1".repeat(31),
-    };
+    let request = LookupPoolRequest { pool_address: "1".repeat(31) };
     let status = client.lookup_pool(request).await.expect_err("malformed");
     assert_bad_fields(&status, &["pool_address"]);
 }

@@ -18,38 +18,17 @@ async fn mints_of_no_token_are_named() {
     let mut client = system.client();
     let other = format!("{}2", "1".repeat(31));
     let cases: [(Pool, &[&str]); 3] = [
+        (Pool { base_mint: UNUSED.to_owned(), ..pool(UNUSED) }, &["pool.base_mint"]),
+        (Pool { quote_mint: UNUSED.to_owned(), ..pool(UNUSED) }, &["pool.quote_mint"]),
         (
-            Pool {
-                base_mint: UNUSED.to_owned(),
-                ..pool(UNUSED)
-            },
-            &["pool.base_mint"],
-        ),
-        (
-            Pool {
-                quote_mint: UNUSED.to_owned(),
-                ..pool(UNUSED)
-            },
-            &["pool.quote_mint"],
-        ),
-        (
-            Pool {
-                base_mint: UNUSED.to_owned(),
-                quote_mint: other,
-                ..pool(UNUSED)
-            },
+            Pool { base_mint: UNUSED.to_owned(), quote_mint: other, ..pool(UNUSED) },
             &["pool.base_mint", "pool.quote_mint"],
         ),
     ];
     for (pool, fields) in cases {
-        let status = client
-            .create_pool(create_request(pool, ""))
-            .await
-            .expect_err("unknown");
+        let status = client.create_pool(create_request(pool, "")).await.expect_err("unknown");
         assert_refused(&status, Code::FailedPrecondition, "TOKEN_UNKNOWN");
-        let failure = status
-            .get_details_precondition_failure()
-            .expect("it says which");
+        let failure = status.get_details_precondition_failure().expect("it says which");
         assert_eq!(failure.violations.len(), fields.len());
         for (violation, field) in failure.violations.iter().zip(fields) {
             assert!(violation.description.contains(field), "{violation:?}");
@@ -65,11 +44,7 @@ async fn what_never_changes_is_refused_to_change() {
     let before = lookup(&mut client, SOL_USDC).await;
 
     let status = client.create_pool(create_request(pool(SOL_USDC), "")).await;
-    assert_refused(
-        &status.expect_err("taken"),
-        Code::AlreadyExists,
-        "ADDRESS_TAKEN",
-    );
+    assert_refused(&status.expect_err("taken"), Code::AlreadyExists, "ADDRESS_TAKEN");
 
     let changed = Pool {
         pool_address: UNUSED.to_owned(),
@@ -78,16 +53,8 @@ async fn what_never_changes_is_refused_to_change() {
         quote_mint: UNUSED.to_owned(),
         ..before.clone()
     };
-    let status = client
-        .update_pool(update_request(changed, &[]))
-        .await
-        .expect_err("immutable");
-    let fields = [
-        "pool.base_mint",
-        "pool.dex",
-        "pool.pool_address",
-        "pool.quote_mint",
-    ];
+    let status = client.update_pool(update_request(changed, &[])).await.expect_err("immutable");
+    let fields = ["pool.base_mint", "pool.dex", "pool.pool_address", "pool.quote_mint"];
     assert_bad_fields(&status, &fields);
 
     assert_eq!(lookup(&mut client, SOL_USDC).await, before);
@@ -101,33 +68,17 @@ async fn a_stale_etag_and_an_unknown_id_stop_a_write() {
     let before = lookup(&mut client, SOL_USDC).await;
     let stale = etag::encode(before.version - 1);
 
-    let changed = Pool {
-        etag: stale.clone(),
-        name: "x".to_owned(),
-        ..before.clone()
-    };
+    let changed = Pool { etag: stale.clone(), name: "x".to_owned(), ..before.clone() };
     let status = client.update_pool(update_request(changed, &["name"])).await;
     assert_refused(&status.expect_err("stale"), Code::Aborted, "ETAG_STALE");
     let status = client.delete_pool(delete_request(&before.id, &stale)).await;
     assert_refused(&status.expect_err("stale"), Code::Aborted, "ETAG_STALE");
 
-    let unknown = Pool {
-        id: UNUSED_ID.to_owned(),
-        name: "x".to_owned(),
-        ..Pool::default()
-    };
+    let unknown = Pool { id: UNUSED_ID.to_owned(), name: "x".to_owned(), ..Pool::default() };
     let status = client.update_pool(update_request(unknown, &["name"])).await;
-    assert_refused(
-        &status.expect_err("unknown"),
-        Code::NotFound,
-        "POOL_NOT_FOUND",
-    );
+    assert_refused(&status.expect_err("unknown"), Code::NotFound, "POOL_NOT_FOUND");
     let status = client.delete_pool(delete_request(UNUSED_ID, "")).await;
-    assert_refused(
-        &status.expect_err("unknown"),
-        Code::NotFound,
-        "POOL_NOT_FOUND",
-    );
+    assert_refused(&status.expect_err("unknown"), Code::NotFound, "POOL_NOT_FOUND");
 
     assert_eq!(lookup(&mut client, SOL_USDC).await, before);
 }

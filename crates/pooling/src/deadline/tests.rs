@@ -18,11 +18,7 @@ async fn scope_only_brings_a_deadline_nearer() {
                     .await
             })
             .await;
-        assert_eq!(
-            left,
-            Some(SECOND * expected),
-            "outer {outer} s, inner {inner} s"
-        );
+        assert_eq!(left, Some(SECOND * expected), "outer {outer} s, inner {inner} s");
     }
 }
 

@@ -18,13 +18,7 @@ pub struct Holder {
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { location, held } = self;
-        write!(
-            f,
-            "{}:{} for {} ms",
-            location.file(),
-            location.line(),
-            held.as_millis()
-        )
+        write!(f, "{}:{} for {} ms", location.file(), location.line(), held.as_millis())
     }
 }
 
@@ -34,10 +28,7 @@ pub(super) struct Holders(Mutex<Slots>);
 
 impl Holders {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Slots {
-            records: Vec::new(),
-            free: Vec::new(),
-        }))
+        Self(Mutex::new(Slots { records: Vec::new(), free: Vec::new() }))
     }
 
     /// Records a holder and names the place to clear with [`Holders::leave`].
@@ -64,10 +55,8 @@ impl Holders {
         let mut records: Vec<_> = self.0.lock().records.iter().flatten().copied().collect();
         records.sort_by_key(|(_, since)| *since);
         let now = Instant::now();
-        let holder = |(location, since)| Holder {
-            location,
-            held: now.saturating_duration_since(since),
-        };
+        let holder =
+            |(location, since)| Holder { location, held: now.saturating_duration_since(since) };
         records.into_iter().take(count).map(holder).collect()
     }
 }

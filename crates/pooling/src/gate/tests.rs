@@ -18,11 +18,7 @@ fn here() -> &'static Location<'static> {
 }
 
 fn gate(permits: usize, waiting_max: usize) -> Gate {
-    Gate::new(GateConfig {
-        permits,
-        waiting_max,
-        timeout: TIMEOUT,
-    })
+    Gate::new(GateConfig { permits, waiting_max, timeout: TIMEOUT })
 }
 
 /// Fails when a free permit may be taken past the queue.
@@ -60,10 +56,7 @@ async fn one_more_waiter_than_allowed_is_shed_at_once() {
     for waiter in &mut waiters {
         assert!(waiter.as_mut().now_or_never().is_none());
     }
-    let shed = gate
-        .acquire(here())
-        .now_or_never()
-        .expect("an answer at once");
+    let shed = gate.acquire(here()).now_or_never().expect("an answer at once");
     assert_eq!(shed.err(), Some(GateError::Shed { waiting: 2 }));
     assert_eq!((gate.stats().waiting, gate.stats().shed), (2, 1));
 
@@ -83,10 +76,7 @@ async fn a_wait_ends_at_the_nearer_of_timeout_and_deadline() {
         let outcome = Deadline::after(deadline).scope(gate.acquire(here())).await;
         match outcome {
             Err(GateError::Timeout { waited }) => {
-                assert!(
-                    waited >= expected && waited < expected + TIMEOUT / 10,
-                    "{waited:?}"
-                );
+                assert!(waited >= expected && waited < expected + TIMEOUT / 10, "{waited:?}");
             }
             other => panic!("expected a timeout, got {other:?}"),
         }
@@ -104,16 +94,10 @@ async fn closing_turns_waiters_away_and_waits_for_holders() {
     });
     tokio::task::yield_now().await;
     gate.close();
-    assert_eq!(
-        waiter.await.expect("the waiter ends"),
-        Some(GateError::Closed)
-    );
+    assert_eq!(waiter.await.expect("the waiter ends"), Some(GateError::Closed));
     assert_eq!(gate.acquire(here()).await.err(), Some(GateError::Closed));
 
-    assert!(
-        !gate.idle(Deadline::after(TIMEOUT)).await,
-        "a permit is still held"
-    );
+    assert!(!gate.idle(Deadline::after(TIMEOUT)).await, "a permit is still held");
     let drained = tokio::spawn({
         let gate = gate.clone();
         async move { gate.idle(Deadline::after(TIMEOUT)).await }
@@ -129,11 +113,7 @@ async fn the_longest_holders_are_named() {
     let first = gate.acquire(here()).await.expect("a free permit");
     advance(TIMEOUT).await;
     let second = gate.acquire(here()).await.expect("a free permit");
-    let held: Vec<_> = gate
-        .oldest_holders(8)
-        .iter()
-        .map(|holder| holder.held)
-        .collect();
+    let held: Vec<_> = gate.oldest_holders(8).iter().map(|holder| holder.held).collect();
     assert_eq!(held, [TIMEOUT, Duration::ZERO]);
     assert!(gate.oldest_holders(1)[0].to_string().contains("tests.rs:"));
     drop(first);

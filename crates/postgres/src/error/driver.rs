@@ -16,13 +16,9 @@ pub(crate) fn is_fatal(error: &tokio_postgres::Error) -> bool {
 /// Whether the driver itself refused the statement, before anything was sent.
 pub(crate) fn was_not_sent(error: &tokio_postgres::Error) -> bool {
     let words = error.to_string();
-    [
-        "error serializing parameter",
-        "expected ",
-        "error encoding message",
-    ]
-    .iter()
-    .any(|start| words.starts_with(start))
+    ["error serializing parameter", "expected ", "error encoding message"]
+        .iter()
+        .any(|start| words.starts_with(start))
 }
 
 /// Whether the connection is gone and the server said nothing.

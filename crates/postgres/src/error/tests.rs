@@ -22,20 +22,11 @@ async fn a_refused_handshake_is_recognised() {
         io::Result::Ok(theirs)
     });
     let mut config = tokio_postgres::Config::new();
-    config
-        .user("u")
-        .ssl_mode(tokio_postgres::config::SslMode::Require);
-    let error = config
-        .connect_raw(ours, NoTls)
-        .await
-        .err()
-        .expect("no TLS there");
+    config.user("u").ssl_mode(tokio_postgres::config::SslMode::Require);
+    let error = config.connect_raw(ours, NoTls).await.err().expect("no TLS there");
     let error = PgError::from_connect("h:1", error);
     assert!(matches!(error, PgError::Tls { .. }), "{error:?}");
-    server
-        .await
-        .expect("the server task ends")
-        .expect("the server can write");
+    server.await.expect("the server task ends").expect("the server can write");
 }
 
 #[tokio::test]
@@ -44,30 +35,17 @@ async fn a_lost_connection_is_recognised() {
     drop(theirs);
     let mut config = tokio_postgres::Config::new();
     config.user("u");
-    let error = config
-        .connect_raw(ours, NoTls)
-        .await
-        .err()
-        .expect("nobody there");
-    assert!(matches!(
-        PgError::from(error),
-        PgError::ConnectionLost { .. }
-    ));
+    let error = config.connect_raw(ours, NoTls).await.err().expect("nobody there");
+    assert!(matches!(PgError::from(error), PgError::ConnectionLost { .. }));
 }
 
 /// Who prints the chain of an error must not read every cause twice.
 #[test]
 fn display_does_not_repeat_the_source() {
     let source = Arc::new(io::Error::other("connection refused"));
-    let error = PgError::Unreachable {
-        address: "h:1".to_owned(),
-        source,
-    };
+    let error = PgError::Unreachable { address: "h:1".to_owned(), source };
     assert_eq!(error.to_string(), "postgres at h:1 cannot be reached");
-    assert_eq!(
-        error.source().map(ToString::to_string).as_deref(),
-        Some("connection refused")
-    );
+    assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("connection refused"));
 }
 
 #[test]
@@ -76,22 +54,13 @@ fn unavailable_errors_say_when_to_come_back() {
     let waited = Duration::from_millis(5);
     for error in [
         PgError::Shed { waiting: 1 },
-        PgError::Timeout {
-            waited,
-            holders: Vec::new(),
-        },
+        PgError::Timeout { waited, holders: Vec::new() },
         PgError::Draining,
         PgError::ServerSlots { source: source() },
         PgError::UnknownOutcome { source: source() },
     ] {
-        assert!(
-            error.is_unavailable() && error.retry_after().is_some(),
-            "{error}"
-        );
+        assert!(error.is_unavailable() && error.retry_after().is_some(), "{error}");
     }
-    let error = PgError::UniqueViolation {
-        constraint: "c".to_owned(),
-        source: source(),
-    };
+    let error = PgError::UniqueViolation { constraint: "c".to_owned(), source: source() };
     assert!(!error.is_unavailable() && error.retry_after().is_none());
 }

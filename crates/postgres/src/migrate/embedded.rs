@@ -17,10 +17,7 @@ pub struct Embedded {
 
 /// Every migration in the order of versions.
 pub fn embedded() -> Vec<Embedded> {
-    MIGRATIONS
-        .iter()
-        .map(|&(name, sql)| Embedded { name, sql })
-        .collect()
+    MIGRATIONS.iter().map(|&(name, sql)| Embedded { name, sql }).collect()
 }
 
 /// A number that differs when any migration differs; it names cached copies of
@@ -33,21 +30,13 @@ pub fn fingerprint() -> u64 {
 
 impl Embedded {
     pub(super) fn migration(&self) -> Result<Migration, MigrateError> {
-        Migration::unapplied(self.name, self.sql).map_err(|source| MigrateError::Name {
-            name: self.name,
-            source,
-        })
+        Migration::unapplied(self.name, self.sql)
+            .map_err(|source| MigrateError::Name { name: self.name, source })
     }
 }
 
 /// Kept complete by a test that reads the folder.
 const MIGRATIONS: &[(&str, &str)] = &[
-    (
-        "V1__initial_schema",
-        include_str!("../../../../migrations/V1__initial_schema.sql"),
-    ),
-    (
-        "V2__performance_indexes",
-        include_str!("../../../../migrations/V2__performance_indexes.sql"),
-    ),
+    ("V1__initial_schema", include_str!("../../../../migrations/V1__initial_schema.sql")),
+    ("V2__performance_indexes", include_str!("../../../../migrations/V2__performance_indexes.sql")),
 ];

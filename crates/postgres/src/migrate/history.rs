@@ -29,10 +29,7 @@ impl From<&Migration> for Applied {
 /// Reads the history in the order of versions; a new database has none.
 pub(super) async fn read(client: &Client) -> Result<Vec<Applied>, MigrateError> {
     let table = client
-        .query_one(
-            "SELECT to_regclass('refinery_schema_history') IS NOT NULL",
-            &[],
-        )
+        .query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[])
         .await
         .map_err(MigrateError::History)?;
     if !table.get::<_, bool>(0) {
@@ -53,19 +50,9 @@ pub(super) async fn read(client: &Client) -> Result<Vec<Applied>, MigrateError> 
         .map(|row| {
             let version = row.get(0);
             match row.get::<_, &str>(2).parse() {
-                Ok(checksum) if row.get(3) => Ok(Applied {
-                    version,
-                    name: row.get(1),
-                    checksum,
-                }),
-                Ok(_) => Err(MigrateError::Damaged {
-                    version,
-                    field: "applied_on",
-                }),
-                Err(_not_a_number) => Err(MigrateError::Damaged {
-                    version,
-                    field: "checksum",
-                }),
+                Ok(checksum) if row.get(3) => Ok(Applied { version, name: row.get(1), checksum }),
+                Ok(_) => Err(MigrateError::Damaged { version, field: "applied_on" }),
+                Err(_not_a_number) => Err(MigrateError::Damaged { version, field: "checksum" }),
             }
         })
         .collect()
@@ -80,10 +67,7 @@ pub(super) fn pending(
     for record in applied {
         let Some(migration) = known.iter().find(|known| known.version() == record.version) else {
             let actual = display(record.version, &record.name);
-            return Err(MigrateError::Unknown {
-                expected: newest,
-                actual,
-            });
+            return Err(MigrateError::Unknown { expected: newest, actual });
         };
         if *record != Applied::from(migration) {
             return Err(MigrateError::Divergent {
@@ -98,11 +82,7 @@ pub(super) fn pending(
     let current = applied.last().map_or(0, |last| last.version);
     let mut pending: Vec<Migration> = known
         .iter()
-        .filter(|known| {
-            !applied
-                .iter()
-                .any(|record| record.version == known.version())
-        })
+        .filter(|known| !applied.iter().any(|record| record.version == known.version()))
         .cloned()
         .collect();
     pending.sort();

@@ -12,10 +12,7 @@ use crate::PgError;
 
 fn refused() -> PgError {
     let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
-    PgError::Unreachable {
-        address: "h:1".to_owned(),
-        source,
-    }
+    PgError::Unreachable { address: "h:1".to_owned(), source }
 }
 
 async fn fail(outage: &Outage, attempts: &AtomicU32) -> bool {
@@ -49,11 +46,7 @@ async fn everyone_who_listens_hears_the_cause() {
     }
     // What happened before does not concern who comes later.
     let mut late = outage.listen();
-    assert!(
-        tokio::time::timeout(Duration::from_secs(9), late.next())
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_secs(9), late.next()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,11 +48,7 @@ impl Shared {
         let cell: Arc<OnceLock<Weak<Self>>> = Arc::default();
         let metrics = PoolMetrics::new(NAME, {
             let cell = Arc::clone(&cell);
-            move || {
-                cell.get()
-                    .and_then(Weak::upgrade)
-                    .map(|shared| shared.stats())
-            }
+            move || cell.get().and_then(Weak::upgrade).map(|shared| shared.stats())
         });
         let manager = Manager::new(connector, config.lifetime_max, metrics.clone());
         let bb8 = bb8::Pool::builder()

@@ -15,24 +15,13 @@ async fn a_dropped_query_is_cancelled_and_its_connection_serves_on() {
     let it = Fixture::new(1).await;
     let before = it.pid().await;
     let sleep = it.postgres.query(&SLEEP, &[&3.0_f64]);
-    assert!(
-        timeout(ms(100), sleep).await.is_err(),
-        "the sleep is cut off"
-    );
+    assert!(timeout(ms(100), sleep).await.is_err(), "the sleep is cut off");
 
     let started = Instant::now();
     let after = it.pid().await;
-    assert!(
-        started.elapsed() < ms(500),
-        "the next query waited {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < ms(500), "the next query waited {:?}", started.elapsed());
     assert_eq!(before, after, "the connection is used again");
-    assert_eq!(
-        it.backends("active").await,
-        0,
-        "no statement is left on the server"
-    );
+    assert_eq!(it.backends("active").await, 0, "no statement is left on the server");
     assert_eq!(it.postgres.stats().discarded, 0);
 }
 
@@ -41,10 +30,7 @@ async fn a_dropped_query_is_cancelled_and_its_connection_serves_on() {
 #[tokio::test]
 async fn a_dropped_transaction_is_rolled_back() {
     let it = Fixture::new(1).await;
-    it.postgres
-        .execute(&CREATE_TABLE, &[])
-        .await
-        .expect("a table");
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
     let before = it.pid().await;
     let mut tx = it.postgres.begin().await.expect("a transaction");
     tx.execute(&INSERT, &[&1_i64]).await.expect("a row");
@@ -58,31 +44,17 @@ async fn a_dropped_transaction_is_rolled_back() {
 #[tokio::test]
 async fn a_transaction_dropped_inside_a_statement_is_rolled_back() {
     let it = Fixture::new(1).await;
-    it.postgres
-        .execute(&CREATE_TABLE, &[])
-        .await
-        .expect("a table");
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
     let mut tx = it.postgres.begin().await.expect("a transaction");
     tx.execute(&INSERT, &[&1_i64]).await.expect("a row");
-    assert!(
-        timeout(ms(100), tx.query(&SLEEP, &[&3.0_f64]))
-            .await
-            .is_err()
-    );
+    assert!(timeout(ms(100), tx.query(&SLEEP, &[&3.0_f64])).await.is_err());
     let again = tx.execute(&INSERT, &[&2_i64]).await;
-    assert!(
-        matches!(again, Err(PgError::TransactionFailed)),
-        "{again:?}"
-    );
+    assert!(matches!(again, Err(PgError::TransactionFailed)), "{again:?}");
     drop(tx);
 
     let started = Instant::now();
     assert_eq!(it.count().await, 0);
-    assert!(
-        started.elapsed() < ms(500),
-        "the next query waited {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < ms(500), "the next query waited {:?}", started.elapsed());
 }
 
 /// Fails when a rollback waits for the statement that was cut off.
@@ -91,13 +63,8 @@ async fn a_rollback_does_not_wait_for_a_statement_that_was_cut_off() {
     let it = Fixture::new(1).await;
     let mut tx = it.postgres.begin().await.expect("a transaction");
     let started = Instant::now();
-    let outcome = Deadline::after(ms(50))
-        .scope(tx.query(&SLEEP, &[&3.0_f64]))
-        .await;
-    assert!(
-        matches!(outcome, Err(PgError::StatementTimeout { .. })),
-        "{outcome:?}"
-    );
+    let outcome = Deadline::after(ms(50)).scope(tx.query(&SLEEP, &[&3.0_f64])).await;
+    assert!(matches!(outcome, Err(PgError::StatementTimeout { .. })), "{outcome:?}");
     tx.rollback().await.expect("a rollback");
     it.pid().await;
     assert!(started.elapsed() < ms(500), "{:?}", started.elapsed());
@@ -109,13 +76,8 @@ async fn a_statement_ends_at_its_deadline() {
     let it = Fixture::new(1).await;
     it.pid().await;
     let started = Instant::now();
-    let outcome = Deadline::after(ms(100))
-        .scope(it.postgres.query(&SLEEP, &[&3.0_f64]))
-        .await;
-    assert!(
-        matches!(outcome, Err(PgError::StatementTimeout { .. })),
-        "{outcome:?}"
-    );
+    let outcome = Deadline::after(ms(100)).scope(it.postgres.query(&SLEEP, &[&3.0_f64])).await;
+    assert!(matches!(outcome, Err(PgError::StatementTimeout { .. })), "{outcome:?}");
     assert!(started.elapsed() < ms(400), "{:?}", started.elapsed());
     it.pid().await;
     assert!(started.elapsed() < ms(900), "{:?}", started.elapsed());
@@ -135,12 +97,7 @@ async fn the_server_knows_the_statement_timeout() {
         config.idle_in_transaction_timeout = ms(4321);
     })
     .await;
-    let settings: String = it
-        .postgres
-        .query_one(&SETTINGS, &[])
-        .await
-        .expect("a row")
-        .get(0);
+    let settings: String = it.postgres.query_one(&SETTINGS, &[]).await.expect("a row").get(0);
     assert!(settings.starts_with("application_name=it-"), "{settings}");
     let expected = "client_connection_check_interval=2000 \
                     idle_in_transaction_session_timeout=4321 statement_timeout=1234";
@@ -175,10 +132,7 @@ async fn random_cancels_leave_nothing_behind() {
         })
         .await,
     );
-    it.postgres
-        .execute(&CREATE_TABLE, &[])
-        .await
-        .expect("a table");
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
     let number = Arc::new(AtomicU32::new(0));
     let tasks: Vec<_> = (0..16)
         .map(|_| {
@@ -209,11 +163,9 @@ async fn random_cancels_leave_nothing_behind() {
         assert!(it.backends("active").await <= 4);
     }
     for task in tasks {
-        task.await
-            .expect("every call that was not cut off succeeds");
+        task.await.expect("every call that was not cut off succeeds");
     }
-    it.wait_for_stats(|stats| stats.in_use_connections == 0 && stats.limbo_connections == 0)
-        .await;
+    it.wait_for_stats(|stats| stats.in_use_connections == 0 && stats.limbo_connections == 0).await;
     assert_eq!(it.postgres.stats().waiting, 0);
     assert_eq!(it.backends("idle in transaction%").await, 0);
     assert_eq!(it.count().await, 0);

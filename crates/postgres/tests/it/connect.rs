@@ -18,16 +18,9 @@ async fn check(url: &str, kind: &str, sqlstate: Option<&str>) {
     let started = Instant::now();
     let error = pool.ready().await.expect_err(kind);
     let took = started.elapsed();
-    assert_eq!(
-        (error.kind(), error.sqlstate()),
-        (kind, sqlstate),
-        "{error:?}"
-    );
+    assert_eq!((error.kind(), error.sqlstate()), (kind, sqlstate), "{error:?}");
     assert!(took < ms(100), "{kind} took {took:?}");
-    assert!(
-        error.is_unavailable() && error.retry_after().is_some(),
-        "{error:?}"
-    );
+    assert!(error.is_unavailable() && error.retry_after().is_some(), "{error:?}");
     assert!(!format!("{error:?}{error}").contains("secret"), "{error:?}");
 }
 
@@ -55,12 +48,7 @@ async fn a_real_server_refuses_in_its_own_words() {
     let it = Fixture::new(1).await;
     let url = it.database.url();
     let (base, _) = url.rsplit_once('/').expect("a database name");
-    check(
-        &format!("{base}/no-such-database"),
-        "unknown_database",
-        Some("3D000"),
-    )
-    .await;
+    check(&format!("{base}/no-such-database"), "unknown_database", Some("3D000")).await;
     let (_, host) = base.rsplit_once('@').expect("a user");
     let nobody = format!("postgres://nobody@{host}/postgres");
     check(&nobody, "auth", Some("28000")).await;
@@ -71,18 +59,8 @@ async fn nobody_there_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
-    check(
-        &format!("postgres://user:secret@{address}/database"),
-        "unreachable",
-        None,
-    )
-    .await;
-    check(
-        "postgres://user:secret@%2Fnowhere/database",
-        "unreachable",
-        None,
-    )
-    .await;
+    check(&format!("postgres://user:secret@{address}/database"), "unreachable", None).await;
+    check("postgres://user:secret@%2Fnowhere/database", "unreachable", None).await;
 }
 
 /// Fails when a certificate is not checked: then every case reaches the refusal of the password.
@@ -116,11 +94,7 @@ async fn a_silent_server_is_given_up() {
     let started = Instant::now();
     let error = pool.ready().await.expect_err("silence");
     assert!(matches!(error, PgError::Unreachable { .. }), "{error:?}");
-    assert!(
-        started.elapsed() >= ms(200) && started.elapsed() < ms(350),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() >= ms(200) && started.elapsed() < ms(350), "{:?}", started.elapsed());
 
     // Who waits less than an attempt takes is told the same, not that the connections are in use.
     config.acquire_timeout = ms(100);
@@ -153,10 +127,7 @@ async fn everyone_who_waits_is_told() {
 /// would like one more connection is turned away.
 #[tokio::test]
 async fn a_full_server_serves_on_with_the_connections_there_are() {
-    static ROLE: Sql = Sql::new(
-        "CREATE ROLE",
-        "CREATE ROLE it_two_slots LOGIN CONNECTION LIMIT 2",
-    );
+    static ROLE: Sql = Sql::new("CREATE ROLE", "CREATE ROLE it_two_slots LOGIN CONNECTION LIMIT 2");
     let it = Fixture::new(1).await;
     // Roles are shared by all databases of the server and may be there from an earlier run.
     if let Err(error) = it.postgres.execute(&ROLE, &[]).await {
@@ -181,14 +152,9 @@ async fn a_full_server_serves_on_with_the_connections_there_are() {
     }
     assert!(pool.stats().connections <= 2);
     for _ in 0..50 {
-        let (one, two, three) = tokio::join!(
-            pool.query(&PID, &[]),
-            pool.query(&PID, &[]),
-            pool.query(&PID, &[])
-        );
-        one.and(two)
-            .and(three)
-            .expect("two connections are enough for three callers");
+        let (one, two, three) =
+            tokio::join!(pool.query(&PID, &[]), pool.query(&PID, &[]), pool.query(&PID, &[]));
+        one.and(two).and(three).expect("two connections are enough for three callers");
     }
     assert!(refused < 200, "{refused} refused");
 }

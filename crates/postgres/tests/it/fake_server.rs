@@ -72,22 +72,14 @@ impl Drop for FakeServer {
 async fn read_startup(stream: &mut (impl AsyncRead + Unpin)) {
     let length = stream.read_u32().await.expect("a length");
     let mut rest = vec![0; usize::try_from(length).expect("small") - 4];
-    stream
-        .read_exact(&mut rest)
-        .await
-        .expect("a start-up message");
+    stream.read_exact(&mut rest).await.expect("a start-up message");
 }
 
 /// Message "ErrorResponse" of the protocol, PostgreSQL manual, "Message Formats".
 async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, sqlstate: &str) {
     read_startup(&mut stream).await;
     let mut fields = BytesMut::new();
-    for (kind, text) in [
-        (b'S', "FATAL"),
-        (b'V', "FATAL"),
-        (b'C', sqlstate),
-        (b'M', "no"),
-    ] {
+    for (kind, text) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', sqlstate), (b'M', "no")] {
         fields.put_u8(kind);
         fields.put_slice(text.as_bytes());
         fields.put_u8(0);

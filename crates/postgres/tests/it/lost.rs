@@ -30,16 +30,10 @@ async fn killed_backends_are_not_seen_by_readers() {
     for _ in 0..20 {
         // Every reader gets an answer between two kills: a statement that is
         // killed again and again on a slow machine would prove nothing.
-        let before = answers
-            .each_ref()
-            .map(|count| count.load(Ordering::Relaxed));
+        let before = answers.each_ref().map(|count| count.load(Ordering::Relaxed));
         let progressed = || {
-            let now = answers
-                .each_ref()
-                .map(|count| count.load(Ordering::Relaxed));
-            now.iter()
-                .zip(before)
-                .all(|(now, before)| *now > before + 1)
+            let now = answers.each_ref().map(|count| count.load(Ordering::Relaxed));
+            now.iter().zip(before).all(|(now, before)| *now > before + 1)
         };
         while !progressed() && !readers.iter().any(tokio::task::JoinHandle::is_finished) {
             tokio::time::sleep(ms(1)).await;
@@ -58,10 +52,7 @@ async fn killed_backends_are_not_seen_by_readers() {
 #[tokio::test]
 async fn a_write_is_never_done_twice() {
     let it = Arc::new(Fixture::new(4).await);
-    it.postgres
-        .execute(&CREATE_TABLE, &[])
-        .await
-        .expect("a table");
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..4_i64)
         .map(|writer| {
@@ -95,24 +86,16 @@ async fn a_write_is_never_done_twice() {
         unknown += its_unknown;
     }
     let rows = it.count().await;
-    assert!(
-        done > 0 && rows >= done && rows <= done + unknown,
-        "{rows} rows, {done}, {unknown}"
-    );
+    assert!(done > 0 && rows >= done && rows <= done + unknown, "{rows} rows, {done}, {unknown}");
 }
 
 /// Fails when a write is repeated, or when its caller is told that it did not happen.
 #[tokio::test]
 async fn a_write_without_an_answer_is_of_unknown_outcome() {
-    static SLOW: Sql = Sql::new(
-        "INSERT things",
-        "INSERT INTO things SELECT 1 FROM pg_sleep(2) RETURNING id",
-    );
+    static SLOW: Sql =
+        Sql::new("INSERT things", "INSERT INTO things SELECT 1 FROM pg_sleep(2) RETURNING id");
     let it = Fixture::new(1).await;
-    it.postgres
-        .execute(&CREATE_TABLE, &[])
-        .await
-        .expect("a table");
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
     for is_query in [false, true] {
         let write = tokio::spawn({
             let postgres = it.postgres.clone();
@@ -127,10 +110,7 @@ async fn a_write_without_an_answer_is_of_unknown_outcome() {
         it.wait_for_backends("active", 1).await;
         it.terminate_backends().await;
         let outcome = write.await.expect("the task ends");
-        assert!(
-            matches!(outcome, Err(PgError::UnknownOutcome { .. })),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(PgError::UnknownOutcome { .. })), "{outcome:?}");
         assert_eq!(it.count().await, 0);
     }
 }
@@ -155,18 +135,12 @@ async fn a_transaction_starts_on_a_living_connection() {
 #[tokio::test]
 async fn a_transaction_that_loses_its_connection_is_undone() {
     let it = Fixture::new(1).await;
-    it.postgres
-        .execute(&CREATE_TABLE, &[])
-        .await
-        .expect("a table");
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
     let mut tx = it.postgres.begin().await.expect("a transaction");
     tx.execute(&INSERT, &[&1_i64]).await.expect("a row");
     it.terminate_backends().await;
     let lost = tx.execute(&INSERT, &[&2_i64]).await;
-    assert!(
-        matches!(lost, Err(PgError::ConnectionLost { .. })),
-        "{lost:?}"
-    );
+    assert!(matches!(lost, Err(PgError::ConnectionLost { .. })), "{lost:?}");
     drop(tx);
     assert_eq!(it.count().await, 0);
 }

@@ -49,10 +49,7 @@ async fn one_more_waiter_than_allowed_is_shed_at_once() {
     it.wait_for_stats(|stats| stats.waiting == 2).await;
     let started = Instant::now();
     let shed = it.postgres.query(&PID, &[]).await;
-    assert!(
-        matches!(shed, Err(PgError::Shed { waiting: 2 })),
-        "{shed:?}"
-    );
+    assert!(matches!(shed, Err(PgError::Shed { waiting: 2 })), "{shed:?}");
     assert!(started.elapsed() < ms(50));
     assert_eq!(it.postgres.stats().shed, 1);
     held.rollback().await.expect("a rollback");
@@ -71,22 +68,13 @@ async fn a_wait_ends_in_time_and_names_who_holds_the_connections() {
     let _held = it.postgres.begin().await.expect("the only connection");
     for (deadline, expected) in [(ms(5000), ms(200)), (ms(50), ms(50))] {
         let started = Instant::now();
-        let outcome = Deadline::after(deadline)
-            .scope(it.postgres.query(&PID, &[]))
-            .await;
+        let outcome = Deadline::after(deadline).scope(it.postgres.query(&PID, &[])).await;
         let Err(PgError::Timeout { waited, holders }) = &outcome else {
             panic!("expected a timeout, got {outcome:?}");
         };
-        assert!(
-            *waited >= expected && started.elapsed() < expected + ms(150),
-            "{waited:?}"
-        );
+        assert!(*waited >= expected && started.elapsed() < expected + ms(150), "{waited:?}");
         assert_eq!(holders.len(), 1);
-        assert!(
-            holders[0].to_string().contains("tests/it/queue.rs:"),
-            "{}",
-            holders[0]
-        );
+        assert!(holders[0].to_string().contains("tests/it/queue.rs:"), "{}", holders[0]);
     }
     assert_eq!(it.postgres.stats().timeouts, 2);
 }
@@ -109,8 +97,5 @@ async fn many_callers_share_few_connections() {
         task.await.expect("the task ends").expect("its turn");
     }
     let stats = it.postgres.stats();
-    assert_eq!(
-        (stats.created, stats.connections, stats.idle_connections),
-        (4, 4, 4)
-    );
+    assert_eq!((stats.created, stats.connections, stats.idle_connections), (4, 4, 4));
 }

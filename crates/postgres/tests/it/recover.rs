@@ -58,11 +58,7 @@ async fn a_killed_server_is_noticed_at_once_and_found_again() {
         assert!(back.elapsed() < ms(3000), "{error:?}");
         tokio::time::sleep(ms(5)).await;
     }
-    assert!(
-        back.elapsed() < ms(1000),
-        "found again after {:?}",
-        back.elapsed()
-    );
+    assert!(back.elapsed() < ms(1000), "found again after {:?}", back.elapsed());
     stop.store(true, Ordering::Relaxed);
     for worker in workers {
         let (slowest, failed) = worker.await.expect("errors are of the kinds expected");
@@ -108,11 +104,7 @@ async fn a_frozen_server_holds_nobody_beyond_his_time() {
     let started = Instant::now();
     let error = postgres.ready().await.expect_err("a frozen server");
     assert!(error.is_unavailable(), "{error:?}");
-    assert!(
-        started.elapsed() < ms(600),
-        "{:?} {error:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < ms(600), "{:?} {error:?}", started.elapsed());
 
     server.cont();
     let back = Instant::now();

@@ -31,9 +31,8 @@ impl Spans {
     /// The only span whose text is `text`.
     fn one(&self, text: &str) -> Fields {
         let spans = self.0.lock();
-        let mut found = spans
-            .values()
-            .filter(|fields| fields.get("db.query.text").is_some_and(|t| t == text));
+        let mut found =
+            spans.values().filter(|fields| fields.get("db.query.text").is_some_and(|t| t == text));
         let fields = found.next().expect("a span").clone();
         assert!(found.next().is_none(), "one span for {text}");
         fields
@@ -75,10 +74,7 @@ async fn a_statement_has_the_fields_of_the_conventions() {
     static WRONG: Sql = Sql::new("SELECT things", "SELECT 1/0 AS traced");
     let it = Fixture::new(1).await;
     let spans = Spans::listen();
-    it.postgres
-        .query(&GET, &[&"never-shown"])
-        .await
-        .expect("a row");
+    it.postgres.query(&GET, &[&"never-shown"]).await.expect("a row");
     let fields = spans.one(GET.text());
     let expected = [
         ("otel.name", "SELECT things"),
@@ -94,15 +90,9 @@ async fn a_statement_has_the_fields_of_the_conventions() {
     }
     assert!(it.database.url().ends_with(&fields["db.namespace"]));
     assert!(fields.contains_key("server.port") && !fields.contains_key("error.type"));
-    assert!(
-        !format!("{fields:?}").contains("never-shown"),
-        "values are not part of a trace"
-    );
+    assert!(!format!("{fields:?}").contains("never-shown"), "values are not part of a trace");
 
-    it.postgres
-        .query(&WRONG, &[])
-        .await
-        .expect_err("a division by zero");
+    it.postgres.query(&WRONG, &[]).await.expect_err("a division by zero");
     let fields = spans.one(WRONG.text());
     let outcome = ["db.response.status_code", "error.type", "otel.status_code"]
         .map(|name| fields.get(name).map(String::as_str));
@@ -110,11 +100,5 @@ async fn a_statement_has_the_fields_of_the_conventions() {
 
     let cut_off = tokio::time::timeout(ms(50), it.postgres.query(&SLEEP, &[&3.0_f64])).await;
     assert!(cut_off.is_err());
-    assert_eq!(
-        spans
-            .one(SLEEP.text())
-            .get("error.type")
-            .map(String::as_str),
-        Some("cancelled")
-    );
+    assert_eq!(spans.one(SLEEP.text()).get("error.type").map(String::as_str), Some("cancelled"));
 }

@@ -7,26 +7,16 @@ use crate::support::Fixture;
 /// Fails without the bound: the server would keep 600 statements for the connection.
 #[tokio::test]
 async fn the_number_of_prepared_statements_is_bounded() {
-    static PREPARED: Sql = Sql::new(
-        "SELECT pg_prepared_statements",
-        "SELECT count(*) FROM pg_prepared_statements",
-    );
+    static PREPARED: Sql =
+        Sql::new("SELECT pg_prepared_statements", "SELECT count(*) FROM pg_prepared_statements");
     let it = Fixture::new(1).await;
     for number in 0..600 {
         let sql = Sql::owned("SELECT number", format!("SELECT {number}"));
         let row = it.postgres.query_one(&sql, &[]).await.expect("a row");
         assert_eq!(row.get::<_, i32>(0), number);
     }
-    let prepared: i64 = it
-        .postgres
-        .query_one(&PREPARED, &[])
-        .await
-        .expect("a row")
-        .get(0);
-    assert!(
-        (200..=256).contains(&prepared),
-        "{prepared} prepared statements"
-    );
+    let prepared: i64 = it.postgres.query_one(&PREPARED, &[]).await.expect("a row").get(0);
+    assert!((200..=256).contains(&prepared), "{prepared} prepared statements");
 }
 
 /// Fails without the repetition after "cached plan must not change result type".
@@ -37,15 +27,9 @@ async fn a_changed_table_is_read_again() {
     static ALL: Sql = Sql::new("SELECT t", "SELECT * FROM t");
     let it = Fixture::new(1).await;
     it.postgres.execute(&CREATE, &[]).await.expect("a table");
-    assert_eq!(
-        it.postgres.query_one(&ALL, &[]).await.expect("a row").len(),
-        1
-    );
+    assert_eq!(it.postgres.query_one(&ALL, &[]).await.expect("a row").len(), 1);
     it.postgres.execute(&ALTER, &[]).await.expect("a column");
-    assert_eq!(
-        it.postgres.query_one(&ALL, &[]).await.expect("a row").len(),
-        2
-    );
+    assert_eq!(it.postgres.query_one(&ALL, &[]).await.expect("a row").len(), 2);
 }
 
 /// Fails when the server keeps a plan for all values.
@@ -72,20 +56,15 @@ async fn a_statement_can_be_planned_each_time() {
         let outcome = it.postgres.query(&EACH, parameters).await;
         assert!(outcome.is_err(), "{outcome:?}");
     }
-    it.postgres
-        .query_one(&EACH, &[&1_i64])
-        .await
-        .expect("the connection is usable");
+    it.postgres.query_one(&EACH, &[&1_i64]).await.expect("the connection is usable");
 }
 
 /// Fails when a name outlives its transaction: behind a pooler the next one may run on a server
 /// connection that does not know it.
 #[tokio::test]
 async fn a_transaction_pooler_sees_no_named_statements() {
-    static NAMED: Sql = Sql::new(
-        "SELECT pg_prepared_statements",
-        "SELECT count(*) FROM pg_prepared_statements",
-    );
+    static NAMED: Sql =
+        Sql::new("SELECT pg_prepared_statements", "SELECT count(*) FROM pg_prepared_statements");
     static ADD: Sql = Sql::new("SELECT sum", "SELECT $1::bigint + $2::bigint");
     let it = Fixture::with(|config| {
         config.connections_max = 1;
@@ -94,11 +73,7 @@ async fn a_transaction_pooler_sees_no_named_statements() {
     })
     .await;
     for number in 0..5_i64 {
-        let row = it
-            .postgres
-            .query_one(&ADD, &[&number, &1_i64])
-            .await
-            .expect("a row");
+        let row = it.postgres.query_one(&ADD, &[&number, &1_i64]).await.expect("a row");
         assert_eq!(row.get::<_, i64>(0), number + 1);
         let named = it.postgres.query_one(&NAMED, &[]).await.expect("a row");
         assert_eq!(named.get::<_, i64>(0), 0);
@@ -134,28 +109,8 @@ async fn what_is_committed_stays() {
     it.postgres.execute(&CREATE, &[]).await.expect("a table");
     let mut tx = it.postgres.begin().await.expect("a transaction");
     assert_eq!(tx.execute(&ADD, &[&1]).await.expect("a row"), 1);
-    assert_eq!(
-        tx.query_one(&ADD, &[&2])
-            .await
-            .expect("a row")
-            .get::<_, i32>(0),
-        2
-    );
+    assert_eq!(tx.query_one(&ADD, &[&2]).await.expect("a row").get::<_, i32>(0), 2);
     tx.commit().await.expect("a commit");
-    assert_eq!(
-        it.postgres
-            .query_one(&ADD, &[&4])
-            .await
-            .expect("a row")
-            .get::<_, i32>(0),
-        4
-    );
-    assert_eq!(
-        it.postgres
-            .query_one(&SUM, &[])
-            .await
-            .expect("a row")
-            .get::<_, i64>(0),
-        7
-    );
+    assert_eq!(it.postgres.query_one(&ADD, &[&4]).await.expect("a row").get::<_, i32>(0), 4);
+    assert_eq!(it.postgres.query_one(&SUM, &[]).await.expect("a row").get::<_, i64>(0), 7);
 }

@@ -12,10 +12,8 @@ pub(crate) static SLEEP: Sql = Sql::new("SELECT pg_sleep", "SELECT pg_sleep($1)"
 /// Names the backend.
 pub(crate) static PID: Sql = Sql::new("SELECT pg_backend_pid", "SELECT pg_backend_pid()");
 /// A table with one unique column.
-pub(crate) static CREATE_TABLE: Sql = Sql::new(
-    "CREATE TABLE things",
-    "CREATE TABLE things (id bigint CONSTRAINT things_key UNIQUE)",
-);
+pub(crate) static CREATE_TABLE: Sql =
+    Sql::new("CREATE TABLE things", "CREATE TABLE things (id bigint CONSTRAINT things_key UNIQUE)");
 /// One row more.
 pub(crate) static INSERT: Sql = Sql::new("INSERT things", "INSERT INTO things VALUES ($1)");
 /// Rows there are.
@@ -45,12 +43,7 @@ impl Fixture {
         change(&mut config);
         let postgres = PgPool::new(&config, &application).expect("a connection pool");
         let watcher = database.pool();
-        Self {
-            database,
-            postgres,
-            watcher,
-            application,
-        }
+        Self { database, postgres, watcher, application }
     }
 
     /// Backends of the connection pool under test in `state`, as the server sees them.
@@ -60,10 +53,7 @@ impl Fixture {
             "SELECT count(*) FROM pg_stat_activity \
              WHERE application_name = $1 AND state LIKE $2",
         );
-        let row = self
-            .watcher
-            .query_one(&BACKENDS, &[&self.application, &state])
-            .await;
+        let row = self.watcher.query_one(&BACKENDS, &[&self.application, &state]).await;
         row.expect("a count").get(0)
     }
 
@@ -74,10 +64,7 @@ impl Fixture {
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
              WHERE application_name = $1",
         );
-        let row = self
-            .watcher
-            .query_one(&TERMINATE, &[&self.application])
-            .await;
+        let row = self.watcher.query_one(&TERMINATE, &[&self.application]).await;
         row.expect("a count").get(0)
     }
 
@@ -89,10 +76,7 @@ impl Fixture {
             if found == expected {
                 return;
             }
-            assert!(
-                Instant::now() < deadline,
-                "{found} backends {state}, expected {expected}"
-            );
+            assert!(Instant::now() < deadline, "{found} backends {state}, expected {expected}");
             tokio::task::yield_now().await;
         }
     }
@@ -108,20 +92,12 @@ impl Fixture {
 
     /// The backend that answers now.
     pub(crate) async fn pid(&self) -> i32 {
-        self.postgres
-            .query_one(&PID, &[])
-            .await
-            .expect("a backend")
-            .get(0)
+        self.postgres.query_one(&PID, &[]).await.expect("a backend").get(0)
     }
 
     /// Rows in the table of [`CREATE_TABLE`].
     pub(crate) async fn count(&self) -> i64 {
-        self.postgres
-            .query_one(&COUNT, &[])
-            .await
-            .expect("a count")
-            .get(0)
+        self.postgres.query_one(&COUNT, &[]).await.expect("a count").get(0)
     }
 }
 

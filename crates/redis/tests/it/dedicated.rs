@@ -10,19 +10,11 @@ use crate::{eventually, pool, text};
 const LONG: Duration = Duration::from_secs(30);
 
 async fn info(lease: &mut DedicatedRedis, section: &str) -> String {
-    text(
-        &lease
-            .call(&Command::new("INFO").arg(section), LONG)
-            .await
-            .expect("info"),
-    )
+    text(&lease.call(&Command::new("INFO").arg(section), LONG).await.expect("info"))
 }
 
 async fn blocked(lease: &mut DedicatedRedis) -> bool {
-    info(lease, "clients")
-        .await
-        .lines()
-        .any(|line| line.trim_end() == "blocked_clients:1")
+    info(lease, "clients").await.lines().any(|line| line.trim_end() == "blocked_clients:1")
 }
 
 #[tokio::test]
@@ -30,27 +22,15 @@ async fn a_lease_keeps_one_connection() {
     let pool = pool();
     let mut lease = pool.dedicated().await.expect("lease");
     let id = |reply: Reply| text(&reply);
-    let first = id(lease
-        .call(&Command::new("CLIENT").arg("ID"), LONG)
-        .await
-        .expect("id"));
-    let second = id(lease
-        .call(&Command::new("CLIENT").arg("ID"), LONG)
-        .await
-        .expect("id"));
+    let first = id(lease.call(&Command::new("CLIENT").arg("ID"), LONG).await.expect("id"));
+    let second = id(lease.call(&Command::new("CLIENT").arg("ID"), LONG).await.expect("id"));
     assert_eq!(first, second);
     let mut other = pool.dedicated().await.expect("lease");
-    let third = id(other
-        .call(&Command::new("CLIENT").arg("ID"), LONG)
-        .await
-        .expect("id"));
+    let third = id(other.call(&Command::new("CLIENT").arg("ID"), LONG).await.expect("id"));
     assert_ne!(first, third, "two leases never share a connection");
     drop(lease);
     let mut again = pool.dedicated().await.expect("lease");
-    let fourth = id(again
-        .call(&Command::new("CLIENT").arg("ID"), LONG)
-        .await
-        .expect("id"));
+    let fourth = id(again.call(&Command::new("CLIENT").arg("ID"), LONG).await.expect("id"));
     assert_eq!(first, fourth, "a clean connection is used again");
     let name = Command::new("CLIENT").arg("GETNAME");
     let name = text(&again.call(&name, LONG).await.expect("name"));
@@ -65,52 +45,31 @@ async fn a_cancelled_blocking_command_takes_nothing() {
     let mut watcher = pool.dedicated().await.expect("lease");
     let waiter = tokio::spawn({
         let mut lease = pool.dedicated().await.expect("lease");
-        async move {
-            lease
-                .call(&Command::new("BLPOP").key("queue").arg("0"), LONG)
-                .await
-        }
+        async move { lease.call(&Command::new("BLPOP").key("queue").arg("0"), LONG).await }
     });
     eventually("the command blocks", async || blocked(&mut watcher).await).await;
-    pool.shared()
-        .ping()
-        .await
-        .expect("shared commands are not held up");
+    pool.shared().ping().await.expect("shared commands are not held up");
     waiter.abort();
     assert!(waiter.await.expect_err("aborted").is_cancelled());
-    eventually("the server forgets the caller", async || {
-        !blocked(&mut watcher).await
-    })
-    .await;
+    eventually("the server forgets the caller", async || !blocked(&mut watcher).await).await;
     let push = Command::new("RPUSH").key("queue").arg("job");
-    assert_eq!(
-        watcher.call(&push, LONG).await.expect("push"),
-        Reply::Int(1)
-    );
-    let length = watcher
-        .call(&Command::new("LLEN").key("queue"), LONG)
-        .await
-        .expect("length");
+    assert_eq!(watcher.call(&push, LONG).await.expect("push"), Reply::Int(1));
+    let length = watcher.call(&Command::new("LLEN").key("queue"), LONG).await.expect("length");
     assert_eq!(length, Reply::Int(1), "the element was given to nobody");
 }
 
 #[tokio::test]
 async fn leases_are_bounded_and_queued() {
     let server = PrivateRedis::start();
-    let config = forebay_config::RedisConfig {
-        dedicated_max: 2,
-        ..redis_config(&server.url(), "")
-    };
+    let config =
+        forebay_config::RedisConfig { dedicated_max: 2, ..redis_config(&server.url(), "") };
     let pool = RedisPool::new(&config).expect("settings");
     let first = pool.dedicated().await.expect("lease");
     let _second = pool.dedicated().await.expect("lease");
     let mut third = Box::pin(pool.dedicated());
     assert!(futures_util::poll!(&mut third).is_pending());
     let stats = pool.stats();
-    assert_eq!(
-        (stats.dedicated_connections, stats.dedicated_connections_max),
-        (2, 2)
-    );
+    assert_eq!((stats.dedicated_connections, stats.dedicated_connections_max), (2, 2));
     drop(first);
     third.await.expect("the freed connection");
 }

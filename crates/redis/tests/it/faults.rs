@@ -28,19 +28,10 @@ async fn a_dead_server_is_told_with_its_cause_and_a_new_one_is_used() {
     assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
     assert!(error.is_unavailable());
     let cause = error.source().expect("the cause is kept").to_string();
-    assert!(
-        !error.to_string().contains(&cause),
-        "the message repeats its cause: {error}"
-    );
-    assert!(matches!(
-        pool.dedicated().await,
-        Err(RedisError::Unreachable { .. })
-    ));
+    assert!(!error.to_string().contains(&cause), "the message repeats its cause: {error}");
+    assert!(matches!(pool.dedicated().await, Err(RedisError::Unreachable { .. })));
     server.restart();
-    eventually("the lane comes back", async || {
-        shared.get("k").await.is_ok()
-    })
-    .await;
+    eventually("the lane comes back", async || shared.get("k").await.is_ok()).await;
     pool.dedicated().await.expect("leases come back");
 }
 
@@ -55,10 +46,7 @@ async fn a_restart_is_survived() {
     server.restart();
     // The read is repeated by the pool itself until the new server answers.
     assert!(shared.get("k").await.is_ok());
-    assert!(
-        pool.replaced_connections() > replaced,
-        "the outage can be seen afterwards"
-    );
+    assert!(pool.replaced_connections() > replaced, "the outage can be seen afterwards");
     assert!(pool.stats().reconnects >= 1);
 }
 
@@ -72,29 +60,17 @@ async fn a_command_that_counts_is_not_sent_again() {
     pool.shared().eval(&script, &call).await.expect("eval");
     server.stop();
     let short = pool.shared().with_timeout(SHORT);
-    let error = short
-        .eval(&script, &call)
-        .await
-        .expect_err("the server hangs");
-    assert!(
-        matches!(error, RedisError::UnknownOutcome { .. }),
-        "{error:?}"
-    );
+    let error = short.eval(&script, &call).await.expect_err("the server hangs");
+    assert!(matches!(error, RedisError::UnknownOutcome { .. }), "{error:?}");
     let error = short.get("n").await.expect_err("the server hangs");
     assert!(matches!(error, RedisError::Timeout { .. }), "{error:?}");
     server.cont();
     let count = async || pool.shared().get("n").await.ok().flatten();
-    eventually("the script ran", async || {
-        !matches!(count().await.as_deref(), None | Some(b"1"))
-    })
-    .await;
+    eventually("the script ran", async || !matches!(count().await.as_deref(), None | Some(b"1")))
+        .await;
     assert_eq!(count().await, Some("2".into()));
     let stats = pool.stats();
-    assert_eq!(
-        (stats.unknown_outcomes, stats.timeouts >= 2),
-        (1, true),
-        "{stats:?}"
-    );
+    assert_eq!((stats.unknown_outcomes, stats.timeouts >= 2), (1, true), "{stats:?}");
 }
 
 /// The connection is lost with the command on it. Fails if the command is sent again on the next
@@ -108,17 +84,11 @@ async fn a_command_that_counts_is_not_sent_again_on_the_next_connection() {
     server.stop();
     let shared = pool.shared().with_timeout(HOUR);
     let counting = tokio::spawn(async move { shared.eval(&script, &call).await });
-    eventually("it is sent", async || {
-        pool.stats().command_queue_length == 1
-    })
-    .await;
+    eventually("it is sent", async || pool.stats().command_queue_length == 1).await;
     server.kill();
     server.restart();
     let answer = counting.await.expect("task");
-    assert!(
-        matches!(answer, Err(RedisError::UnknownOutcome { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(RedisError::UnknownOutcome { .. })), "{answer:?}");
     assert_eq!(pool.stats().retries, 0);
 }
 
@@ -136,10 +106,7 @@ async fn a_silent_connection_is_replaced() {
     })
     .await;
     server.cont();
-    eventually("the lane comes back", async || {
-        pool.shared().get("k").await.is_ok()
-    })
-    .await;
+    eventually("the lane comes back", async || pool.shared().get("k").await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -150,20 +117,14 @@ async fn the_nearer_deadline_wins() {
     server.stop();
     let far = pool.shared().with_timeout(HOUR);
     let answer = Deadline::after(SHORT).scope(far.get("k")).await;
-    assert!(
-        matches!(answer, Err(RedisError::Timeout { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(RedisError::Timeout { .. })), "{answer:?}");
     server.cont();
 }
 
 #[tokio::test]
 async fn a_full_offline_queue_sheds() {
     let server = PrivateRedis::start();
-    let config = RedisConfig {
-        offline_queue_max: 1,
-        ..redis_config(&server.url(), "")
-    };
+    let config = RedisConfig { offline_queue_max: 1, ..redis_config(&server.url(), "") };
     server.stop();
     let pool = RedisPool::new(&config).expect("settings");
     let shared = pool.shared().with_timeout(HOUR);
@@ -171,31 +132,19 @@ async fn a_full_offline_queue_sheds() {
         let shared = shared.clone();
         async move { shared.get("k").await }
     });
-    eventually("one command waits", async || {
-        pool.stats().offline_queue_length == 1
-    })
-    .await;
+    eventually("one command waits", async || pool.stats().offline_queue_length == 1).await;
     let second = shared.get("k").await;
-    assert!(
-        matches!(second, Err(RedisError::Shed { waiting: 1, .. })),
-        "{second:?}"
-    );
+    assert!(matches!(second, Err(RedisError::Shed { waiting: 1, .. })), "{second:?}");
     assert_eq!(pool.stats().shed, 1);
     server.cont();
-    assert_eq!(
-        first.await.expect("task").expect("answered once connected"),
-        None
-    );
+    assert_eq!(first.await.expect("task").expect("answered once connected"), None);
 }
 
 #[tokio::test]
 async fn refused_credentials_are_told_at_once() {
     let server = PrivateRedis::start();
     let open = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
-    let protect = Command::new("CONFIG")
-        .arg("SET")
-        .arg("requirepass")
-        .arg("correct");
+    let protect = Command::new("CONFIG").arg("SET").arg("requirepass").arg("correct");
     let mut lease = open.dedicated().await.expect("lease");
     lease.call(&protect, HOUR).await.expect("protect");
     let url = |user: &str| server.url().replace("redis://", &format!("redis://{user}"));
@@ -212,22 +161,12 @@ async fn refused_credentials_are_told_at_once() {
         let error = pool.dedicated().await.expect_err("no access");
         assert!(matches!(error, RedisError::Auth { .. }), "{error:?}");
     }
-    let config = RedisConfig {
-        url: Secret::new(url("default:correct@")),
-        ..redis_config("", "")
-    };
-    RedisPool::new(&config)
-        .expect("settings")
-        .ready()
-        .await
-        .expect("access");
+    let config = RedisConfig { url: Secret::new(url("default:correct@")), ..redis_config("", "") };
+    RedisPool::new(&config).expect("settings").ready().await.expect("access");
 }
 
 #[tokio::test]
 async fn a_url_of_something_else_is_refused() {
     let config = redis_config("http://127.0.0.1:80", "");
-    assert!(matches!(
-        RedisPool::new(&config),
-        Err(RedisError::Config(_))
-    ));
+    assert!(matches!(RedisPool::new(&config), Err(RedisError::Config(_))));
 }

@@ -18,55 +18,26 @@ async fn commands_give_typed_answers() {
     assert_eq!(shared.get("a").await.expect("get"), None);
     shared.set_px("a", "1", HOUR).await.expect("set");
     shared.set_px("b", b"\xff\x00", HOUR).await.expect("set");
-    assert_eq!(
-        shared.get("b").await.expect("get"),
-        Some(Bytes::from_static(b"\xff\x00"))
-    );
+    assert_eq!(shared.get("b").await.expect("get"), Some(Bytes::from_static(b"\xff\x00")));
     let values = shared.mget(&["b", "none", "a"]).await.expect("mget");
-    assert_eq!(
-        values,
-        [
-            Some(Bytes::from_static(b"\xff\x00")),
-            None,
-            Some("1".into())
-        ]
-    );
+    assert_eq!(values, [Some(Bytes::from_static(b"\xff\x00")), None, Some("1".into())]);
     assert_eq!(shared.mget::<&str>(&[]).await.expect("mget of nothing"), []);
     let left = shared.pttl("a").await.expect("pttl").expect("expires");
-    assert!(
-        left <= HOUR && left > HOUR - Duration::from_secs(60),
-        "{left:?}"
-    );
+    assert!(left <= HOUR && left > HOUR - Duration::from_secs(60), "{left:?}");
     assert_eq!(shared.del(&["a", "none"]).await.expect("del"), 1);
     assert_eq!(shared.pttl("a").await.expect("pttl"), None);
-    assert_eq!(
-        shared
-            .publish("nobody listens", "x")
-            .await
-            .expect("publish"),
-        0
-    );
+    assert_eq!(shared.publish("nobody listens", "x").await.expect("publish"), 0);
 }
 
 #[tokio::test]
 async fn keys_carry_the_prefix() {
     let prefix = redis_prefix();
-    let inside = RedisPool::new(&redis_config(&redis_url(), &prefix))
-        .expect("settings")
-        .shared();
-    let outside = RedisPool::new(&redis_config(&redis_url(), ""))
-        .expect("settings")
-        .shared();
+    let inside = RedisPool::new(&redis_config(&redis_url(), &prefix)).expect("settings").shared();
+    let outside = RedisPool::new(&redis_config(&redis_url(), "")).expect("settings").shared();
     inside.set_px("k", "v", HOUR).await.expect("set");
-    assert_eq!(
-        outside.get(&format!("{prefix}k")).await.expect("get"),
-        Some("v".into())
-    );
+    assert_eq!(outside.get(&format!("{prefix}k")).await.expect("get"), Some("v".into()));
     let echo = Script::new("echo", "return KEYS[1]");
-    let reply = inside
-        .eval(&echo, &ScriptCall::new().key("k"))
-        .await
-        .expect("eval");
+    let reply = inside.eval(&echo, &ScriptCall::new().key("k")).await.expect("eval");
     assert_eq!(reply, Reply::Bytes(Bytes::from(format!("{prefix}k"))));
 }
 
@@ -77,14 +48,8 @@ async fn scripts_are_found_again_after_the_server_forgot_them() {
     let shared = pool.shared();
     let add = Script::new("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])");
     let call = |amount: &str| ScriptCall::new().key("n").arg(amount);
-    assert_eq!(
-        shared.eval(&add, &call("1")).await.expect("unknown script"),
-        Reply::Int(1)
-    );
-    assert_eq!(
-        shared.eval(&add, &call("1")).await.expect("known script"),
-        Reply::Int(2)
-    );
+    assert_eq!(shared.eval(&add, &call("1")).await.expect("unknown script"), Reply::Int(1));
+    assert_eq!(shared.eval(&add, &call("1")).await.expect("known script"), Reply::Int(2));
     let flush = Script::new("flush", "return redis.call('SCRIPT', 'FLUSH')");
     // A script may not forget scripts; a lease may tell the server to.
     assert!(matches!(
@@ -93,28 +58,13 @@ async fn scripts_are_found_again_after_the_server_forgot_them() {
     ));
     let mut lease = pool.dedicated().await.expect("lease");
     let forget = forebay_redis::Command::new("SCRIPT").arg("FLUSH");
-    lease
-        .call(&forget, Duration::from_secs(5))
-        .await
-        .expect("flush");
-    assert_eq!(
-        shared.eval(&add, &call("1")).await.expect("forgotten"),
-        Reply::Int(3)
-    );
-    lease
-        .call(&forget, Duration::from_secs(5))
-        .await
-        .expect("flush");
-    let many = shared
-        .eval_many(&add, &[call("1"), call("not a number"), call("2")])
-        .await;
+    lease.call(&forget, Duration::from_secs(5)).await.expect("flush");
+    assert_eq!(shared.eval(&add, &call("1")).await.expect("forgotten"), Reply::Int(3));
+    lease.call(&forget, Duration::from_secs(5)).await.expect("flush");
+    let many = shared.eval_many(&add, &[call("1"), call("not a number"), call("2")]).await;
     let many = many.expect("pipeline");
     assert_eq!(many[0].as_ref().expect("first"), &Reply::Int(4));
-    assert!(
-        matches!(many[1], Err(RedisError::Server { .. })),
-        "{:?}",
-        many[1]
-    );
+    assert!(matches!(many[1], Err(RedisError::Server { .. })), "{:?}", many[1]);
     assert_eq!(many[2].as_ref().expect("third"), &Reply::Int(6));
 }
 
@@ -124,10 +74,7 @@ async fn cancelled_callers_do_not_disturb_the_answers_of_others() {
     let pool = pool();
     let shared = pool.shared();
     for index in 0..50 {
-        shared
-            .set_px(&format!("k{index}"), index.to_string(), HOUR)
-            .await
-            .expect("set");
+        shared.set_px(&format!("k{index}"), index.to_string(), HOUR).await.expect("set");
     }
     let rounds = (0..2000_u64).map(|round| {
         let shared = shared.clone();
@@ -144,10 +91,7 @@ async fn cancelled_callers_do_not_disturb_the_answers_of_others() {
         }
     });
     join_all(rounds).await;
-    eventually("all permits are back", async || {
-        pool.stats().command_queue_length == 0
-    })
-    .await;
+    eventually("all permits are back", async || pool.stats().command_queue_length == 0).await;
 }
 
 #[tokio::test]
@@ -157,16 +101,10 @@ async fn statistics_tell_the_life_of_the_lanes() {
     assert_eq!((before.connected, before.status), (false, "wait"));
     pool.ready().await.expect("ready");
     let ready = pool.stats();
-    assert_eq!(
-        (ready.connected, ready.status, ready.reconnects),
-        (true, "ready", 0)
-    );
+    assert_eq!((ready.connected, ready.status, ready.reconnects), (true, "ready", 0));
     pool.drain(Deadline::after(Duration::from_secs(5))).await;
     let after = pool.stats();
     assert_eq!((after.connected, after.status), (false, "end"));
-    assert!(matches!(
-        pool.shared().ping().await,
-        Err(RedisError::Draining)
-    ));
+    assert!(matches!(pool.shared().ping().await, Err(RedisError::Draining)));
     assert!(matches!(pool.dedicated().await, Err(RedisError::Draining)));
 }

@@ -18,9 +18,7 @@ async fn next(subscription: &mut Subscription) -> Event {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), next)
-        .await
-        .expect("an event")
+    tokio::time::timeout(Duration::from_secs(10), next).await.expect("an event")
 }
 
 fn message(text: &'static str) -> Event {
@@ -54,20 +52,14 @@ async fn a_restart_shows_as_a_gap_and_messages_arrive_again() {
     let pool = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
     let mut subscription = pool.subscribe("news");
     assert_eq!(next(&mut subscription).await, Event::Connected);
-    pool.shared()
-        .publish("news", "before")
-        .await
-        .expect("publish");
+    pool.shared().publish("news", "before").await.expect("publish");
     assert_eq!(next(&mut subscription).await, message("before"));
     server.kill();
     assert_eq!(next(&mut subscription).await, Event::Disconnected);
     server.restart();
     assert_eq!(next(&mut subscription).await, Event::Connected);
     let shared = pool.shared();
-    eventually("the lane is back", async || {
-        shared.publish("news", "after").await.is_ok()
-    })
-    .await;
+    eventually("the lane is back", async || shared.publish("news", "after").await.is_ok()).await;
     assert_eq!(next(&mut subscription).await, message("after"));
 }
 
@@ -91,24 +83,15 @@ async fn a_slow_consumer_sees_a_gap() {
     let pool = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
     let mut subscription = pool.subscribe("news");
     assert_eq!(next(&mut subscription).await, Event::Connected);
-    let flood = Script::new(
-        "flood",
-        "for i = 1, 6000 do redis.call('PUBLISH', 'news', i) end",
-    );
-    pool.shared()
-        .eval(&flood, &ScriptCall::new())
-        .await
-        .expect("flood");
+    let flood = Script::new("flood", "for i = 1, 6000 do redis.call('PUBLISH', 'news', i) end");
+    pool.shared().eval(&flood, &ScriptCall::new()).await.expect("flood");
     let reconnects = || pool.stats().reconnects;
     eventually("the subscription starts over", async || reconnects() > 0).await;
     let mut messages = 0;
     while next(&mut subscription).await != Event::Disconnected {
         messages += 1;
     }
-    assert!(
-        (1..6000).contains(&messages),
-        "{messages} messages before the gap"
-    );
+    assert!((1..6000).contains(&messages), "{messages} messages before the gap");
     assert_eq!(next(&mut subscription).await, Event::Connected);
 }
 

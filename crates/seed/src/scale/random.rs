@@ -15,9 +15,7 @@ pub(super) struct Random(u64);
 impl Random {
     /// The numbers of row `index` of one kind.
     pub(super) fn new(seed: u64, kind: &str, index: u64) -> Self {
-        let kind = kind
-            .bytes()
-            .fold(0, |hash: u64, byte| mix(hash ^ u64::from(byte)));
+        let kind = kind.bytes().fold(0, |hash: u64, byte| mix(hash ^ u64::from(byte)));
         Self(mix(seed ^ mix(kind ^ mix(index.wrapping_add(GAMMA)))))
     }
 

@@ -45,34 +45,17 @@ fn a_text_line_is_readable_and_stays_one_line() {
         assert_eq!(rest, format!("{expected}\n"));
     };
     check(|| tracing::info!(target: "t", "ready"), " INFO t: ready");
-    check(
-        || tracing::warn!(target: "t", ms = 5, ok = true, "slow"),
-        " WARN t: slow ms=5 ok=true",
-    );
-    check(
-        || tracing::error!(target: "t", name = "a b", "x"),
-        "ERROR t: x name=\"a b\"",
-    );
-    check(
-        || tracing::info!(target: "t", name = "a=b", "x"),
-        " INFO t: x name=\"a=b\"",
-    );
+    check(|| tracing::warn!(target: "t", ms = 5, ok = true, "slow"), " WARN t: slow ms=5 ok=true");
+    check(|| tracing::error!(target: "t", name = "a b", "x"), "ERROR t: x name=\"a b\"");
+    check(|| tracing::info!(target: "t", name = "a=b", "x"), " INFO t: x name=\"a=b\"");
     // What a peer sent must not look like a line of ours.
-    check(
-        || tracing::info!(target: "t", name = "a\nERROR", "x"),
-        " INFO t: x name=\"a\\nERROR\"",
-    );
-    check(
-        || tracing::info!(target: "t", "x{}y", "\n\x1b[31m"),
-        " INFO t: x\\n\\u{1b}[31my",
-    );
+    check(|| tracing::info!(target: "t", name = "a\nERROR", "x"), " INFO t: x name=\"a\\nERROR\"");
+    check(|| tracing::info!(target: "t", "x{}y", "\n\x1b[31m"), " INFO t: x\\n\\u{1b}[31my");
 }
 
 #[test]
 fn a_json_line_holds_everything_apart() {
-    let line = logged(LogFormat::Json, || {
-        tracing::info!(attempt = 2, message = "a \"b\"\n")
-    });
+    let line = logged(LogFormat::Json, || tracing::info!(attempt = 2, message = "a \"b\"\n"));
     let value: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(value["level"], "INFO");
     assert_eq!(value["service"], "test");
@@ -96,10 +79,7 @@ fn lines_carry_the_ids_of_the_innermost_span_and_none_outside() {
             tracing::info!("inside");
             let context = Context::current();
             let context = context.span().span_context().clone();
-            ids = vec![
-                context.trace_id().to_string(),
-                context.span_id().to_string(),
-            ];
+            ids = vec![context.trace_id().to_string(), context.span_id().to_string()];
         });
         let lines: Vec<&str> = lines.lines().collect();
         assert!(!lines[0].contains("trace_id"), "{}", lines[0]);
@@ -136,9 +116,7 @@ fn an_error_is_shown_with_its_causes() {
     struct Load {
         source: io::Error,
     }
-    let error = Load {
-        source: io::Error::other("no route"),
-    };
+    let error = Load { source: io::Error::other("no route") };
     let error: &dyn std::error::Error = &error;
     let line = logged(LogFormat::Text, || tracing::warn!(error, "x"));
     assert!(line.contains("error=\"load token: no route\""), "{line}");

@@ -16,20 +16,11 @@ fn exposed(record: impl FnOnce(&opentelemetry::metrics::Meter)) -> String {
 #[test]
 fn every_kind_is_rendered_as_openmetrics() {
     let body = exposed(|meter| {
-        let lookups = meter
-            .u64_counter("cache.lookups")
-            .with_description("Look \"ups\"\n")
-            .build();
+        let lookups = meter.u64_counter("cache.lookups").with_description("Look \"ups\"\n").build();
         lookups.add(2, &[KeyValue::new("outcome", "hit \"L1\"\n\\")]);
-        meter
-            .i64_up_down_counter("connections")
-            .build()
-            .add(-3, &[]);
+        meter.i64_up_down_counter("connections").build().add(-3, &[]);
         meter.f64_gauge("share").build().record(0.5, &[]);
-        let durations = meter
-            .f64_histogram("rpc.server.call.duration")
-            .with_unit("s")
-            .build();
+        let durations = meter.f64_histogram("rpc.server.call.duration").with_unit("s").build();
         durations.record(0.0002, &[]);
         durations.record(60.0, &[]);
     });
@@ -49,10 +40,7 @@ fn every_kind_is_rendered_as_openmetrics() {
         "target_info{service_name=\"test\"} 1.0",
         "otel_sdk_processor_span_processed_total{error_type=\"queue_full\"} 0.0",
     ] {
-        assert!(
-            body.lines().any(|actual| actual == line),
-            "no line {line:?} in\n{body}"
-        );
+        assert!(body.lines().any(|actual| actual == line), "no line {line:?} in\n{body}");
     }
     assert!(body.ends_with("\n# EOF\n"));
     assert_eq!(body.matches("# EOF").count(), 1);
@@ -67,10 +55,6 @@ fn families_are_not_repeated() {
             lookups.add(1, &[KeyValue::new("outcome", outcome)]);
         }
     });
-    assert_eq!(
-        body.matches("# TYPE cache_lookups counter").count(),
-        1,
-        "{body}"
-    );
+    assert_eq!(body.matches("# TYPE cache_lookups counter").count(), 1, "{body}");
     assert_eq!(body.matches("cache_lookups_total{").count(), 2, "{body}");
 }

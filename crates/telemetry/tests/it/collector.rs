@@ -46,11 +46,7 @@ impl Collector {
             .add_service(TraceServiceServer::new(received.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
-        Self {
-            address,
-            received,
-            _runtime: runtime,
-        }
+        Self { address, received, _runtime: runtime }
     }
 
     /// The endpoint to export to.
@@ -60,12 +56,7 @@ impl Collector {
 
     /// Every span received so far, in order.
     pub(crate) fn spans(&self) -> Vec<Span> {
-        self.received
-            .0
-            .lock()
-            .iter()
-            .map(|(_, span)| span.clone())
-            .collect()
+        self.received.0.lock().iter().map(|(_, span)| span.clone()).collect()
     }
 
     /// The names of the spans received so far, in order.
@@ -77,10 +68,7 @@ impl Collector {
     pub(crate) fn resource_attribute(&self, key: &str) -> Option<String> {
         let received = self.received.0.lock();
         let resource = received.first()?.0.clone()?;
-        let attribute = resource
-            .attributes
-            .into_iter()
-            .find(|attribute| attribute.key == key)?;
+        let attribute = resource.attributes.into_iter().find(|attribute| attribute.key == key)?;
         Some(format!("{:?}", attribute.value?.value?))
     }
 }
@@ -94,10 +82,7 @@ impl TraceService for Received {
         let mut received = self.0.lock();
         for of_resource in request.into_inner().resource_spans {
             let resource = of_resource.resource;
-            let spans = of_resource
-                .scope_spans
-                .into_iter()
-                .flat_map(|of_scope| of_scope.spans);
+            let spans = of_resource.scope_spans.into_iter().flat_map(|of_scope| of_scope.spans);
             received.extend(spans.map(|span| (resource.clone(), span)));
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))

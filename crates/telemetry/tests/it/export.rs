@@ -17,9 +17,7 @@ use crate::collector::Collector;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn telemetry(settings: &[(&str, &str)]) -> (Telemetry, Dispatch) {
-    let arguments = settings
-        .iter()
-        .map(|(key, value)| format!("--telemetry.{key}={value}"));
+    let arguments = settings.iter().map(|(key, value)| format!("--telemetry.{key}={value}"));
     let none: [(&str, &str); 0] = [];
     let loaded =
         forebay_config::load("test", &Invocation::new(arguments, none)).expect("valid settings");
@@ -79,19 +77,13 @@ fn the_export_is_not_traced() {
 fn a_collector_that_comes_back_gets_the_spans_and_each_change_is_one_line() {
     let port = free_port();
     let endpoint = format!("http://127.0.0.1:{port}");
-    let events = Events {
-        endpoint: endpoint.clone(),
-        seen: Arc::default(),
-    };
+    let events = Events { endpoint: endpoint.clone(), seen: Arc::default() };
     // The export thread knows the global subscriber only.
     tracing::subscriber::set_global_default(events.clone()).unwrap();
     let (telemetry, dispatch) = telemetry(&[("otlp_endpoint", &endpoint)]);
     with_default(&dispatch, || tracing::info_span!("early").in_scope(|| {}));
     for _ in 0..3 {
-        assert_eq!(
-            telemetry.flush(PATIENCE),
-            Err(FlushError::Rejected { spans: 1 })
-        );
+        assert_eq!(telemetry.flush(PATIENCE), Err(FlushError::Rejected { spans: 1 }));
     }
     assert_eq!(events.seen(), ["trace export fails"]);
 
@@ -99,16 +91,10 @@ fn a_collector_that_comes_back_gets_the_spans_and_each_change_is_one_line() {
     with_default(&dispatch, || tracing::info_span!("late").in_scope(|| {}));
     let deadline = Instant::now() + PATIENCE;
     while telemetry.flush(PATIENCE).is_err() {
-        assert!(
-            Instant::now() < deadline,
-            "the collector is back, the export is not"
-        );
+        assert!(Instant::now() < deadline, "the collector is back, the export is not");
     }
     assert_eq!(collector.names(), ["early", "late"]);
-    assert_eq!(
-        events.seen(),
-        ["trace export fails", "trace export works again"]
-    );
+    assert_eq!(events.seen(), ["trace export fails", "trace export works again"]);
 }
 
 /// A flush that waited for a dead collector would hang every exit.
@@ -125,9 +111,7 @@ fn a_dead_collector_does_not_hold_up_a_flush() {
         assert!(elapsed < Duration::from_secs(3), "{endpoint}: {elapsed:?}");
     };
     let refuses = format!("http://127.0.0.1:{}", free_port());
-    check(refuses, |error| {
-        matches!(error, FlushError::Rejected { spans: 1 })
-    });
+    check(refuses, |error| matches!(error, FlushError::Rejected { spans: 1 }));
     // It accepts by its backlog and never says a word.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let hangs = format!("http://{}", silent.local_addr().unwrap());
@@ -140,10 +124,7 @@ fn a_dead_collector_does_not_hold_up_a_flush() {
 fn a_full_queue_drops_and_counts() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    let settings = [
-        ("otlp_endpoint", endpoint.as_str()),
-        ("span_queue_max", "64"),
-    ];
+    let settings = [("otlp_endpoint", endpoint.as_str()), ("span_queue_max", "64")];
     let (telemetry, dispatch) = telemetry(&settings);
     let started = Instant::now();
     with_default(&dispatch, || {
@@ -151,11 +132,7 @@ fn a_full_queue_drops_and_counts() {
             tracing::info_span!("span").in_scope(|| {});
         }
     });
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     // One batch of at most the whole queue may be on its way.
     let dropped = telemetry.handle().spans_dropped();
     assert!((10_000 - 2 * 64..10_000).contains(&dropped), "{dropped}");

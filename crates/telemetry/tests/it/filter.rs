@@ -16,10 +16,7 @@ fn a_callers_sampling_decision_wins() {
     let check = |ratio: &str, caller: Option<TraceFlags>, exported: bool| {
         let collector = Collector::start(0);
         let endpoint = collector.endpoint();
-        let settings = [
-            ("otlp_endpoint", endpoint.as_str()),
-            ("sample_ratio", ratio),
-        ];
+        let settings = [("otlp_endpoint", endpoint.as_str()), ("sample_ratio", ratio)];
         let (telemetry, dispatch) = telemetry(&settings);
         let context = match caller {
             Some(flags) => Context::new().with_remote_span_context(SpanContext::new(
@@ -36,11 +33,7 @@ fn a_callers_sampling_decision_wins() {
             tracing::info_span!("span").in_scope(|| {});
         });
         telemetry.flush(Duration::from_secs(20)).unwrap();
-        assert_eq!(
-            !collector.spans().is_empty(),
-            exported,
-            "{ratio} {caller:?}"
-        );
+        assert_eq!(!collector.spans().is_empty(), exported, "{ratio} {caller:?}");
     };
     check("1.0", None, true);
     check("0.0", None, false);

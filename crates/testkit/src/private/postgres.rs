@@ -108,15 +108,7 @@ impl PrivatePostgres {
             .collect();
         let server = start_on_free_port(|port| {
             let (dir, settings) = (dir.data(), settings.clone());
-            Server::start(
-                &tools,
-                Options {
-                    dir,
-                    port,
-                    settings,
-                    ..Options::default()
-                },
-            )
+            Server::start(&tools, Options { dir, port, settings, ..Options::default() })
         });
         Self { server, _dir: dir }
     }
@@ -124,15 +116,9 @@ impl PrivatePostgres {
     async fn create_database(&self) -> anyhow::Result<()> {
         let admin = Maintenance::connect(&self.server.url("postgres")).await?;
         let statement = format!("CREATE DATABASE {DATABASE}");
-        admin
-            .client()
-            .batch_execute(&statement)
-            .await
-            .context("create the database")?;
+        admin.client().batch_execute(&statement).await.context("create the database")?;
         admin.close().await;
-        migrate::run(&self.url())
-            .await
-            .context("migrate the private Postgres")?;
+        migrate::run(&self.url()).await.context("migrate the private Postgres")?;
         Ok(())
     }
 }

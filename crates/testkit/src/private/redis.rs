@@ -34,21 +34,11 @@ impl PrivateRedis {
             Err(reason) => panic!("FOREBAY_TEST_REDIS_SERVER: {reason}"),
         };
         let dir = PrivateDir::new("redis");
-        let settings: Vec<_> = settings
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let settings: Vec<_> =
+            settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let server = start_on_free_port(|port| {
             let (dir, settings) = (dir.data(), settings.clone());
-            Server::start(
-                &tools,
-                Options {
-                    dir,
-                    port,
-                    settings,
-                    ..Options::default()
-                },
-            )
+            Server::start(&tools, Options { dir, port, settings, ..Options::default() })
         });
         Self { server, _dir: dir }
     }

@@ -20,16 +20,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 #[track_caller]
 fn assert_store_unavailable(status: &Status, began: Instant) {
     assert_refused(status, Code::Unavailable, "STORE_UNAVAILABLE");
-    assert!(
-        status
-            .get_details_retry_info()
-            .is_some_and(|retry| retry.retry_delay.is_some())
-    );
-    assert!(
-        began.elapsed() < ANSWER_MAX,
-        "refused after {:?}",
-        began.elapsed()
-    );
+    assert!(status.get_details_retry_info().is_some_and(|retry| retry.retry_delay.is_some()));
+    assert!(began.elapsed() < ANSWER_MAX, "refused after {:?}", began.elapsed());
     let text = format!("{} {:?}", status.message(), status.get_error_details());
     for internal in ["postgres", "SELECT", "127.0.0.1", "connection"] {
         assert!(!text.contains(internal), "{internal} leaks in {text}");
@@ -39,9 +31,7 @@ fn assert_store_unavailable(status: &Status, began: Instant) {
 async fn recovered(client: &mut Client, mint: &str) {
     let began = Instant::now();
     loop {
-        let request = LookupTokenRequest {
-            mint: mint.to_owned(),
-        };
+        let request = LookupTokenRequest { mint: mint.to_owned() };
         match client.lookup_token(request).await {
             Ok(_) => return,
             Err(status) => assert!(began.elapsed() < RECOVERY_MAX, "still {status:?}"),
@@ -63,19 +53,11 @@ async fn without_postgres_cached_tokens_are_served_and_the_rest_is_unavailable()
 
     assert_eq!(lookup(&mut client, USDC).await, usdc);
     let began = Instant::now();
-    let request = GetTokenRequest {
-        id: usdc.id.clone(),
-    };
-    let status = client
-        .get_token(request)
-        .await
-        .expect_err("it is cached by mint only");
+    let request = GetTokenRequest { id: usdc.id.clone() };
+    let status = client.get_token(request).await.expect_err("it is cached by mint only");
     assert_store_unavailable(&status, began);
     let began = Instant::now();
-    let status = client
-        .list_tokens(ListTokensRequest::default())
-        .await
-        .expect_err("a list");
+    let status = client.list_tokens(ListTokensRequest::default()).await.expect_err("a list");
     assert_store_unavailable(&status, began);
     let began = Instant::now();
     let request = create_request(token(UNUSED_MINT));
@@ -100,13 +82,8 @@ async fn a_service_starts_before_its_stores_do() {
     .await;
     let mut client = service.client();
     let began = Instant::now();
-    let request = LookupTokenRequest {
-        mint: USDC.to_owned(),
-    };
-    let status = client
-        .lookup_token(request)
-        .await
-        .expect_err("nothing is there");
+    let request = LookupTokenRequest { mint: USDC.to_owned() };
+    let status = client.lookup_token(request).await.expect_err("nothing is there");
     assert_store_unavailable(&status, began);
     postgres.restart();
     recovered(&mut client, USDC).await;
@@ -128,13 +105,8 @@ async fn without_redis_reads_and_writes_go_on_and_are_right() {
     redis.kill();
     let began = Instant::now();
     lookup(&mut client, USDC).await;
-    let request = LookupTokenRequest {
-        mint: UNUSED_MINT.to_owned(),
-    };
-    let status = client
-        .lookup_token(request)
-        .await
-        .expect_err("there is none");
+    let request = LookupTokenRequest { mint: UNUSED_MINT.to_owned() };
+    let status = client.lookup_token(request).await.expect_err("there is none");
     assert_refused(&status, Code::NotFound, "TOKEN_NOT_FOUND");
     let created = create(&mut client, token(UNUSED_MINT)).await;
     assert_eq!(lookup(&mut client, UNUSED_MINT).await, created);

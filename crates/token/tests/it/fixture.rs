@@ -48,9 +48,7 @@ impl Service {
         let bound = server.bind().await.expect("port 0 is free");
         let endpoint = format!("http://{}", bound.local_addr());
         let task = tokio::spawn(bound.serve(std::future::pending())).abort_handle();
-        let channel = Endpoint::from_shared(endpoint)
-            .expect("an address")
-            .connect_lazy();
+        let channel = Endpoint::from_shared(endpoint).expect("an address").connect_lazy();
         // A page of a thousand long tokens is larger than the client's usual limit.
         let client = TokenServiceClient::new(channel).max_decoding_message_size(64 << 20);
         Self { client, task }
@@ -133,13 +131,8 @@ pub(crate) fn given(token: pb::Token) -> pb::Token {
 
 /// The token of this mint, which exists.
 pub(crate) async fn lookup(client: &mut Client, mint: &str) -> pb::Token {
-    let request = pb::LookupTokenRequest {
-        mint: mint.to_owned(),
-    };
-    let reply = client
-        .lookup_token(request)
-        .await
-        .expect("the token exists");
+    let request = pb::LookupTokenRequest { mint: mint.to_owned() };
+    let reply = client.lookup_token(request).await.expect("the token exists");
     reply.into_inner().token.expect("a reply has its token")
 }
 
@@ -152,14 +145,8 @@ pub(crate) async fn get(client: &mut Client, id: &str) -> pb::Token {
 
 /// Creates a token.
 pub(crate) async fn create(client: &mut Client, token: pb::Token) -> pb::Token {
-    let request = pb::CreateTokenRequest {
-        token: Some(token),
-        request_id: String::new(),
-    };
-    let reply = client
-        .create_token(request)
-        .await
-        .expect("the token can be created");
+    let request = pb::CreateTokenRequest { token: Some(token), request_id: String::new() };
+    let reply = client.create_token(request).await.expect("the token can be created");
     reply.into_inner().token.expect("a reply has its token")
 }
 
@@ -167,13 +154,8 @@ pub(crate) async fn create(client: &mut Client, token: pb::Token) -> pb::Token {
 #[track_caller]
 pub(crate) fn assert_refused(status: &Status, code: Code, reason: &str) {
     assert_eq!(status.code(), code, "{status:?}");
-    let info = status
-        .get_details_error_info()
-        .expect("every error has ErrorInfo");
-    assert_eq!(
-        (info.reason.as_str(), info.domain.as_str()),
-        (reason, "token.forebay")
-    );
+    let info = status.get_details_error_info().expect("every error has ErrorInfo");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "token.forebay"));
 }
 
 /// Asserts which fields are bad.
@@ -181,11 +163,7 @@ pub(crate) fn assert_refused(status: &Status, code: Code, reason: &str) {
 pub(crate) fn assert_bad_fields(status: &Status, expected: &[&str]) {
     assert_refused(status, Code::InvalidArgument, "INVALID_FIELDS");
     let bad = status.get_details_bad_request().expect("it names fields");
-    let mut fields: Vec<_> = bad
-        .field_violations
-        .into_iter()
-        .map(|it| it.field)
-        .collect();
+    let mut fields: Vec<_> = bad.field_violations.into_iter().map(|it| it.field).collect();
     fields.sort_unstable();
     assert_eq!(fields, expected);
 }
@@ -203,43 +181,27 @@ pub(crate) async fn update(client: &mut Client, token: pb::Token, paths: &[&str]
         update_mask: mask(paths),
         ..Default::default()
     };
-    let reply = client
-        .update_token(request)
-        .await
-        .expect("the token can be updated");
+    let reply = client.update_token(request).await.expect("the token can be updated");
     reply.into_inner().token.expect("a reply has its token")
 }
 
 /// Deletes a token that exists.
 pub(crate) async fn delete(client: &mut Client, id: &str) {
     let request = delete_request(id, "");
-    client
-        .delete_token(request)
-        .await
-        .expect("the token can be deleted");
+    client.delete_token(request).await.expect("the token can be deleted");
 }
 
 /// A request to delete a token that has this etag.
 pub(crate) fn delete_request(id: &str, etag: &str) -> pb::DeleteTokenRequest {
-    pb::DeleteTokenRequest {
-        id: id.to_owned(),
-        etag: etag.to_owned(),
-        ..Default::default()
-    }
+    pb::DeleteTokenRequest { id: id.to_owned(), etag: etag.to_owned(), ..Default::default() }
 }
 
 /// A request to create a token.
 pub(crate) fn create_request(token: pb::Token) -> pb::CreateTokenRequest {
-    pb::CreateTokenRequest {
-        token: Some(token),
-        ..Default::default()
-    }
+    pb::CreateTokenRequest { token: Some(token), ..Default::default() }
 }
 
 /// A request to update what is set in `token`.
 pub(crate) fn update_request(token: pb::Token) -> pb::UpdateTokenRequest {
-    pb::UpdateTokenRequest {
-        token: Some(token),
-        ..Default::default()
-    }
+    pb::UpdateTokenRequest { token: Some(token), ..Default::default() }
 }

@@ -16,16 +16,8 @@ async fn pages(
     let mut pages = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = ListTokensRequest {
-            page_size,
-            page_token,
-            filter: filter.clone(),
-        };
-        let reply = client
-            .list_tokens(request)
-            .await
-            .expect("a valid list")
-            .into_inner();
+        let request = ListTokensRequest { page_size, page_token, filter: filter.clone() };
+        let reply = client.list_tokens(request).await.expect("a valid list").into_inner();
         pages.push(reply.tokens);
         page_token = reply.next_page_token;
         if page_token.is_empty() {
@@ -52,18 +44,11 @@ async fn pages_hold_every_token_once_in_the_order_of_mints() {
         let pages = pages(&mut client, None, page_size).await;
         assert_eq!(pages.len(), expected_pages);
         assert!(pages.iter().all(|page| !page.is_empty()));
-        let mints: Vec<_> = pages
-            .iter()
-            .flatten()
-            .map(|token| token.mint.as_str())
-            .collect();
+        let mints: Vec<_> = pages.iter().flatten().map(|token| token.mint.as_str()).collect();
         assert_eq!(mints.len(), 13_053);
         assert!(mints.is_sorted_by(|a, b| a.as_bytes() < b.as_bytes()));
     }
-    let first = client
-        .list_tokens(ListTokensRequest::default())
-        .await
-        .expect("a page");
+    let first = client.list_tokens(ListTokensRequest::default()).await.expect("a page");
     assert_eq!(first.into_inner().tokens.len(), 50);
 }
 
@@ -72,11 +57,7 @@ async fn every_combination_of_filters_finds_what_a_full_scan_finds() {
     let database = testkit::seeded_database().await;
     let service = Service::on(&database).await;
     let mut client = service.client();
-    let all: Vec<Token> = pages(&mut client, None, 1000)
-        .await
-        .into_iter()
-        .flatten()
-        .collect();
+    let all: Vec<Token> = pages(&mut client, None, 1000).await.into_iter().flatten().collect();
     let filters = [
         ("USDC", "", ""),
         ("usdc", "", ""),
@@ -106,17 +87,10 @@ async fn every_combination_of_filters_finds_what_a_full_scan_finds() {
             .collect();
         let found = pages(&mut client, filter(symbol, tag, prefix), 7).await;
         let found: Vec<Token> = found.into_iter().flatten().collect();
-        assert_eq!(
-            found.iter().collect::<Vec<_>>(),
-            expected,
-            "{symbol:?} {tag:?} {prefix:?}"
-        );
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{symbol:?} {tag:?} {prefix:?}");
         matched += usize::from(!expected.is_empty());
     }
-    assert!(
-        matched >= 6,
-        "the filters are worth testing: {matched} of them match"
-    );
+    assert!(matched >= 6, "the filters are worth testing: {matched} of them match");
 }
 
 #[tokio::test]
@@ -124,16 +98,8 @@ async fn bad_pages_name_their_fields() {
     let database = testkit::seeded_database().await;
     let service = Service::on(&database).await;
     let mut client = service.client();
-    let first = ListTokensRequest {
-        page_size: 1,
-        ..Default::default()
-    };
-    let page_token = client
-        .list_tokens(first)
-        .await
-        .expect("a page")
-        .into_inner()
-        .next_page_token;
+    let first = ListTokensRequest { page_size: 1, ..Default::default() };
+    let page_token = client.list_tokens(first).await.expect("a page").into_inner().next_page_token;
     let list = |page_size, page_token: &str, filter| ListTokensRequest {
         page_size,
         page_token: page_token.to_owned(),
@@ -144,18 +110,9 @@ async fn bad_pages_name_their_fields() {
         (list(0, "x", None), &["page_token"]),
         (
             list(-1, "x", filter("\0", "\0", "\0")),
-            &[
-                "filter.name_prefix",
-                "filter.symbol",
-                "filter.tag",
-                "page_size",
-                "page_token",
-            ],
+            &["filter.name_prefix", "filter.symbol", "filter.tag", "page_size", "page_token"],
         ),
-        (
-            list(0, &page_token, filter("USDC", "", "")),
-            &["page_token"],
-        ),
+        (list(0, &page_token, filter("USDC", "", "")), &["page_token"]),
         (list(0, &format!("{page_token}A"), None), &["page_token"]),
     ];
     for (request, fields) in cases {
@@ -163,10 +120,7 @@ async fn bad_pages_name_their_fields() {
         assert_bad_fields(&status, fields);
     }
     // Another size with the same token only makes the page longer.
-    let second = client
-        .list_tokens(list(5, &page_token, None))
-        .await
-        .expect("a page");
+    let second = client.list_tokens(list(5, &page_token, None)).await.expect("a page");
     assert_eq!(second.into_inner().tokens.len(), 5);
 }
 
@@ -179,16 +133,8 @@ async fn rows_that_come_and_go_neither_repeat_nor_hide_others() {
     let mut seen = BTreeSet::new();
     let mut page_token = String::new();
     loop {
-        let request = ListTokensRequest {
-            page_size: 1000,
-            page_token,
-            filter: None,
-        };
-        let reply = client
-            .list_tokens(request)
-            .await
-            .expect("a page")
-            .into_inner();
+        let request = ListTokensRequest { page_size: 1000, page_token, filter: None };
+        let reply = client.list_tokens(request).await.expect("a page").into_inner();
         for token in reply.tokens {
             assert!(seen.insert(token.mint), "a token came twice");
         }
@@ -217,24 +163,12 @@ async fn a_page_of_long_tokens_is_shorter() {
     let database = testkit::database().await;
     let service = Service::on(&database).await;
     let mut client = service.client();
-    let extensions = (0..64)
-        .map(|n| (format!("key{n}"), "x".repeat(4096)))
-        .collect();
-    let long = Token {
-        extensions,
-        ..token(UNUSED_MINT)
-    };
+    let extensions = (0..64).map(|n| (format!("key{n}"), "x".repeat(4096))).collect();
+    let long = Token { extensions, ..token(UNUSED_MINT) };
     let alphabet = "123456789ABCDEFGHJKL";
     for last in alphabet.chars() {
         let mint = format!("{}{last}", "1".repeat(31));
-        create(
-            &mut client,
-            Token {
-                mint,
-                ..long.clone()
-            },
-        )
-        .await;
+        create(&mut client, Token { mint, ..long.clone() }).await;
     }
     let pages = pages(&mut client, None, 1000).await;
     assert_eq!(pages.len(), 2);

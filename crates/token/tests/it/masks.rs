@@ -11,38 +11,15 @@ async fn a_mask_says_what_changes() {
     let service = Service::on(&database).await;
     let mut client = service.client();
     let old = create(&mut client, token(UNUSED_MINT)).await;
-    let bare = Token {
-        id: old.id.clone(),
-        ..Token::default()
-    };
-    let new = Token {
-        symbol: "NEW".to_owned(),
-        name: "New".to_owned(),
-        decimals: 7,
-        ..bare.clone()
-    };
-    let symbol_only = Token {
-        symbol: "NEW".to_owned(),
-        ..bare.clone()
-    };
-    let cleared = Token {
-        logo_uri: String::new(),
-        tags: Vec::new(),
-        extensions: [].into(),
-        ..old.clone()
-    };
-    let replaced = Token {
-        mint: old.mint.clone(),
-        ..new.clone()
-    };
-    let resymboled = Token {
-        symbol: "NEW".to_owned(),
-        ..old.clone()
-    };
-    let six = Token {
-        decimals: 6,
-        ..old.clone()
-    };
+    let bare = Token { id: old.id.clone(), ..Token::default() };
+    let new =
+        Token { symbol: "NEW".to_owned(), name: "New".to_owned(), decimals: 7, ..bare.clone() };
+    let symbol_only = Token { symbol: "NEW".to_owned(), ..bare.clone() };
+    let cleared =
+        Token { logo_uri: String::new(), tags: Vec::new(), extensions: [].into(), ..old.clone() };
+    let replaced = Token { mint: old.mint.clone(), ..new.clone() };
+    let resymboled = Token { symbol: "NEW".to_owned(), ..old.clone() };
+    let six = Token { decimals: 6, ..old.clone() };
     let cases: [(&Token, &[&str], &Token); 6] = [
         (&new, &["symbol"], &resymboled),
         // Without a mask the fields that are set.
@@ -60,17 +37,10 @@ async fn a_mask_says_what_changes() {
         assert_eq!(given(after), given(expected.clone()), "{paths:?}");
     }
     let now = get(&mut client, &old.id).await;
-    assert_eq!(
-        update(&mut client, bare, &[]).await,
-        now,
-        "nothing to change is no change"
-    );
+    assert_eq!(update(&mut client, bare, &[]).await, now, "nothing to change is no change");
 }
 
 /// The token without the etag of a version that is gone.
 fn unguarded(token: &Token) -> Token {
-    Token {
-        etag: String::new(),
-        ..token.clone()
-    }
+    Token { etag: String::new(), ..token.clone() }
 }

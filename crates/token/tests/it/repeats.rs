@@ -21,33 +21,18 @@ const REQUEST_ID: &str = "0198c0de-0000-4000-8000-000000000002";
 async fn ten_creations_with_one_request_id_are_one() {
     let database = testkit::database().await;
     let service = Service::on(&database).await;
-    let create = |token| CreateTokenRequest {
-        request_id: REQUEST_ID.to_owned(),
-        ..create_request(token)
-    };
+    let create =
+        |token| CreateTokenRequest { request_id: REQUEST_ID.to_owned(), ..create_request(token) };
     let calls = (0..10).map(|_| {
         let (mut client, request) = (service.client(), create(token(UNUSED_MINT)));
-        async move {
-            client
-                .create_token(request)
-                .await
-                .expect("the same reply")
-                .into_inner()
-        }
+        async move { client.create_token(request).await.expect("the same reply").into_inner() }
     });
     let mut replies = join_all(calls).await;
     replies.dedup();
     assert_eq!(replies.len(), 1, "one creation, one reply");
 
-    let other = Token {
-        decimals: 1,
-        ..token(UNUSED_MINT)
-    };
-    let status = service
-        .client()
-        .create_token(create(other))
-        .await
-        .expect_err("another request");
+    let other = Token { decimals: 1, ..token(UNUSED_MINT) };
+    let status = service.client().create_token(create(other)).await.expect_err("another request");
     assert_bad_fields(&status, &["request_id"]);
 }
 
@@ -58,40 +43,18 @@ async fn a_repeated_update_or_deletion_gets_its_first_reply() {
     let mut client = service.client();
     let id = create(&mut client, token(UNUSED_MINT)).await.id;
 
-    let renamed = Token {
-        id: id.clone(),
-        name: "Renamed".to_owned(),
-        ..Token::default()
-    };
-    let request = UpdateTokenRequest {
-        request_id: REQUEST_ID.to_owned(),
-        ..update_request(renamed)
-    };
-    let first = client
-        .update_token(request.clone())
-        .await
-        .expect("an update")
-        .into_inner();
-    let again = client
-        .update_token(request)
-        .await
-        .expect("a repetition")
-        .into_inner();
+    let renamed = Token { id: id.clone(), name: "Renamed".to_owned(), ..Token::default() };
+    let request =
+        UpdateTokenRequest { request_id: REQUEST_ID.to_owned(), ..update_request(renamed) };
+    let first = client.update_token(request.clone()).await.expect("an update").into_inner();
+    let again = client.update_token(request).await.expect("a repetition").into_inner();
     assert_eq!(first, again);
 
-    let request = DeleteTokenRequest {
-        request_id: REQUEST_ID.to_owned(),
-        ..delete_request(&id, "")
-    };
-    client
-        .delete_token(request.clone())
-        .await
-        .expect("a deletion");
+    let request =
+        DeleteTokenRequest { request_id: REQUEST_ID.to_owned(), ..delete_request(&id, "") };
+    client.delete_token(request.clone()).await.expect("a deletion");
     client.delete_token(request).await.expect("a repetition");
-    let status = client
-        .delete_token(delete_request(&id, ""))
-        .await
-        .expect_err("it is gone");
+    let status = client.delete_token(delete_request(&id, "")).await.expect_err("it is gone");
     assert_refused(&status, Code::NotFound, "TOKEN_NOT_FOUND");
 }
 
@@ -106,11 +69,7 @@ async fn a_caller_who_goes_away_during_the_commit_takes_nothing_along() {
     assert_eq!(lookup(&mut client, UNUSED_MINT).await, created);
     let commits = HeldCommits::new(&database).await;
 
-    let renamed = Token {
-        id: created.id.clone(),
-        name: "Renamed".to_owned(),
-        ..Token::default()
-    };
+    let renamed = Token { id: created.id.clone(), name: "Renamed".to_owned(), ..Token::default() };
     let mut caller = service.client();
     let call = tokio::spawn(async move { update(&mut caller, renamed, &["name"]).await });
     commits.wait_for_one().await;
@@ -120,10 +79,7 @@ async fn a_caller_who_goes_away_during_the_commit_takes_nothing_along() {
 
     let began = Instant::now();
     while lookup(&mut client, UNUSED_MINT).await.name != "Renamed" {
-        assert!(
-            began.elapsed() < Duration::from_secs(10),
-            "the update never became visible"
-        );
+        assert!(began.elapsed() < Duration::from_secs(10), "the update never became visible");
     }
 }
 
@@ -142,11 +98,7 @@ impl HeldCommits {
             CREATE CONSTRAINT TRIGGER wait_in_commit AFTER UPDATE ON tokens
                 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_in_commit();
             SELECT pg_advisory_lock(7);";
-        connection
-            .client()
-            .batch_execute(hold)
-            .await
-            .expect("the trigger is made");
+        connection.client().batch_execute(hold).await.expect("the trigger is made");
         Self { connection }
     }
 
@@ -164,10 +116,6 @@ impl HeldCommits {
 
     async fn release(&self) {
         let release = "SELECT pg_advisory_unlock(7)";
-        self.connection
-            .client()
-            .execute(release, &[])
-            .await
-            .expect("the lock is ours");
+        self.connection.client().execute(release, &[]).await.expect("the lock is ours");
     }
 }

@@ -12,11 +12,7 @@ fn rust_files_are_documented_short_and_finished() {
     let after_doc = |text: &str| format!("//! Values.\n{text}\n");
     broken(path, "fn f() {}\n", &[&at(1, "module-doc")]);
     broken(path, &after_doc(&"\n".repeat(398)), &[]);
-    broken(
-        path,
-        &after_doc(&"\n".repeat(399)),
-        &[&at(401, "file-length")],
-    );
+    broken(path, &after_doc(&"\n".repeat(399)), &[&at(401, "file-length")]);
     let unfinished = [
         format!("fn f() {{ {}!() }}", concat!("to", "do")),
         format!("fn f() {{ {}!(\"later\") }}", concat!("unimple", "mented")),
@@ -26,19 +22,11 @@ fn rust_files_are_documented_short_and_finished() {
         format!("#[{} = \"slow\"]", concat!("ig", "nore")),
     ];
     let note = format!("-- {}: an index\n", concat!("TO", "DO"));
-    broken(
-        "migrations/V1__x.sql",
-        &note,
-        &["migrations/V1__x.sql:1: unfinished: "],
-    );
+    broken("migrations/V1__x.sql", &note, &["migrations/V1__x.sql:1: unfinished: "]);
     for mark in unfinished {
         broken(path, &after_doc(&mark), &[&at(2, "unfinished")]);
     }
-    broken(
-        path,
-        &after_doc("const AUTODOC: u8 = 1; // TODOS and MY_TODO are words"),
-        &[],
-    );
+    broken(path, &after_doc("const AUTODOC: u8 = 1; // TODOS and MY_TODO are words"), &[]);
     broken(
         "crates/model/src/value/mod.rs",
         "//! Values.\n",
@@ -50,24 +38,10 @@ fn rust_files_are_documented_short_and_finished() {
 #[test]
 fn binaries_are_thin_and_services_keep_their_transport_apart() {
     let long = format!("//! Wiring.\n{}", "\n".repeat(60));
-    broken(
-        "crates/server/src/main.rs",
-        &long,
-        &["crates/server/src/main.rs:61: thin-binary: "],
-    );
-    let transport = format!(
-        "//! Tokens.\nuse {}::Status;\nfn rows_stay() {{}}\n",
-        "tonic"
-    );
-    broken(
-        "crates/token/src/lib.rs",
-        &transport,
-        &["crates/token/src/lib.rs:2: transport: "],
-    );
-    for allowed in [
-        "crates/token/src/grpc/convert.rs",
-        "crates/token/tests/it.rs",
-    ] {
+    broken("crates/server/src/main.rs", &long, &["crates/server/src/main.rs:61: thin-binary: "]);
+    let transport = format!("//! Tokens.\nuse {}::Status;\nfn rows_stay() {{}}\n", "tonic");
+    broken("crates/token/src/lib.rs", &transport, &["crates/token/src/lib.rs:2: transport: "]);
+    for allowed in ["crates/token/src/grpc/convert.rs", "crates/token/tests/it.rs"] {
         broken(allowed, &transport, &[]);
     }
 }
@@ -79,10 +53,7 @@ fn log_messages_are_fragments() {
         ("info!(\"Token refreshed\");", Some(2)),
         ("info!(\"token refreshed.\");", Some(2)),
         ("tracing::warn!(token = %id, \"Token refreshed\");", Some(2)),
-        (
-            "warn!(\n    at = describe(1, \"A, b)\"),\n    \"Gone\"\n);",
-            Some(4),
-        ),
+        ("warn!(\n    at = describe(1, \"A, b)\"),\n    \"Gone\"\n);", Some(4)),
         ("info!(name = \"Upper.\", \"token refreshed\");", None),
         ("info!(\"token refreshed\", );", None),
         ("info!(\"waiting...\");", None),
@@ -93,10 +64,8 @@ fn log_messages_are_fragments() {
     ];
     for (call, line) in cases {
         let text = format!("//! Values.\n{call}\n");
-        let expected: Vec<String> = line
-            .map(|line: u32| format!("{path}:{line}: log-style: "))
-            .into_iter()
-            .collect();
+        let expected: Vec<String> =
+            line.map(|line: u32| format!("{path}:{line}: log-style: ")).into_iter().collect();
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         broken(path, &text, &expected);
     }
@@ -105,33 +74,12 @@ fn log_messages_are_fragments() {
 #[test]
 fn nothing_names_a_machine_or_a_network() {
     let cases = [
-        (
-            format!("see {}", ["", "tmp", "build", "log"].join("/")),
-            "machine-path",
-        ),
-        (
-            format!("cd {}", ["", "home", "ann"].join("/")),
-            "machine-path",
-        ),
-        (
-            format!("\"{}\"", ["", "work", "main"].join("/")),
-            "machine-path",
-        ),
-        (
-            format!("from {}", ["registry", "npmjs", "org"].join(".")),
-            "registry-host",
-        ),
-        (
-            format!(
-                "https://{}/simple",
-                ["files", "pythonhosted", "org"].join(".")
-            ),
-            "registry-host",
-        ),
-        (
-            format!("http://{}:8080/x", ["cache", "corp"].join(".")),
-            "private-host",
-        ),
+        (format!("see {}", ["", "tmp", "build", "log"].join("/")), "machine-path"),
+        (format!("cd {}", ["", "home", "ann"].join("/")), "machine-path"),
+        (format!("\"{}\"", ["", "work", "main"].join("/")), "machine-path"),
+        (format!("from {}", ["registry", "npmjs", "org"].join(".")), "registry-host"),
+        (format!("https://{}/simple", ["files", "pythonhosted", "org"].join(".")), "registry-host"),
+        (format!("http://{}:8080/x", ["cache", "corp"].join(".")), "private-host"),
     ];
     for (text, rule) in cases {
         broken(
@@ -150,18 +98,9 @@ fn invariants_name_tests_that_exist() {
     let cases = [
         ("1. Rows stay.\n", Some(5)),
         ("1. Rows stay. (test: `token::rows_go`)\n", Some(5)),
-        (
-            "1. Rows stay\n   and stay. (test: `token::rows_stay`)\n2. Two.\n",
-            Some(7),
-        ),
-        (
-            "1. Rows stay\n   and stay. (tests: `a::rows_stay`, `b::rows_go`)\n",
-            Some(5),
-        ),
-        (
-            "1. Rows stay\n   and stay. (test: `token::rows_stay`)\n\n## Else\n\n1. Free.\n",
-            None,
-        ),
+        ("1. Rows stay\n   and stay. (test: `token::rows_stay`)\n2. Two.\n", Some(7)),
+        ("1. Rows stay\n   and stay. (tests: `a::rows_stay`, `b::rows_go`)\n", Some(5)),
+        ("1. Rows stay\n   and stay. (test: `token::rows_stay`)\n\n## Else\n\n1. Free.\n", None),
     ];
     for (list, line) in cases {
         let page = format!("# House\n\n## Invariants\n\n{list}");
@@ -178,10 +117,7 @@ fn invariants_name_tests_that_exist() {
 fn what_git_ignores_is_not_ours() {
     let house = tempfile::tempdir().unwrap();
     let git = |args: &[&str]| {
-        let done = std::process::Command::new("git")
-            .args(args)
-            .current_dir(house.path())
-            .output();
+        let done = std::process::Command::new("git").args(args).current_dir(house.path()).output();
         assert!(done.unwrap().status.success(), "git {args:?}");
     };
     git(&["init", "--quiet"]);

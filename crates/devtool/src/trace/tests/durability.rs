@@ -9,10 +9,7 @@ use crate::trace::store::{self, Limits, Store};
 
 /// The files of a store, oldest first.
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
@@ -41,11 +38,7 @@ fn a_torn_record_costs_itself_only() {
     };
     for cut in two..whole.len() {
         fs::write(&segment, &whole[..cut]).unwrap();
-        assert_eq!(
-            store::read(dir.path()).unwrap(),
-            exports()[..2],
-            "cut at {cut}"
-        );
+        assert_eq!(store::read(dir.path()).unwrap(), exports()[..2], "cut at {cut}");
         // The next writer goes on right behind the last whole record.
         stored(dir.path(), &exports()[..1]);
         let read = store::read(dir.path()).unwrap();
@@ -57,25 +50,17 @@ fn a_torn_record_costs_itself_only() {
 #[test]
 fn a_flipped_byte_hides_no_other_segment() {
     let dir = tempfile::tempdir().unwrap();
-    let one_each = Limits {
-        spans_max: 8,
-        bytes_max: 1 << 20,
-    };
+    let one_each = Limits { spans_max: 8, bytes_max: 1 << 20 };
     let mut store = Store::open(dir.path(), one_each).unwrap();
     for id in 1..=3 {
-        store
-            .append(&export("x", vec![span(id, 1, 0, "one", 0, 1)]))
-            .unwrap();
+        store.append(&export("x", vec![span(id, 1, 0, "one", 0, 1)])).unwrap();
     }
     let first = segments(dir.path()).remove(0);
     let mut bytes = fs::read(&first).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&first, bytes).unwrap();
     let traces = model::assemble(store::read(dir.path()).unwrap());
-    let ids: Vec<_> = traces
-        .iter()
-        .map(|trace| trace.id[..2].to_owned())
-        .collect();
+    let ids: Vec<_> = traces.iter().map(|trace| trace.id[..2].to_owned()).collect();
     assert_eq!(ids, ["02", "03"]);
 }
 
@@ -83,35 +68,20 @@ fn a_flipped_byte_hides_no_other_segment() {
 fn the_store_keeps_the_newest_within_its_bounds() {
     let spans_of = |dir: &Path| -> Vec<u8> {
         let exports = store::read(dir).unwrap();
-        let scopes = exports
-            .iter()
-            .flat_map(|export| &export.resource_spans[0].scope_spans);
-        scopes
-            .flat_map(|scope| scope.spans.iter().map(|span| span.trace_id[0]))
-            .collect()
+        let scopes = exports.iter().flat_map(|export| &export.resource_spans[0].scope_spans);
+        scopes.flat_map(|scope| scope.spans.iter().map(|span| span.trace_id[0])).collect()
     };
     let size = |dir: &Path| -> u64 {
-        segments(dir)
-            .iter()
-            .map(|path| fs::metadata(path).unwrap().len())
-            .sum()
+        segments(dir).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
     };
-    let by_spans = Limits {
-        spans_max: 40,
-        bytes_max: 1 << 20,
-    };
-    let by_bytes = Limits {
-        spans_max: 1 << 20,
-        bytes_max: 4_000,
-    };
+    let by_spans = Limits { spans_max: 40, bytes_max: 1 << 20 };
+    let by_bytes = Limits { spans_max: 1 << 20, bytes_max: 4_000 };
     for limits in [by_spans, by_bytes] {
         let dir = tempfile::tempdir().unwrap();
         for id in 0..200 {
             // Every restart measures what is there, so the bounds hold across them.
             let mut store = Store::open(dir.path(), limits).unwrap();
-            store
-                .append(&export("x", vec![span(id, 1, 0, "one", 0, 1)]))
-                .unwrap();
+            store.append(&export("x", vec![span(id, 1, 0, "one", 0, 1)])).unwrap();
             assert!(spans_of(dir.path()).len() <= 40 || limits.spans_max > 40);
             assert!(size(dir.path()) <= limits.bytes_max);
         }

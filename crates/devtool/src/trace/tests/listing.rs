@@ -8,64 +8,18 @@ use crate::trace::{document, find, model};
 #[test]
 fn the_list_is_filtered_and_newest_first() {
     let traces = model::assemble(exports());
-    let all = Filter {
-        limit: 20,
-        service: None,
-        errors: false,
-        millis_min: 0,
-        probes: false,
-    };
+    let all = Filter { limit: 20, service: None, errors: false, millis_min: 0, probes: false };
     let cases = [
         (all.clone(), vec!["bb", "aa"]),
-        (
-            Filter {
-                limit: 1,
-                ..all.clone()
-            },
-            vec!["bb"],
-        ),
-        (
-            Filter {
-                service: Some("token-server".to_owned()),
-                ..all.clone()
-            },
-            vec!["aa"],
-        ),
-        (
-            Filter {
-                service: Some("nobody".to_owned()),
-                ..all.clone()
-            },
-            vec![],
-        ),
-        (
-            Filter {
-                errors: true,
-                ..all.clone()
-            },
-            vec!["aa"],
-        ),
-        (
-            Filter {
-                millis_min: 10,
-                ..all.clone()
-            },
-            vec!["aa"],
-        ),
-        (
-            Filter {
-                millis_min: 11,
-                ..all
-            },
-            vec![],
-        ),
+        (Filter { limit: 1, ..all.clone() }, vec!["bb"]),
+        (Filter { service: Some("token-server".to_owned()), ..all.clone() }, vec!["aa"]),
+        (Filter { service: Some("nobody".to_owned()), ..all.clone() }, vec![]),
+        (Filter { errors: true, ..all.clone() }, vec!["aa"]),
+        (Filter { millis_min: 10, ..all.clone() }, vec!["aa"]),
+        (Filter { millis_min: 11, ..all }, vec![]),
     ];
     for (filter, expected) in cases {
-        let listed: Vec<_> = filter
-            .apply(&traces)
-            .iter()
-            .map(|trace| &trace.id[..2])
-            .collect();
+        let listed: Vec<_> = filter.apply(&traces).iter().map(|trace| &trace.id[..2]).collect();
         assert_eq!(listed, expected, "{filter:?}");
     }
 }
@@ -75,13 +29,7 @@ fn probes_are_listed_when_asked_for() {
     let check = span(0xcc, 1, 0, "grpc.health.v1.Health/Check", 0, 1);
     let traces = model::assemble(vec![export("x", vec![check])]);
     for (probes, expected) in [(false, 0), (true, 1)] {
-        let filter = Filter {
-            limit: 9,
-            service: None,
-            errors: false,
-            millis_min: 0,
-            probes,
-        };
+        let filter = Filter { limit: 9, service: None, errors: false, millis_min: 0, probes };
         assert_eq!(filter.apply(&traces).len(), expected, "{filter:?}");
     }
 }
@@ -91,13 +39,9 @@ fn the_table_tells_when_what_how_long_and_who() {
     let traces = model::assemble(exports());
     let table = list::table(&[&traces[1]]);
     let row = table.lines().nth(1).unwrap();
-    for fact in [
-        "2023-11-14T22:13:20.000Z",
-        "PoolService/CreatePool",
-        "10.0 ms",
-        "  5  ",
-        "token-server",
-    ] {
+    for fact in
+        ["2023-11-14T22:13:20.000Z", "PoolService/CreatePool", "10.0 ms", "  5  ", "token-server"]
+    {
         assert!(row.contains(fact), "{fact}\n{table}");
     }
 }
@@ -107,11 +51,7 @@ fn a_trace_is_found_by_the_start_of_its_id() {
     let traces = model::assemble(exports());
     assert_eq!(find(&traces, "AAAA").unwrap().spans.len(), 5);
     assert_eq!(find(&traces, &"bb".repeat(16)).unwrap().spans.len(), 1);
-    for (id, problem) in [
-        ("cc", "no trace cc"),
-        ("", "no trace id"),
-        ("xyz", "no trace id"),
-    ] {
+    for (id, problem) in [("cc", "no trace cc"), ("", "no trace id"), ("xyz", "no trace id")] {
         let said = find(&traces, id).unwrap_err();
         assert!(said.contains(problem), "{id}: {said}");
     }

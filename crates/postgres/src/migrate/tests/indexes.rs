@@ -20,16 +20,8 @@ const PARAMETERS: [(&str, &str, &str); 20] = [
     ("$pool_address", "text", "'8'"),
     ("$pool_argument", "text", "'pool-4711'"),
     ("$pool_id", "uuid", "'00000000-0000-0000-0000-000000000007'"),
-    (
-        "$other_token_id",
-        "uuid",
-        "'00000000-0000-0000-0000-00000000c353'",
-    ),
-    (
-        "$token_id",
-        "uuid",
-        "'00000000-0000-0000-0000-000000000002'",
-    ),
+    ("$other_token_id", "uuid", "'00000000-0000-0000-0000-00000000c353'"),
+    ("$token_id", "uuid", "'00000000-0000-0000-0000-000000000002'"),
     ("$mint", "text", "'8'"),
     ("$symbol", "text", "'S42'"),
     ("$tag", "text", "'rare'"),
@@ -39,16 +31,8 @@ const PARAMETERS: [(&str, &str, &str); 20] = [
     ("$program", "text", "'program-4000'"),
     ("$principal", "text", "'principal 42'"),
     ("$campaign_dex", "text", "'dex-42'"),
-    (
-        "$campaign_run_id",
-        "uuid",
-        "'00000000-0000-0000-0000-000000000007'",
-    ),
-    (
-        "$campaign_id",
-        "uuid",
-        "'00000000-0000-0000-0000-000000000007'",
-    ),
+    ("$campaign_run_id", "uuid", "'00000000-0000-0000-0000-000000000007'"),
+    ("$campaign_id", "uuid", "'00000000-0000-0000-0000-000000000007'"),
     ("$queue", "text", "'queue-0'"),
     ("$kind", "text", "'gather-pool'"),
     ("$unique_key", "text", "'key-4701'"),
@@ -76,10 +60,7 @@ async fn every_documented_query_uses_its_index_at_a_million_rows() {
     run_these(database.url(), &after).await.unwrap();
     let connection = database.connect().await;
     let client = connection.client();
-    client
-        .batch_execute("REFRESH MATERIALIZED VIEW pool_stats_24h; ANALYZE")
-        .await
-        .unwrap();
+    client.batch_execute("REFRESH MATERIALIZED VIEW pool_stats_24h; ANALYZE").await.unwrap();
 
     let mut failures = Vec::new();
     for documented in documented(V2) {
@@ -111,10 +92,7 @@ async fn every_index_has_a_query() {
         )
         .await
         .unwrap();
-    let documented: BTreeSet<_> = documented(V2)
-        .into_iter()
-        .map(|block| block.index)
-        .collect();
+    let documented: BTreeSet<_> = documented(V2).into_iter().map(|block| block.index).collect();
     let indexes: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     let undocumented: Vec<_> = indexes.difference(&documented).collect();
     assert!(undocumented.is_empty(), "{undocumented:?}");
@@ -132,38 +110,25 @@ fn comments_are_read() {
     };
     assert_eq!(
         documented(text),
-        [
-            block("a", "SELECT 1", "one", THESE_VALUES),
-            block("b", "SELECT 2", "two", ANY_VALUES)
-        ]
+        [block("a", "SELECT 1", "one", THESE_VALUES), block("b", "SELECT 2", "two", ANY_VALUES)]
     );
 }
 
 /// The migrations before the indexes, and all of them: rows load faster without indexes.
 fn split() -> (Vec<Embedded>, Vec<Embedded>) {
     let all = embedded();
-    let before = all
-        .iter()
-        .copied()
-        .take_while(|migration| migration.sql != V2)
-        .collect();
+    let before = all.iter().copied().take_while(|migration| migration.sql != V2).collect();
     (before, all)
 }
 
 async fn load(database: &TestDatabase) {
     let (one, other) = tokio::join!(database.connect(), database.connect());
-    one.client()
-        .batch_execute(include_str!("prepare.sql"))
-        .await
-        .unwrap();
+    one.client().batch_execute(include_str!("prepare.sql")).await.unwrap();
     let database_settings = format!(
         "ALTER DATABASE \"{}\" SET maintenance_work_mem = '256MB'",
         database.url().rsplit('/').next().unwrap()
     );
-    one.client()
-        .batch_execute(&database_settings)
-        .await
-        .unwrap();
+    one.client().batch_execute(&database_settings).await.unwrap();
     let loading = [
         one.client().batch_execute(include_str!("load_1.sql")),
         other.client().batch_execute(include_str!("load_2.sql")),
@@ -185,12 +150,7 @@ fn documented(text: &str) -> Vec<Documented> {
         } else if let Some(index) = index_name(line)
             && let (Some(serves), Some(query)) = (serves.take(), query.take())
         {
-            blocks.push(Documented {
-                serves,
-                query,
-                index: index.to_owned(),
-                modes,
-            });
+            blocks.push(Documented { serves, query, index: index.to_owned(), modes });
         }
     }
     assert_eq!(query, None, "no index follows {query:?}");
@@ -277,12 +237,7 @@ async fn indexes(client: &Client, plan: &Value) -> BTreeSet<String> {
 fn collect(plan: &Value, names: &mut Vec<String>) {
     match plan {
         Value::Object(fields) => {
-            names.extend(
-                fields
-                    .get("Index Name")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned),
-            );
+            names.extend(fields.get("Index Name").and_then(Value::as_str).map(str::to_owned));
             fields.values().for_each(|value| collect(value, names));
         }
         Value::Array(items) => items.iter().for_each(|item| collect(item, names)),

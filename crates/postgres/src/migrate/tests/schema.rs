@@ -29,9 +29,7 @@ async fn outbox(client: &Client) -> Vec<(String, Option<String>, i64)> {
         )
         .await
         .unwrap();
-    rows.iter()
-        .map(|row| (row.get(0), row.get(1), row.get(2)))
-        .collect()
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }
 
 #[tokio::test]
@@ -46,16 +44,10 @@ async fn versions_grow_across_update_delete_and_new_creation() {
         .unwrap()
         .get(0);
     client.execute("DELETE FROM tokens", &[]).await.unwrap();
-    let tombstone: i64 = client
-        .query_one("SELECT currval('row_version')", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let tombstone: i64 =
+        client.query_one("SELECT currval('row_version')", &[]).await.unwrap().get(0);
     let again = insert(client, MINT).await;
-    client
-        .batch_execute("TRUNCATE tokens CASCADE")
-        .await
-        .unwrap();
+    client.batch_execute("TRUNCATE tokens CASCADE").await.unwrap();
     assert!(created < updated && updated < tombstone && tombstone < again);
 
     let mint = Some(MINT.to_owned());
@@ -79,11 +71,7 @@ async fn an_insert_overtaken_by_a_deletion_of_its_key_is_refused() {
     let database = database().await;
     let (first, second) = tokio::join!(database.connect(), database.connect());
     insert(first.client(), MINT).await;
-    first
-        .client()
-        .batch_execute("BEGIN; DELETE FROM tokens")
-        .await
-        .unwrap();
+    first.client().batch_execute("BEGIN; DELETE FROM tokens").await.unwrap();
     let inserting = async {
         second
             .client()
@@ -106,10 +94,7 @@ async fn an_insert_overtaken_by_a_deletion_of_its_key_is_refused() {
             .unwrap();
     };
     let (inserted, ()) = tokio::join!(inserting, tombstoning);
-    assert_eq!(
-        inserted.unwrap_err().code(),
-        Some(&SqlState::T_R_SERIALIZATION_FAILURE)
-    );
+    assert_eq!(inserted.unwrap_err().code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
     insert(second.client(), MINT).await;
 }
 
@@ -120,12 +105,7 @@ async fn wait_until_blocked(database: &forebay_testkit::TestDatabase) {
         WHERE datname = current_database() AND wait_event_type = 'Lock')";
     let mut blocked = false;
     while !blocked {
-        blocked = watcher
-            .client()
-            .query_one(waiting, &[])
-            .await
-            .unwrap()
-            .get(0);
+        blocked = watcher.client().query_one(waiting, &[]).await.unwrap().get(0);
     }
 }
 
@@ -152,27 +132,17 @@ async fn a_row_that_breaks_a_rule_is_refused_by_the_name_of_the_rule() {
         (token("name = repeat('n', 129)"), "tokens_name_length"),
         (token("decimals = 256"), "tokens_decimals_range"),
         (token("metadata = '[]'"), "tokens_metadata_shape"),
-        (
-            token(r#"metadata = '{"tags": {}}'"#),
-            "tokens_metadata_shape",
-        ),
+        (token(r#"metadata = '{"tags": {}}'"#), "tokens_metadata_shape"),
         (token("mint = mint || 'x'"), "tokens_key_immutable"),
         (token("id = gen_random_uuid()"), "tokens_key_immutable"),
         (pool("{}"), "pools_base_token_fkey"),
         (pool(r#"{"dex": "Orca"}"#), "pools_dex_format"),
         (pool(r#"{"curve": "flat"}"#), "pools_curve_known"),
         (pool(r#"{"trade_fee_bps": 10001}"#), "pools_trade_fee_range"),
-        (
-            pool(r#"{"pool_address": "0"}"#),
-            "pools_pool_address_is_base58",
-        ),
+        (pool(r#"{"pool_address": "0"}"#), "pools_pool_address_is_base58"),
     ];
     for (statement, constraint) in cases {
-        let error = connection
-            .client()
-            .batch_execute(&statement)
-            .await
-            .unwrap_err();
+        let error = connection.client().batch_execute(&statement).await.unwrap_err();
         let refused = error.as_db_error().and_then(|error| error.constraint());
         assert_eq!(refused, Some(constraint), "{statement}: {error:?}");
     }
@@ -202,10 +172,7 @@ async fn snapshots_move_to_the_partition_of_their_day_and_old_days_go() {
         .await
         .unwrap();
     let row = client
-        .query_one(
-            "SELECT created, dropped FROM maintain_pool_snapshot_partitions(2, 5)",
-            &[],
-        )
+        .query_one("SELECT created, dropped FROM maintain_pool_snapshot_partitions(2, 5)", &[])
         .await
         .unwrap();
     assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (3, 4));
@@ -236,22 +203,8 @@ async fn statistics_are_refreshed_by_one_session_at_a_time() {
         )
         .await
         .unwrap();
-    assert!(
-        first
-            .client()
-            .query_one(refresh, &[])
-            .await
-            .unwrap()
-            .get::<_, bool>(0)
-    );
-    assert!(
-        !second
-            .client()
-            .query_one(refresh, &[])
-            .await
-            .unwrap()
-            .get::<_, bool>(0)
-    );
+    assert!(first.client().query_one(refresh, &[]).await.unwrap().get::<_, bool>(0));
+    assert!(!second.client().query_one(refresh, &[]).await.unwrap().get::<_, bool>(0));
     first.client().batch_execute("COMMIT").await.unwrap();
     let row = second
         .client()
