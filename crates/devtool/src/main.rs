@@ -7,6 +7,7 @@ use forebay_provision::guard;
 
 use crate::workspace::Workspace;
 
+mod bench;
 mod call;
 mod cargo;
 mod ci;
@@ -15,6 +16,7 @@ mod data;
 mod dev;
 mod doctor;
 mod down;
+mod ephemeral;
 mod logs;
 mod proto_lint;
 mod say;
@@ -39,6 +41,7 @@ cargo xtask COMMAND
 
   test [ARGS]          run every test on a Postgres and a Redis made for the run
   ci [--keep-going]    everything a change must pass
+  bench [NAME]         us and the peers, interleaved in one run
   tidy                 the rules of the house
   codegen [--check]    the committed gRPC code
   proto lint           the contracts
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
 
 fn find(command: &str) -> Option<Run> {
     Some(match command {
+        "bench" => bench::run,
         "ci" => ci::run,
         "dev" => dev::run,
         "doctor" => doctor::run,

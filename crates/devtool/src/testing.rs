@@ -1,17 +1,14 @@
 //! `cargo xtask test`: every test, on a Postgres and a Redis that exist for this run alone.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use forebay_provision::{
-    Output, Process, ProvisionError, Search, StopSignal, Stopwatch, guard, identity, ports,
-    postgres, redis,
-};
+use forebay_provision::{Output, Process, StopSignal, guard};
 
+use crate::ephemeral::{Backends, Dir};
 use crate::signals::Interrupts;
 use crate::workspace::Workspace;
 use crate::{cargo, say};
@@ -49,11 +46,11 @@ async fn run_in(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<Ex
     let mut interrupts = Interrupts::install().context("listen for signals")?;
     let program = cargo::own_program()?;
     guard::install(&program).context("start the guard")?;
-    let dir = TestDir::create()?;
+    let dir = Dir::create()?;
 
     let building = cargo_step(workspace, build_args(&args), Vec::new())?;
     let backends = {
-        let dir = dir.0.clone();
+        let dir = dir.path().to_path_buf();
         tokio::task::spawn_blocking(move || Backends::start(&dir))
     };
     let Some(code) = finish(&building, &mut interrupts).await else {
@@ -63,7 +60,7 @@ async fn run_in(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<Ex
         return Ok(code);
     }
     let backends = backends.await.context("start the servers")??;
-    let env = backends.environment(&dir.0, &program)?;
+    let env = backends.environment(dir.path(), &program)?;
     let testing = cargo_step(workspace, test_args(&args), env)?;
     let code = finish(&testing, &mut interrupts).await;
     backends.stop();
@@ -149,124 +146,6 @@ fn names_package(args: &[OsString]) -> bool {
             || arg.starts_with("--package=")
             || (arg.starts_with("-p") && !arg.starts_with("--"))
     })
-}
-
-/// The folder of everything that a run writes, removed at its end.
-struct TestDir(PathBuf);
-
-impl TestDir {
-    fn create() -> anyhow::Result<Self> {
-        let name = format!("forebay-test-{}", std::process::id());
-        let user = identity::RunAs::for_servers();
-        // Postgres may run as another user, who must be able to get there.
-        let base = [std::env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")]
-            .into_iter()
-            .find(|dir| dir.is_dir() && user.as_ref().is_none_or(|user| user.reaches(dir)))
-            .context("no temporary directory that Postgres can reach")?;
-        let dir = base.join(name);
-        std::fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&dir, open)
-            .with_context(|| format!("open up {}", dir.display()))?;
-        guard::add_dir(&dir);
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for TestDir {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            say::warn(&format!("test: remove {}: {error}", self.0.display()));
-        }
-    }
-}
-
-struct Backends {
-    postgres: postgres::Server,
-    postgres_tools: postgres::PostgresTools,
-    redis: redis::Server,
-    redis_tools: redis::RedisTools,
-}
-
-impl Backends {
-    fn start(dir: &Path) -> anyhow::Result<Self> {
-        let watch = Stopwatch::start();
-        let progress = |line: &str| say::warn(&format!("test: {line}"));
-        let found = redis::find(&Search::from_env("REDIS").with_progress(progress))?;
-        let redis_tools = found.tool;
-        let redis = on_free_port(|port| {
-            let options = redis::Options { dir: dir.join("redis"), port, ..Default::default() };
-            redis::Server::start(&redis_tools, options)
-        })?;
-        let found = postgres::find(&Search::from_env("PG").with_progress(progress))?;
-        let postgres_tools = found.tool;
-        // A test run that dies leaves nothing worth recovering.
-        let settings = [
-            ("fsync", "off"),
-            ("synchronous_commit", "off"),
-            ("full_page_writes", "off"),
-            ("max_connections", "300"),
-            ("jit", "off"),
-        ];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let postgres = on_free_port(|port| {
-            let options = postgres::Options {
-                dir: dir.join("postgres"),
-                port,
-                settings: settings.clone(),
-                output: Output::File(dir.join("postgres.log")),
-            };
-            postgres::Server::start(&postgres_tools, options)
-        })?;
-        say::warn(&format!(
-            "test: Postgres {} and {} up in {}",
-            postgres_tools.version,
-            redis_tools.version,
-            say::time(watch.elapsed())
-        ));
-        Ok(Self { postgres, postgres_tools, redis, redis_tools })
-    }
-
-    /// What the tests read; `testkit` says what each is for.
-    fn environment(
-        &self,
-        dir: &Path,
-        program: &Path,
-    ) -> anyhow::Result<Vec<(&'static str, OsString)>> {
-        let wrapper = dir.join("redis-server");
-        self.redis_tools.write_wrapper(&wrapper).context("write the wrapper of redis-server")?;
-        Ok(vec![
-            ("FOREBAY_TEST_POSTGRES_URL", self.postgres.url("postgres").into()),
-            ("FOREBAY_TEST_REDIS_URL", self.redis.url().into()),
-            ("FOREBAY_TEST_PG_BIN", self.postgres_tools.bin.clone().into()),
-            (
-                "FOREBAY_TEST_PG_LIBRARIES",
-                self.postgres_tools.libraries.clone().unwrap_or_default(),
-            ),
-            ("FOREBAY_TEST_REDIS_SERVER", wrapper.into()),
-            ("FOREBAY_TEST_BIN_DIR", cargo::bin_dir()?.into()),
-            ("FOREBAY_TEST_DIR", dir.into()),
-            (guard::PROGRAM_ENV, program.into()),
-        ])
-    }
-
-    /// Nothing here is kept, so nobody waits for a checkpoint.
-    fn stop(self) {
-        self.redis.kill();
-        drop(self.postgres);
-    }
-}
-
-/// A free port may be taken by somebody else before it is used; then another one is tried.
-fn on_free_port<T>(start: impl Fn(u16) -> Result<T, ProvisionError>) -> anyhow::Result<T> {
-    const ATTEMPTS: usize = 5;
-    for _ in 1..ATTEMPTS {
-        match start(ports::choose(&[], &[]).context("no free port")?) {
-            Err(ProvisionError::PortTaken { .. }) => {}
-            started => return Ok(started?),
-        }
-    }
-    Ok(start(ports::choose(&[], &[]).context("no free port")?)?)
 }
 
 #[cfg(test)]

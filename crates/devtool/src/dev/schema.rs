@@ -19,7 +19,9 @@ pub(crate) const DATABASE: &str = "forebay";
 ///
 /// What the migration says.
 pub(crate) async fn migrate(url: &str, board: &Arc<Board>) -> anyhow::Result<()> {
-    let report = migrate::run(url).await.context("migrate the database")?;
+    let report = migrate::run(url).await.context(
+        "migrate the database (if its data may go, `cargo xtask dev --fresh` makes a new one)",
+    )?;
     for applied in &report.applied {
         board.say(&format!("applied V{}__{}", applied.version, applied.name));
     }
