@@ -6,7 +6,11 @@
 /// `forebay.token.v1`: tokens.
 pub mod token {
     /// Version 1.
-    #[expect(clippy::allow_attributes_without_reason, clippy::clone_on_ref_ptr, reason = "generated")]
+    #[expect(
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        reason = "generated"
+    )]
     #[expect(clippy::too_many_lines, clippy::allow_attributes, reason = "generated")]
     #[expect(clippy::as_conversions, reason = "generated")]
     pub mod v1 {
@@ -17,7 +21,11 @@ pub mod token {
 /// `forebay.pool.v1`: liquidity pools.
 pub mod pool {
     /// Version 1.
-    #[expect(clippy::allow_attributes_without_reason, clippy::clone_on_ref_ptr, reason = "generated")]
+    #[expect(
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        reason = "generated"
+    )]
     #[expect(clippy::too_many_lines, clippy::allow_attributes, reason = "generated")]
     #[expect(clippy::as_conversions, reason = "generated")]
     pub mod v1 {
@@ -28,7 +36,11 @@ pub mod pool {
 /// `forebay.ops.v1`: operations.
 pub mod ops {
     /// Version 1.
-    #[expect(clippy::allow_attributes_without_reason, clippy::clone_on_ref_ptr, reason = "generated")]
+    #[expect(
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        reason = "generated"
+    )]
     #[expect(clippy::too_many_lines, clippy::allow_attributes, reason = "generated")]
     #[expect(clippy::as_conversions, reason = "generated")]
     pub mod v1 {
