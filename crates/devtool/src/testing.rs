@@ -124,7 +124,8 @@ fn build_args(args: &[OsString]) -> Vec<OsString> {
 
 fn test_args(args: &[OsString]) -> Vec<OsString> {
     let (of_cargo, of_tests) = split(args);
-    let mut test: Vec<OsString> = vec!["test".into()];
+    // One run tells everything that is broken, not only the first of it.
+    let mut test: Vec<OsString> = vec!["test".into(), "--no-fail-fast".into()];
     if !names_package(&of_cargo) {
         test.push("--workspace".into());
     }
@@ -155,12 +156,12 @@ mod tests {
     #[test]
     fn the_whole_workspace_is_tested_unless_a_package_is_named() {
         let cases = [
-            (vec![], "test --workspace"),
-            (vec!["lookup"], "test --workspace lookup"),
-            (vec!["-p", "forebay-cache", "x"], "test -p forebay-cache x"),
-            (vec!["-pforebay-cache"], "test -pforebay-cache"),
-            (vec!["--", "-p", "--nocapture"], "test --workspace -- -p --nocapture"),
-            (vec!["--package=a", "--", "b"], "test --package=a -- b"),
+            (vec![], "test --no-fail-fast --workspace"),
+            (vec!["lookup"], "test --no-fail-fast --workspace lookup"),
+            (vec!["-p", "forebay-cache", "x"], "test --no-fail-fast -p forebay-cache x"),
+            (vec!["-pforebay-cache"], "test --no-fail-fast -pforebay-cache"),
+            (vec!["--", "-p", "--nocapture"], "test --no-fail-fast --workspace -- -p --nocapture"),
+            (vec!["--package=a", "--", "b"], "test --no-fail-fast --package=a -- b"),
         ];
         for (args, expected) in cases {
             let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();

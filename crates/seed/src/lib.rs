@@ -1,6 +1,6 @@
 //! Fills a database with the real tokens and liquidity pools, or with synthetic ones.
 //!
-//! [`seed`] stores the 13,053 tokens and 134 pools of `data/` exactly as they are there; [`scale`]
+//! [`seed()`] stores the 13,053 tokens and 134 pools of `data/` exactly as they are there; [`scale()`]
 //! adds as many invented ones as asked, the same ones on every machine.
 //!
 //! # Guarantees
