@@ -1,7 +1,7 @@
 //! Typed settings, layered from defaults, file, environment and flags.
 //!
 //! The defaults are one commented file, `deploy/config/forebay.default.toml`, which is
-//! compiled in and is the reference: a key that is not in it does not exist. [`load`]
+//! compiled in and is the reference: a key that is not in it does not exist. [`load()`]
 //! lays the other layers over it and reports **every** problem at once, each with its
 //! key, the layer it came from and what was expected. Secrets stay in [`Secret`], which
 //! never prints itself; what is shown to people is [`Setting`], already redacted.
