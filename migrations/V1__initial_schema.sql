@@ -244,6 +244,9 @@ BEGIN
     IF to_regclass(partition_name) IS NOT NULL THEN
         RETURN false;
     END IF;
+    -- A row of that day that came to the default partition between the move and
+    -- the attachment would make the attachment fail.
+    LOCK TABLE pool_snapshots_default IN ACCESS EXCLUSIVE MODE;
     EXECUTE format('CREATE TABLE %I (LIKE pool_snapshots INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition_name);
     EXECUTE format(
         'WITH moved AS (DELETE FROM pool_snapshots_default WHERE observed_at >= %L AND observed_at < %L RETURNING *)

@@ -78,6 +78,7 @@ mod link;
 mod local;
 mod lookup;
 mod metrics;
+mod outbox;
 mod remote;
 mod wire;
 
@@ -87,3 +88,4 @@ pub use entity_cache::EntityCache;
 pub use error::CacheError;
 pub use inspect::{InspectError, Inspection, LevelEntry};
 pub use lookup::{Consistency, Entry, Lookup, Outcome};
+pub use outbox::REPLAYED;

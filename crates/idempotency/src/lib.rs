@@ -13,8 +13,8 @@
 //! - Only successful replies are kept. A request that failed may be tried again.
 //!
 //! # Limits
-//! A key is kept for [`RETENTION`]; after a [`Sweeper`] removed it, the same id
-//! counts as new. A waiting duplicate holds a connection, no longer
+//! A key is kept for [`RETENTION`]; after a sweeper removed it
+//! ([`EXPIRED`]), the same id counts as new. A waiting duplicate holds a connection, no longer
 //! than the statement timeout.
 //!
 //! ```no_run
@@ -40,20 +40,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_postgres::{PgError, PgPool, PgTransaction, Sql};
+use forebay_postgres::{PgError, PgTransaction, Sql, Sweep};
 
 pub use error::Error;
 pub use key::RequestKey;
-pub use sweeper::Sweeper;
 
 mod error;
 mod key;
-mod sweeper;
 
 /// How long a reply is kept. A client that retries for longer than a day has lost track anyway.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// Keys that one call of [`delete_expired`] removes at most, so that it never holds many locks.
-pub const DELETE_MAX: u32 = 1000;
 
 /// What [`begin`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,23 +102,18 @@ pub async fn finish(tx: &mut PgTransaction, key: &RequestKey, reply: &[u8]) -> R
     Ok(())
 }
 
-/// Removes up to [`DELETE_MAX`] keys older than `retention`, and tells how many it removed.
-///
-/// Call it until it returns less than [`DELETE_MAX`]. Keys in use are skipped, so it waits for nobody.
-///
-/// # Errors
-/// [`Error::Store`] when Postgres fails.
-pub async fn delete_expired(postgres: &PgPool, retention: Duration) -> Result<u64, Error> {
-    const DELETE: Sql = Sql::new(
+/// The keys that have expired, for the [`Sweeper`](forebay_postgres::Sweeper) of a service.
+pub const EXPIRED: Sweep = Sweep {
+    what: "request ids",
+    retention: RETENTION,
+    delete: Sql::new(
         "DELETE idempotency_keys",
         "DELETE FROM idempotency_keys WHERE (method, request_id) IN ( \
              SELECT method, request_id FROM idempotency_keys \
              WHERE created_at < now() - make_interval(secs => $1) \
              LIMIT $2 FOR UPDATE SKIP LOCKED)",
-    );
-    let parameters = (retention.as_secs_f64(), i64::from(DELETE_MAX));
-    Ok(postgres.execute(&DELETE, &[&parameters.0, &parameters.1]).await?)
-}
+    ),
+};
 
 #[cfg(test)]
 mod tests;

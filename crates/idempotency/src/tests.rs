@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_postgres::{PgError, PgPool, Sql};
+use forebay_postgres::{PgError, PgPool, Sql, Sweep, Sweeper};
 use uuid::Uuid;
 
-use crate::{
-    Begun, DELETE_MAX, Error, RETENTION, RequestKey, Sweeper, begin, delete_expired, finish,
-};
+use crate::{Begun, EXPIRED, Error, RequestKey, begin, finish};
 
 const METHOD: &str = "forebay.test.v1.TestService/Create";
 
@@ -115,13 +113,16 @@ async fn expired_keys_go_in_bounded_steps() {
     let key = RequestKey::new(METHOD, Uuid::now_v7(), b"a");
     request(&postgres, &key, b"kept").await.expect("a new request");
 
-    for expected in [u64::from(DELETE_MAX), 500, 0] {
-        let deleted = delete_expired(&postgres, RETENTION).await.expect("a deletion");
+    for expected in [1000, 500, 0] {
+        let deleted = EXPIRED.step(&postgres).await.expect("a deletion");
         assert_eq!(deleted, expected);
     }
     assert!(!request(&postgres, &key, b"x").await.expect("a replay").0, "a young key stays");
 
-    assert_eq!(delete_expired(&postgres, Duration::ZERO).await.expect("a deletion"), 1);
+    assert_eq!(
+        Sweep { retention: Duration::ZERO, ..EXPIRED }.step(&postgres).await.expect("a deletion"),
+        1
+    );
     assert!(request(&postgres, &key, b"again").await.expect("a new request").0);
 }
 
@@ -138,7 +139,7 @@ async fn a_sweeper_removes_what_expired_and_nothing_else() {
     let database = forebay_testkit::database().await;
     let postgres = database.pool();
     postgres.execute(&FILL, &[]).await.expect("rows to sweep");
-    let _sweeper = Sweeper::start(postgres.clone());
+    let _sweeper = Sweeper::start(postgres.clone(), [EXPIRED]);
     let swept = async {
         let mut poll = tokio::time::interval(Duration::from_millis(10));
         loop {

@@ -137,10 +137,14 @@ impl PgConnection {
         self.activity = Activity::Statement;
         let result = A::ask(&self.client, sql, &prepared, params).await;
         match self.settle(result) {
-            Err(failure) if was_cached && !self.in_transaction && failure.is_stale_plan() => {
+            Err(failure) if was_cached && failure.is_stale_plan() => {
                 // The schema changed under the statement; the server did nothing yet.
                 drop(prepared);
                 self.statements.remove(sql.text());
+                if self.in_transaction {
+                    // This transaction is lost, but the next one prepares the statement anew.
+                    return Err(failure);
+                }
                 let (prepared, _) = self.prepared(sql).await?;
                 self.activity = Activity::Statement;
                 let result = A::ask(&self.client, sql, &prepared, params).await;

@@ -174,6 +174,11 @@ fn places(config: &tokio_postgres::Config) -> Result<Vec<Place>, PgError> {
     if places.is_empty() {
         return Err(invalid("it names no host"));
     }
+    // The driver ends the password at the first @, so the rest of it would pass for a host, and
+    // hosts are shown in errors and spans.
+    if places.iter().any(|place| matches!(place, Place::Tcp { host, .. } if host.contains('@'))) {
+        return Err(invalid("the password holds an @: write it as %40"));
+    }
     Ok(places)
 }
 

@@ -146,7 +146,7 @@ pub enum PgError {
         expected: &'static str,
     },
     /// A statement that would change the session for the next user of the connection.
-    #[error("{summary} would change the session: use a transaction")]
+    #[error("{summary} would change the session that later users of the connection find")]
     SessionStatement {
         /// Summary of the statement.
         summary: &'static str,

@@ -51,12 +51,14 @@ mod pool;
 mod sql;
 mod statements;
 mod stream;
+mod sweeper;
 mod tls;
 mod transaction;
 
 pub use error::{Cause, PgError};
 pub use pool::PgPool;
 pub use sql::Sql;
+pub use sweeper::{Sweep, Sweeper};
 pub use transaction::PgTransaction;
 
 /// State of one Postgres connection pool.

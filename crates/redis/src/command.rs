@@ -63,9 +63,10 @@ impl Command {
         self.idempotent
     }
 
-    /// The first key, which decides on which lane the command travels.
-    pub(crate) fn first_key(&self) -> Option<&str> {
-        self.parts.iter().find_map(|part| match part {
+    /// The last key, which decides on which lane the command travels: a key that many commands
+    /// share, such as that of a lock or an epoch, stands before the key that a command is about.
+    pub(crate) fn last_key(&self) -> Option<&str> {
+        self.parts.iter().rev().find_map(|part| match part {
             Part::Key(key) => Some(key.as_str()),
             Part::Word(_) | Part::Argument(_) => None,
         })

@@ -173,11 +173,11 @@ async fn attempt(
     }
 }
 
-/// The lane of the request's first key, so that commands on one key keep their order, or another
+/// The lane of the request's key, so that commands on one key keep their order, or another
 /// one that is connected if that one is not.
 fn choose_lane<'a>(pool: &'a Inner, request: &Request) -> &'a Arc<Lane> {
     let mut hasher = DefaultHasher::new();
-    request.commands.first().and_then(Command::first_key).hash(&mut hasher);
+    request.commands.first().and_then(Command::last_key).hash(&mut hasher);
     let count = u64::try_from(pool.lanes.len()).unwrap_or(u64::MAX);
     let index = usize::try_from(hasher.finish() % count).unwrap_or(0);
     let preferred = &pool.lanes[index];
@@ -273,18 +273,22 @@ fn judge(
     values: Vec<Value>,
 ) -> Result<Answers, Failure> {
     lane.answered();
+    if values.iter().any(says_demoted) {
+        // The server became a replica: the next connection finds out who took over.
+        lane.broken(connected);
+    }
     let [Value::ServerError(error)] = values.as_slice() else {
         return Ok(Answers(values));
     };
     let code = error.code().to_owned();
     let source = redis::RedisError::from(error.clone());
-    if matches!(code.as_str(), "READONLY" | "MASTERDOWN") {
-        // The server became a replica: the next connection finds out who took over.
-        lane.broken(connected);
-    }
     let transient = REFUSED_FOR_NOW.contains(&code.as_str());
     let error = RedisError::Server { command, code, source };
     Err(Failure { error, transient, not_executed: true })
+}
+
+fn says_demoted(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if matches!(error.code(), "READONLY" | "MASTERDOWN"))
 }
 
 /// The connection ended before the answer came.

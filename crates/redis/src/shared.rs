@@ -14,7 +14,8 @@ use crate::{RedisError, RedisPool, Reply};
 /// is no method for a command that blocks, that subscribes or that changes the connection's state,
 /// because it would stop or change everybody's commands.
 ///
-/// Commands on the same first key keep their order as long as no connection is replaced.
+/// Commands whose last key is the same keep their order while all lanes are connected and none is
+/// replaced.
 /// Cancel-safe: a dropped future leaves the connection usable; its command may have been executed.
 #[derive(Debug, Clone)]
 pub struct SharedRedis {

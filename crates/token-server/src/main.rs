@@ -11,13 +11,14 @@ use forebay_boot::Process;
 use forebay_cache::Cache;
 use forebay_config::Config;
 use forebay_grpc::Server;
-use forebay_idempotency::Sweeper;
 use forebay_ops::{OpsService, follow_readiness};
 use forebay_pooling::Deadline;
-use forebay_postgres::PgPool;
+use forebay_postgres::{PgPool, Sweeper};
 use forebay_redis::RedisPool;
 use forebay_token::TokenService;
 
+/// How long the last commits may take.
+const COMMIT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the last invalidations may take to reach Redis.
 const CACHE_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -28,7 +29,6 @@ fn main() -> ExitCode {
 async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let postgres = PgPool::new(&config.postgres, process.service).context("set up postgres")?;
     let redis = RedisPool::new(&config.redis).context("set up redis")?;
-
     let cache = Cache::new(&config.cache, redis.clone());
 
     let key = &config.grpc.page_token_key;
@@ -36,7 +36,8 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let ops = OpsService::new(&process).postgres(&postgres).redis(&redis);
     let ops = ops.cache(&cache).server();
 
-    let _sweeper = Sweeper::start(postgres.clone());
+    let expiring = [forebay_idempotency::EXPIRED, forebay_cache::REPLAYED];
+    let _sweeper = Sweeper::start(postgres.clone(), expiring);
     let grpc = process.readiness.component("grpc");
     process.watch(process.readiness.component("postgres"), move || {
         let postgres = postgres.clone();
@@ -47,11 +48,12 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
         async move { redis.ready().await }
     });
     let server = Server::new(&config.grpc, process.service).add(ops);
-    let server = server.add(forebay_token::server(tokens));
+    let server = server.add(forebay_token::server(tokens.clone()));
     follow_readiness(&process.readiness, server.health()).await;
     let server = server.bind().await.context("serve gRPC")?;
     grpc.set_ready();
     server.serve(process.shutdown.fired()).await;
+    tokens.drain(Deadline::after(COMMIT_DRAIN_TIMEOUT)).await;
     cache.drain(Deadline::after(CACHE_DRAIN_TIMEOUT)).await;
     Ok(())
 }
