@@ -7,6 +7,8 @@
 //! A call that fails with UNAVAILABLE is tried again only when its caller
 //! marked it [`Idempotent`], within its deadline, a number of attempts, and a
 //! budget that keeps a crowd of callers from burying a peer that is coming back.
+//! A peer that asks for a long pause is not waited for: its status goes to the
+//! caller at once, with that hint, because a call that sleeps holds a request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -163,15 +165,15 @@ impl Channel {
         let mut attempt = 1;
         loop {
             let result = self.attempt(head, replay(&body), deadline).await;
-            let Some(status) = reply::unavailable(&result) else {
+            let Some(asked) = reply::unavailable(&result) else {
                 self.core.budget.deposit();
                 return result;
             };
             let allowed = self.core.budget.withdraw() && attempt < self.core.attempts_max;
-            let pause = retry::pause(attempt, &status);
-            if !allowed || pause >= deadline.remaining() {
+            let pause = retry::pause(attempt, asked, deadline.remaining());
+            let Some(pause) = pause.filter(|_| allowed) else {
                 return result;
-            }
+            };
             pending.retried(attempt, pause);
             tokio::time::sleep(pause).await;
             attempt += 1;

@@ -77,9 +77,11 @@ impl Server {
 
     /// Serves `service` too.
     ///
-    /// Messages over `request_bytes_max` are refused here. tonic refuses those
-    /// over 4 MiB by itself, so a larger limit must also be given to the
-    /// generated server (`max_decoding_message_size`).
+    /// Give it `max_decoding_message_size(usize::MAX)`: messages over
+    /// `request_bytes_max` are refused here, before they are read, whereas a
+    /// generated server refuses those over 4 MiB by itself, with OUT_OF_RANGE
+    /// and however large `request_bytes_max` is. It must not accept compressed
+    /// requests, since only its own limit bounds what they unpack to.
     #[must_use]
     #[expect(clippy::should_implement_trait, reason = "a server is no number")]
     pub fn add<S>(mut self, service: S) -> Self

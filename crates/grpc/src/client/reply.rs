@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_pooling::Deadline;
@@ -11,6 +12,7 @@ use std::future::Future as _;
 use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::observe::Pending;
 use crate::error;
@@ -27,13 +29,17 @@ pub struct ReplyBody {
     expired: Option<Pin<Box<Sleep>>>,
 }
 
-/// The status, when the peer or the way to it is UNAVAILABLE.
-pub(super) fn unavailable(result: &Result<Response<Body>, Status>) -> Option<Status> {
-    let status = match result {
-        Ok(response) => Status::from_header_map(response.headers())?,
-        Err(status) => status.clone(),
-    };
-    (status.code() == Code::Unavailable).then_some(status)
+/// The pause that is asked for, when the peer or the way to it is UNAVAILABLE.
+pub(super) fn unavailable(result: &Result<Response<Body>, Status>) -> Option<Duration> {
+    match result {
+        Ok(response) => {
+            let status = Status::from_header_map(response.headers())?;
+            let asked = || status.get_details_retry_info().and_then(|info| info.retry_delay);
+            (status.code() == Code::Unavailable).then(|| asked().unwrap_or_default())
+        }
+        // Made here, with a hint for our caller: the peer has asked for nothing.
+        Err(status) => (status.code() == Code::Unavailable).then_some(Duration::ZERO),
+    }
 }
 
 /// Ends `pending` with the reply.

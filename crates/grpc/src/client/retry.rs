@@ -4,11 +4,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use forebay_pooling::Backoff;
-use tonic::Status;
-use tonic_types::StatusExt as _;
 
-/// Pause before the second attempt is random below the first, later ones below the second.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// Longest pause that a peer may ask for and get. A call that waits holds its memory and
+/// mostly a request of our own caller, and so an overloaded peer would fill us up too:
+/// past a blink, the hint goes to the caller, who holds nothing while it waits.
+const ASKED_MAX: Duration = Duration::from_millis(250);
+
+/// Pause before the second attempt is random below the first, later ones below the
+/// second, which is [`ASKED_MAX`] for the same reason.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), ASKED_MAX);
 
 /// What a full budget holds, in tenths of a failed attempt.
 const BUDGET_MAX: u32 = 1000;
@@ -48,21 +52,25 @@ impl Budget {
     }
 }
 
-/// How long to wait after the failed `attempt`: a random time, and what the peer asked for.
-pub(super) fn pause(attempt: u32, status: &Status) -> Duration {
-    let asked =
-        status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-    asked.saturating_add(BACKOFF.delay(attempt))
+/// How long to wait after the failed `attempt`: what the peer `asked` for and a random
+/// time. `None` when that is too long to wait for, or longer than there is time `left`.
+pub(super) fn pause(attempt: u32, asked: Duration, left: Duration) -> Option<Duration> {
+    let pause = asked.saturating_add(BACKOFF.delay(attempt));
+    (asked <= ASKED_MAX && pause < left).then_some(pause)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use tonic::Status;
+    use tonic::body::Body;
+    use tonic::{Code, Status};
 
-    use super::{Budget, pause};
+    use super::super::{reply, unreachable};
+    use super::{ASKED_MAX, Budget, pause};
     use crate::error;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_peer_that_keeps_failing_is_left_alone_until_it_answers() {
@@ -76,10 +84,27 @@ mod tests {
     }
 
     #[test]
-    fn waits_at_least_as_long_as_the_peer_asks() {
-        let asked = Duration::from_secs(2);
-        let status = error::unavailable("grpc.forebay", "BUSY", asked);
-        assert!(pause(1, &status) >= asked);
-        assert!(pause(9, &Status::unavailable("")) <= Duration::from_secs(1));
+    fn waits_at_least_as_long_as_the_peer_asks_and_never_long() {
+        let too_long = ASKED_MAX + Duration::from_millis(1);
+        assert!(pause(1, ASKED_MAX, LONG).is_some_and(|pause| pause >= ASKED_MAX));
+        assert_eq!(pause(1, too_long, LONG), None);
+        assert_eq!(pause(1, ASKED_MAX, ASKED_MAX), None, "past the deadline");
+        assert!(pause(9, Duration::ZERO, LONG).is_some_and(|pause| pause <= ASKED_MAX));
+    }
+
+    /// Fails when the hint that we give to our caller is taken for a wish of the peer.
+    #[test]
+    fn a_peer_asks_for_a_pause_in_its_status_alone() {
+        let busy = error::unavailable("grpc.forebay", "BUSY", LONG);
+        for (result, asked) in [
+            (Ok(busy.into_http()), Some(LONG)),
+            (Ok(Status::unavailable("").into_http()), Some(Duration::ZERO)),
+            (Ok(Status::internal("").into_http()), None),
+            (Ok(http::Response::new(Body::empty())), None),
+            (Err(unreachable(std::io::Error::other("refused"))), Some(Duration::ZERO)),
+            (Err(Status::new(Code::DeadlineExceeded, "")), None),
+        ] {
+            assert_eq!(reply::unavailable(&result), asked, "{result:?}");
+        }
     }
 }

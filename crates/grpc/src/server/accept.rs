@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -24,8 +25,11 @@ use super::observe::Peer;
 const CONNECTIONS_MAX: usize = 10_000;
 /// Calls at once on one connection; clients queue the others themselves.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
-/// A new connection must send its first byte within this time.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What every HTTP/2 client says first (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A new connection must have sent the whole [`PREFACE`] within this time: the signs of
+/// life below are asked for only after it, so part of it must not keep a connection.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent connection is asked for a sign of life this often.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// A connection that gives no sign of life for this long is closed.
@@ -114,17 +118,21 @@ impl Connections {
 }
 
 /// Serves one connection until its client leaves or the server closes.
-async fn connection(core: Arc<Core>, stream: TcpStream, address: SocketAddr) {
+async fn connection(core: Arc<Core>, mut stream: TcpStream, address: SocketAddr) {
     let mut closed = pin!(core.closed());
-    let first_byte = tokio::time::timeout(FIRST_BYTE_TIMEOUT, has_spoken(&stream));
     tokio::select! {
         // Nothing was asked yet, so nothing is owed.
         () = closed.as_mut() => return,
-        spoken = first_byte => if !spoken.unwrap_or(false) {
-            tracing::debug!(%address, "connection sent nothing");
-            return;
-        },
+        spoken = tokio::time::timeout(PREFACE_TIMEOUT, speaks_http2(&mut stream)) => {
+            if !spoken.unwrap_or(false) {
+                tracing::debug!(%address, "connection did not begin with HTTP/2");
+                return;
+            }
+        }
     }
+    // hyper wants to read the preface itself.
+    let (reader, writer) = stream.into_split();
+    let stream = tokio::io::join(PREFACE.chain(reader), writer);
     let peer = Arc::new(Peer::new(address));
     let service = service_fn(move |request| {
         let served = Arc::clone(&core).serve(Arc::clone(&peer), request);
@@ -145,9 +153,20 @@ async fn connection(core: Arc<Core>, stream: TcpStream, address: SocketAddr) {
     }
 }
 
-/// Waits until the client has sent something; `false` when it left instead.
-async fn has_spoken(stream: &TcpStream) -> bool {
-    matches!(stream.peek(&mut [0]).await, Ok(1))
+/// Reads the preface; `false` when the client left or sent something else.
+async fn speaks_http2(stream: &mut TcpStream) -> bool {
+    let mut said = [0; PREFACE.len()];
+    let mut length = 0;
+    while length < said.len() {
+        match stream.read(&mut said[length..]).await {
+            Ok(read @ 1..) => length += read,
+            Ok(0) | Err(_) => return false,
+        }
+        if !PREFACE.starts_with(&said[..length]) {
+            return false;
+        }
+    }
+    true
 }
 
 fn protocol() -> http2::Builder<TokioExecutor> {

@@ -258,7 +258,12 @@ impl Call {
     }
 
     /// Sends the handler's response; the call ends when its body does.
-    fn reply(self, mut response: Response<Body>, until: Option<Instant>) -> Response<CallBody> {
+    fn reply(mut self, mut response: Response<Body>, until: Option<Instant>) -> Response<CallBody> {
+        if !self.method.streaming {
+            // The work is done. A client that does not read its reply holds memory of its
+            // connection, but not the place of somebody else's request.
+            self.permit = None;
+        }
         self.label(response.headers_mut());
         if response.headers().contains_key(Status::GRPC_STATUS) {
             let code = body::complete(response.headers_mut(), &self.method);

@@ -9,10 +9,7 @@ use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-use crate::harness::{PATIENCE, Running, Script, config, get, soon};
-
-/// HTTP/2 connection preface and an empty SETTINGS frame.
-const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+use crate::harness::{HELLO, PATIENCE, Running, Script, config, get, soon};
 
 /// Fails when the drain has no cap: this client says hello, then never answers
 /// and never closes, so a graceful shutdown of its connection never ends.

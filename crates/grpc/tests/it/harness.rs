@@ -14,7 +14,7 @@ use forebay_proto::token::v1::token_service_server::{TokenService, TokenServiceS
 use forebay_proto::token::v1::*;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use crate::observe::TELEMETRY;
@@ -22,6 +22,9 @@ use crate::observe::TELEMETRY;
 pub(crate) const DOMAIN: &str = "token.forebay";
 /// Longer than any test may take: reaching it means that something hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// HTTP/2 connection preface and an empty SETTINGS frame.
+pub(crate) const HELLO: &[u8] =
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
 /// Waits for `future`, but not for ever.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
@@ -112,6 +115,7 @@ impl Script {
         self.calls.fetch_add(1, Ordering::SeqCst);
         match id {
             "seen" => Ok(seen(id)),
+            large if large.starts_with("xx") => Ok(seen("large")),
             "panic" => panic!("secret of the handler"),
             "not_found" => Err(error::not_found(DOMAIN, "TOKEN_NOT_FOUND", "token", id)),
             "bare" => Err(Status::not_found("no details here")),
@@ -155,8 +159,9 @@ impl Running {
     pub(crate) async fn start(config: GrpcConfig, script: Script) -> Self {
         LazyLock::force(&TELEMETRY);
         let script = Arc::new(script);
-        let server = Server::new(&config, "test-server")
-            .add(TokenServiceServer::from_arc(Arc::clone(&script)));
+        let service = TokenServiceServer::from_arc(Arc::clone(&script));
+        let server =
+            Server::new(&config, "test-server").add(service.max_decoding_message_size(usize::MAX));
         let health = server.health();
         let bound = server.bind().await.expect("a free port");
         let address = bound.local_addr();
@@ -170,11 +175,11 @@ impl Running {
 
     /// A connection by tonic alone, so that the kit does not test itself.
     pub(crate) async fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address))
-            .expect("an address")
-            .connect()
-            .await
-            .expect("the server listens")
+        self.endpoint().connect().await.expect("the server listens")
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Channel::from_shared(format!("http://{}", self.address)).expect("an address")
     }
 
     pub(crate) async fn client(&self) -> TokenServiceClient<Channel> {
