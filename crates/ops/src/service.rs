@@ -59,7 +59,8 @@ impl OpsService {
 
     /// The gRPC server of this service.
     pub fn server(self) -> OpsServiceServer<Self> {
-        OpsServiceServer::new(self)
+        // `grpc.request_bytes_max` is the limit, and the kit holds every message to it.
+        OpsServiceServer::new(self).max_decoding_message_size(usize::MAX)
     }
 
     fn entry(

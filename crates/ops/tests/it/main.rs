@@ -10,6 +10,7 @@ use forebay_boot::{Process, Readiness, Shutdown};
 use forebay_cache::{Cache, Consistency, DecodeError, Entity, EntityCache, Loader};
 use forebay_config::{CacheConfig, EntityCacheConfig, LogFormat, Setting, Source, TelemetryConfig};
 use forebay_ops::{DOMAIN, OpsService};
+use forebay_proto::ops::v1::ops_service_client::OpsServiceClient;
 use forebay_proto::ops::v1::ops_service_server::OpsService as _;
 use forebay_proto::ops::v1::*;
 use forebay_redis::RedisPool;
@@ -212,6 +213,15 @@ async fn names_what_is_wrong_with_an_entry() {
         check_fields(&inspected.expect_err("bad"), fields);
         check_fields(&evicted.expect_err("bad"), fields);
     }
+}
+
+/// Fails when the generated server has a limit of its own, 4 MiB and OUT_OF_RANGE.
+#[tokio::test]
+async fn leaves_the_size_of_messages_to_the_settings() {
+    let mut client = OpsServiceClient::new(setup().await.ops.server());
+    let entry = entry("double", &"x".repeat(5 << 20));
+    let reply = client.inspect_cache_entry(InspectCacheEntryRequest { entry }).await;
+    assert_eq!(reply.expect_err("no number").code(), Code::InvalidArgument);
 }
 
 fn check_fields(status: &Status, expected: &[&str]) {
