@@ -18,6 +18,9 @@ pub enum ProvisionError {
         #[source]
         source: io::Error,
     },
+    /// This process is ending: what it started now would outlive it.
+    #[error("start nothing: this process is ending")]
+    Closing,
     /// A file or directory could not be prepared.
     #[error("{action} {}", path.display())]
     Path {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::proc_table::{self, Identity};
 use crate::{ProvisionError, StopSignal};
@@ -29,6 +29,12 @@ pub const ARGUMENT: &str = "__guard";
 const GRACE: Duration = Duration::from_secs(3);
 
 static GUARD: OnceLock<Option<Mutex<Guard>>> = OnceLock::new();
+
+/// Whether this process is ending and starts nothing any more. Read over the start of a process and
+/// until the guard knows of it, so that none falls in between.
+///
+/// It is always taken before the lock of [`GUARD`] and never by whoever holds that.
+static CLOSING: RwLock<bool> = RwLock::new(false);
 
 /// Starts the guard of this process: `program` run with [`ARGUMENT`]. A second call does nothing.
 ///
@@ -48,22 +54,36 @@ pub fn identity() -> Option<Identity> {
     Identity::of(guard.child.id())
 }
 
-/// Lets the guard go at the end of a process that has stopped everything itself, and waits for it.
+/// Lets the guard go at the end of this process, and waits until it has ended what is left.
+///
+/// Another thread that is still at work, such as one that fetches a server, can start nothing from
+/// here on: [`ProvisionError::Closing`]. The end of this process then leaves nothing behind.
 pub fn close() {
     const GOODBYE: Duration = Duration::from_secs(5);
+    *CLOSING.write() = true;
     let Some(Some(guard)) = GUARD.get() else {
         return;
     };
     let mut guard = guard.lock();
     drop(guard.child.stdin.take());
     let gone = || guard.child.try_wait().ok().flatten();
-    // It ends what is left, should there be anything; the bound is for a stuck one.
+    // The bound is for a stuck one.
     let _status = crate::wait_until(GOODBYE, Duration::from_millis(5), gone);
 }
 
 /// Lets the guard remove `dir` after the groups have ended, should we not live to do it.
 pub fn add_dir(dir: &Path) {
     send(Entry::Dir(dir.to_path_buf()));
+}
+
+/// Leave to start a process, to be held until the guard was told of it.
+///
+/// # Errors
+///
+/// [`ProvisionError::Closing`] from [`close`] on.
+pub(crate) fn leave() -> Result<RwLockReadGuard<'static, bool>, ProvisionError> {
+    let closing = CLOSING.read();
+    if *closing { Err(ProvisionError::Closing) } else { Ok(closing) }
 }
 
 pub(crate) fn add(identity: Identity, signal: StopSignal, dir: Option<&Path>) {
@@ -242,7 +262,8 @@ impl Guard {
 
     /// Tells the guard, or a new one when somebody has killed it.
     fn write(&mut self, line: &str) {
-        if self.try_write(&[line]).is_ok() {
+        // Without its pipe it was closed, and everything it knew of has ended.
+        if self.child.stdin.is_none() || self.try_write(&[line]).is_ok() {
             return;
         }
         let _reaped = self.child.try_wait();

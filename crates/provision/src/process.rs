@@ -106,7 +106,8 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`ProvisionError::Spawn`] and, for [`Output::File`], [`ProvisionError::Path`].
+    /// [`ProvisionError::Spawn`], for [`Output::File`] also [`ProvisionError::Path`], and
+    /// [`ProvisionError::Closing`] once [`guard::close`] was called.
     pub fn spawn(
         mut command: Command,
         stop_signal: StopSignal,
@@ -126,12 +127,14 @@ impl Process {
                 Some((reader, sink))
             }
         };
+        let leave = guard::leave()?;
         let child = command.spawn().map_err(failed)?;
         // The command still holds the pipe's write end, which would keep the reader waiting.
         drop(command);
         let pid = child.id();
         let identity = Identity::of(pid).unwrap_or(Identity { pid, started: 0 });
         guard::add(identity, stop_signal, dir);
+        drop(leave);
         let shared = Arc::new(Shared::default());
         if let Some((reader, sink)) = reader {
             shared.state.lock().reading = true;
