@@ -85,7 +85,12 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         return attach::show(&instance, running, options.detach);
     }
     if options.detach {
-        return detach::start(workspace, &instance, &options);
+        let code = detach::start(workspace, &instance, &options)?;
+        // Another `dev` may have started at the same time and got the lock; its instance will do.
+        return match attach::running(&instance)? {
+            Some(other) if code == ExitCode::FAILURE => attach::show(&instance, other, true),
+            _ => Ok(code),
+        };
     }
     supervise(workspace, &instance, &options)
 }

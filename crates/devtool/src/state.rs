@@ -17,6 +17,9 @@ mod tests;
 /// The services of the product, in the order in which they start.
 pub(crate) const SERVICES: [&str; 2] = ["token-server", "pool-server"];
 
+/// The source of what the environment names, which is the user's and not ours.
+pub(crate) const EXPLICIT: &str = "explicit";
+
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -152,6 +155,20 @@ pub(crate) struct Group {
     pub(crate) interrupt: bool,
     /// Every process that works in this folder belongs to it.
     pub(crate) dir: Option<PathBuf>,
+}
+
+impl Backend {
+    /// Its URL, unless the user had named it.
+    pub(crate) fn own(&self) -> Option<&str> {
+        self.url.as_deref().filter(|_| self.source.as_deref() != Some(EXPLICIT))
+    }
+}
+
+impl Traces {
+    /// Its `host:port`, unless the user had named it.
+    pub(crate) fn own(&self) -> Option<&str> {
+        self.otlp.as_deref().filter(|_| self.source.as_deref() != Some(EXPLICIT))
+    }
 }
 
 impl From<Identity> for Ref {

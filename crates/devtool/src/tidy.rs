@@ -21,6 +21,7 @@ mod leaks;
 mod logs;
 mod manifest;
 mod manifests;
+mod pages;
 mod rust;
 mod tree;
 
@@ -29,7 +30,8 @@ mod tests;
 
 const USAGE: &str = "usage: cargo xtask tidy
 Checks what the compiler does not know: layers, owners of third-party crates, manifests, the lock
-file, module documentation, file length, log messages, and the tests that invariants name.";
+file, module documentation, file length, log messages, the tests that invariants name, and the
+links of the pages.";
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +88,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
     rust::transport(&tree, &house, &members, &mut findings);
     logs::messages(&tree, &mut findings);
     leaks::places(&tree, &mut findings);
+    pages::finished(&tree, &mut findings);
     invariants::tests_exist(&tree, &mut findings);
     findings.sort();
     Ok(findings)

@@ -11,10 +11,7 @@ use super::plan::Plan;
 use super::schema::DATABASE;
 use super::units::{PostgresUnit, RedisUnit, Unit};
 use super::{probe, schema};
-use crate::state::{Backend, State, redacted};
-
-/// The source shown for what the environment names.
-pub(crate) const EXPLICIT: &str = "explicit";
+use crate::state::{Backend, EXPLICIT, State, redacted};
 
 /// Attempts to start a server on a port that somebody else may take first.
 const ATTEMPTS: usize = 5;
@@ -38,8 +35,8 @@ pub(crate) async fn postgres(
     plan: &Arc<Mutex<Plan>>,
     last: Option<&State>,
 ) -> anyhow::Result<Up> {
-    let own = last.and_then(|last| last.backends.postgres.url.clone()).unwrap_or_default();
-    if let Some(url) = from_env("DATABASE_URL", &own) {
+    let own = last.and_then(|last| last.backends.postgres.own());
+    if let Some(url) = from_env("DATABASE_URL", own) {
         reachable("DATABASE_URL", &url, 5432).await?;
         note(board, |state| &mut state.backends.postgres, &url, EXPLICIT);
         return Ok(Up { url, unit: None });
@@ -60,8 +57,8 @@ pub(crate) async fn redis(
     plan: &Arc<Mutex<Plan>>,
     last: Option<&State>,
 ) -> anyhow::Result<Up> {
-    let own = last.and_then(|last| last.backends.redis.url.clone()).unwrap_or_default();
-    if let Some(url) = from_env("REDIS_URL", &own) {
+    let own = last.and_then(|last| last.backends.redis.own());
+    if let Some(url) = from_env("REDIS_URL", own) {
         reachable("REDIS_URL", &url, 6379).await?;
         note(board, |state| &mut state.backends.redis, &url, EXPLICIT);
         return Ok(Up { url, unit: None });
@@ -165,10 +162,10 @@ fn note(board: &Board, backend: fn(&mut State) -> &mut Backend, url: &str, sourc
     });
 }
 
-/// A URL that the user has set. The one of our own last run, which `cargo xtask env` may have put
-/// into the environment, is not meant.
-fn from_env(name: &str, own: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|url| !url.is_empty() && url != own)
+/// A URL that the user has set. That of a server of ours in the last run, which `cargo xtask env`
+/// may have put into the environment, is not meant.
+fn from_env(name: &str, own: Option<&str>) -> Option<String> {
+    std::env::var(name).ok().filter(|url| !url.is_empty() && Some(url.as_str()) != own)
 }
 
 async fn reachable(name: &str, url: &str, default_port: u16) -> anyhow::Result<()> {

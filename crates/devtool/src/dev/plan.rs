@@ -45,19 +45,13 @@ impl Plan {
 
     /// The port of Postgres.
     pub(crate) fn postgres(&mut self) -> anyhow::Result<u16> {
-        let last = self.last.as_ref().and_then(|last| {
-            State::port_of(last.backends.postgres.url.as_deref())
-                .filter(|_| last.backends.postgres.source.as_deref() != Some("explicit"))
-        });
+        let last = self.last.as_ref().and_then(|last| State::port_of(last.backends.postgres.own()));
         self.choose("postgres", last, POSTGRES)
     }
 
     /// The port of Redis.
     pub(crate) fn redis(&mut self) -> anyhow::Result<u16> {
-        let last = self.last.as_ref().and_then(|last| {
-            State::port_of(last.backends.redis.url.as_deref())
-                .filter(|_| last.backends.redis.source.as_deref() != Some("explicit"))
-        });
+        let last = self.last.as_ref().and_then(|last| State::port_of(last.backends.redis.own()));
         self.choose("redis", last, REDIS)
     }
 

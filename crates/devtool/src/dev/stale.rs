@@ -10,6 +10,10 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::state::{Group, State};
 use crate::workspace::Instance;
 
+/// How long the lock may be held by somebody who only looks whether a supervisor has it; a
+/// supervisor holds it for as long as it lives.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// How long the guard of a killed supervisor may take before its work is done here.
 const GUARD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -37,6 +41,18 @@ pub(crate) fn lock(instance: &Instance) -> anyhow::Result<Option<Lock>> {
     }
 }
 
+/// Takes the lock for a supervisor, past those who only look whether it is taken; `None` when
+/// another supervisor has it. Waits on the thread, for at most 200 ms.
+///
+/// # Errors
+///
+/// As [`lock`].
+pub(crate) fn lock_to_keep(instance: &Instance) -> anyhow::Result<Option<Lock>> {
+    const STEP: Duration = Duration::from_millis(5);
+    let taken = forebay_provision::wait_until(LOOK_TIMEOUT, STEP, || lock(instance).transpose());
+    taken.transpose()
+}
+
 /// Ends what the last supervisor left behind and returns the names of it. May block.
 pub(crate) fn clear(last: &State) -> Vec<String> {
     const STEP: Duration = Duration::from_millis(20);
@@ -51,4 +67,27 @@ pub(crate) fn clear(last: &State) -> Vec<String> {
     let entries: Vec<guard::Entry> = last.groups.iter().map(Group::entry).collect();
     guard::end(&entries, Duration::from_secs(3));
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::Workspace;
+
+    #[test]
+    fn a_supervisor_gets_past_a_look_and_not_past_another_supervisor() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace { root: dir.path().to_path_buf() };
+        let instance = workspace.instance(None).unwrap();
+        instance.create().unwrap();
+        let look = lock(&instance).unwrap().unwrap();
+        let looking = std::thread::spawn(move || {
+            forebay_provision::pause(LOOK_TIMEOUT / 10);
+            drop(look);
+        });
+        let supervisor = lock_to_keep(&instance).unwrap();
+        looking.join().unwrap();
+        assert!(supervisor.is_some());
+        assert!(lock_to_keep(&instance).unwrap().is_none());
+    }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn run(
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
     let mut interrupts = Interrupts::install().context("listen for signals")?;
-    let Some(_lock) = stale::lock(instance)? else {
+    let Some(_lock) = stale::lock_to_keep(instance)? else {
         bail!("instance {} is being started by somebody else", instance.name);
     };
     let last = take_over(instance, options).await?;

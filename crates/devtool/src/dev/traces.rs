@@ -12,7 +12,7 @@ use super::board::Board;
 use super::plan::{OTLP, Plan};
 use super::probe;
 use super::units::{ProgramUnit, Unit};
-use crate::state::{State, Traces};
+use crate::state::{EXPLICIT, State, Traces};
 use crate::trace::receiver::{self, Receiver};
 
 /// The source shown for our own receiver.
@@ -44,9 +44,9 @@ pub(crate) async fn start(
     plan: &Arc<Mutex<Plan>>,
     last: Option<&State>,
 ) -> anyhow::Result<Up> {
-    let own = last.and_then(|last| last.backends.traces.otlp.clone()).unwrap_or_default();
-    if let Some(endpoint) = explicit(&own) {
-        return Ok(outside(board, &endpoint, "explicit").await);
+    let own = last.and_then(|last| last.backends.traces.own());
+    if let Some(endpoint) = explicit(own) {
+        return Ok(outside(board, &endpoint, EXPLICIT).await);
     }
     let local = format!("http://{}", ports::loopback(OTLP));
     if probe::answers_http(JAEGER_UI).await
@@ -87,10 +87,11 @@ async fn built_in(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> 
 }
 
 /// An endpoint that the user has set, unless `cargo xtask env` has put our own last one there.
-fn explicit(own: &str) -> Option<String> {
+fn explicit(own: Option<&str>) -> Option<String> {
     let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok()?;
     let address = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
-    (!endpoint.is_empty() && address.trim_end_matches('/') != own).then(|| endpoint.clone())
+    let ours = Some(address.trim_end_matches('/')) == own;
+    (!endpoint.is_empty() && !ours).then(|| endpoint.clone())
 }
 
 async fn outside(board: &Arc<Board>, endpoint: &str, source: &str) -> Up {

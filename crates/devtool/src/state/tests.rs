@@ -59,3 +59,15 @@ fn passwords_are_not_shown() {
         assert_eq!(redacted(url), expected);
     }
 }
+
+/// Fails when a URL of the user's counts as ours once it was used.
+#[test]
+fn what_the_user_named_is_never_our_own() {
+    for (source, ours) in [(EXPLICIT, false), ("system", true), ("built-in", true)] {
+        let (url, source) = (Some("there:1".to_owned()), Some(source.to_owned()));
+        let traces = Traces { otlp: url.clone(), query: None, source: source.clone() };
+        let backend = Backend { url, source, pid: None };
+        let expected = ours.then_some("there:1");
+        assert_eq!((backend.own(), traces.own()), (expected, expected), "{backend:?}");
+    }
+}

@@ -16,6 +16,8 @@ const GENERATED_FOLDERS: [&str; 3] = [".git", ".dev", "target"];
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) files: Vec<File>,
+    /// The path of every file, those included that are not text.
+    paths: Vec<String>,
 }
 
 /// One file: its path from the root, with forward slashes, and what it says.
@@ -31,10 +33,12 @@ impl Tree {
         let mut paths =
             if root.join(".git").exists() { listed_by_git(root)? } else { found_below(root)? };
         paths.sort();
+        // Git also lists what was deleted since the last commit.
+        paths.retain(|path| root.join(path).exists());
         let mut files = Vec::with_capacity(paths.len());
-        for path in paths {
-            let absolute = root.join(&path);
-            // Git also lists what was deleted since the last commit.
+        for path in &paths {
+            let absolute = root.join(path);
+            // Somebody may delete a file while it is looked at.
             let Ok(metadata) = fs::metadata(&absolute) else {
                 continue;
             };
@@ -44,10 +48,16 @@ impl Tree {
             let bytes =
                 fs::read(&absolute).with_context(|| format!("read {}", absolute.display()))?;
             if let Ok(text) = String::from_utf8(bytes) {
-                files.push(File { path, text });
+                files.push(File { path: path.clone(), text });
             }
         }
-        Ok(Self { files })
+        Ok(Self { files, paths })
+    }
+
+    /// Whether `path` is a file or a folder of the tree; the root is the empty path.
+    pub(super) fn holds(&self, path: &str) -> bool {
+        let below = |file: &str| file.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        path.is_empty() || self.paths.iter().any(|file| file == path || below(file))
     }
 
     pub(super) fn get(&self, path: &str) -> Option<&File> {

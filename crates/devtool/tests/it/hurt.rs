@@ -1,16 +1,23 @@
 //! Up, down, killed, interrupted: nothing stays behind and nothing committed is lost.
 
-use std::process::Child;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use forebay_provision::Stopwatch;
 use forebay_provision::postgres::query;
 use forebay_provision::proc_table::{Identity, below};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::system::{System, identity, until};
+use crate::system::{System, identity, text_variable, until};
+
+fn raw(process: Identity) -> Pid {
+    Pid::from_raw(i32::try_from(process.pid).unwrap())
+}
 
 fn signal(process: Identity, signal: Signal) {
-    kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), signal).unwrap();
+    kill(raw(process), signal).unwrap();
 }
 
 fn port(url: &str) -> u16 {
@@ -72,15 +79,10 @@ fn a_killed_supervisor_leaves_nothing_and_the_next_start_has_the_committed_rows(
 fn what_ends_by_itself_is_started_again() {
     let system = System::new();
     system.run(&["dev", "--detach"]);
-    let group = |name: &str| {
-        let state = system.state();
-        let groups = state["groups"].as_array().unwrap();
-        identity(&groups.iter().find(|group| group["name"] == name).unwrap()["leader"])
-    };
     for name in ["token-server", "redis", "postgres"] {
-        let before = group(name);
+        let before = system.group(name);
         signal(before, Signal::SIGKILL);
-        until("it runs again", || group(name) != before && group(name).is_alive());
+        until("it runs again", || system.group(name) != before && system.group(name).is_alive());
         until("the services are ready", || {
             let status = system.status();
             status["services"].as_array().unwrap().iter().all(|s| s["state"] == "ready")
@@ -90,22 +92,83 @@ fn what_ends_by_itself_is_started_again() {
 }
 
 #[test]
-fn an_interrupt_a_second_one_and_a_closed_terminal_leave_nothing() {
-    let cases: [&[Signal]; 4] = [
-        &[Signal::SIGINT],
-        &[Signal::SIGINT, Signal::SIGINT],
-        &[Signal::SIGHUP],
-        &[Signal::SIGTERM],
-    ];
+fn an_interrupt_a_closed_terminal_and_a_polite_kill_leave_nothing() {
     let system = System::new();
-    for signals in cases {
+    for sent in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGTERM] {
         let mut child: Child = system.foreground();
         let processes = system.processes();
-        let supervisor = identity(&system.state()["supervisor"]);
-        for sent in signals {
-            signal(supervisor, *sent);
-        }
-        assert!(child.wait().unwrap().success(), "{signals:?}");
+        signal(identity(&system.state()["supervisor"]), sent);
+        assert!(child.wait().unwrap().success(), "{sent}");
         assert_nothing_left(&system, &processes);
     }
+}
+
+/// Fails when the second interrupt does not shorten the 15 s that a service has to stop.
+#[test]
+fn a_second_interrupt_does_not_wait_for_a_service_that_hangs() {
+    const WELL_BEFORE_THE_GRACE: Duration = Duration::from_secs(8);
+    let system = System::new();
+    let mut child: Child = system.foreground();
+    let processes = system.processes();
+    let supervisor = identity(&system.state()["supervisor"]);
+    let hanging = system.group("pool-server");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Again and again, because the supervisor wakes a suspended process once to let it stop.
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) && hanging.is_alive() {
+                // An error means that it was killed since the look.
+                let _ended = kill(raw(hanging), Signal::SIGSTOP);
+            }
+        });
+        signal(supervisor, Signal::SIGINT);
+        until("it is stopping", || system.state()["phase"] == "stopping");
+        assert!(hanging.is_alive(), "it ended although it was suspended");
+        let watch = Stopwatch::start();
+        signal(supervisor, Signal::SIGINT);
+        let status = child.wait().unwrap();
+        over.store(true, Ordering::Relaxed);
+        assert!(status.success());
+        assert!(watch.elapsed() < WELL_BEFORE_THE_GRACE, "{:?}", watch.elapsed());
+    });
+    assert_nothing_left(&system, &processes);
+}
+
+#[test]
+fn two_starts_at_once_share_one_instance() {
+    let system = System::new();
+    let start = || {
+        let mut command = system.command(&["dev", "--detach"]);
+        command.stdout(Stdio::null()).spawn().unwrap()
+    };
+    let mut both = [start(), start()];
+    for child in &mut both {
+        assert!(child.wait().unwrap().success());
+    }
+    let processes = system.processes();
+    system.run(&["down"]);
+    assert_nothing_left(&system, &processes);
+}
+
+/// Fails when what the user named counts as ours the second time, and is passed over.
+#[test]
+fn what_the_environment_names_is_used_every_time() {
+    let system = System::new();
+    let server = port(&text_variable("FOREBAY_TEST_POSTGRES_URL"));
+    let database = format!("explicit_{}", std::process::id());
+    query(server, "postgres", &format!("create database {database}")).unwrap();
+    let named = [
+        ("DATABASE_URL", format!("postgres://postgres@127.0.0.1:{server}/{database}")),
+        ("REDIS_URL", text_variable("FOREBAY_TEST_REDIS_URL")),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9".to_owned()),
+    ];
+    for _ in 0..2 {
+        system.run_with(&named, &["dev", "--detach"]);
+        let backends = &system.state()["backends"];
+        for store in ["postgres", "redis", "traces"] {
+            assert_eq!(backends[store]["source"], "explicit", "{store}: {backends}");
+        }
+        system.run(&["down"]);
+    }
+    query(server, "postgres", &format!("drop database {database} with (force)")).unwrap();
 }

@@ -58,7 +58,14 @@ impl System {
 
     /// Runs a command to its end; it must succeed.
     pub(crate) fn run(&self, args: &[&str]) -> String {
-        let Output { status, stdout, stderr } = self.command(args).output().unwrap();
+        self.run_with(&[], args)
+    }
+
+    /// The same with some variables in the environment.
+    pub(crate) fn run_with(&self, env: &[(&str, String)], args: &[&str]) -> String {
+        let mut command = self.command(args);
+        command.envs(env.iter().map(|(name, value)| (name, value)));
+        let Output { status, stdout, stderr } = command.output().unwrap();
         let text = String::from_utf8_lossy(&stdout).into_owned();
         assert!(status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&stderr));
         text
@@ -95,6 +102,13 @@ impl System {
         [&state["supervisor"], &state["guard"]].into_iter().chain(groups).map(identity).collect()
     }
 
+    /// The leader of the process group called `name`.
+    pub(crate) fn group(&self, name: &str) -> Identity {
+        let state = self.state();
+        let groups = state["groups"].as_array().unwrap();
+        identity(&groups.iter().find(|group| group["name"] == name).unwrap()["leader"])
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
@@ -117,8 +131,12 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn variable(name: &str) -> PathBuf {
-    match std::env::var_os(name) {
-        Some(value) => PathBuf::from(value),
-        None => panic!("{name} is not set: run `cargo xtask test`"),
+    PathBuf::from(text_variable(name))
+}
+
+pub(crate) fn text_variable(name: &str) -> String {
+    match std::env::var(name) {
+        Ok(value) => value,
+        Err(_) => panic!("{name} is not set: run `cargo xtask test`"),
     }
 }

@@ -131,3 +131,37 @@ fn what_git_ignores_is_not_ours() {
     let paths: Vec<&str> = tree.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, [".gitignore", "seen.rs"]);
 }
+
+#[test]
+fn pages_are_filled_in_and_their_links_lead_somewhere() {
+    let path = "docs/guide/page.md";
+    let at = |line: usize, rule: &str| format!("{path}:{line}: {rule}: ");
+    let left = format!("@{}@", "@OUT_PUT@");
+    let unfilled = [&*at(3, "placeholder"), &*at(5, "placeholder"), &*at(5, "placeholder")];
+    broken(path, &format!("# Page\n```\n{left}\n```\nx {left} y {left}\n"), &unfilled);
+    broken(path, "@@ -1 +1 @@ and @@lower@@ and @@\n", &[]);
+    let dead = [
+        "[a](gone.md)",
+        "[a](../gone.md#part)",
+        "[`a`](<gone.md>)",
+        "[a](/docs/gone.md)",
+        "[a](../../../Cargo.toml)",
+        "[a](../../crates/mod)",
+        "![a](gone.png \"A picture\")",
+        "[a]: gone.md",
+        "[live](page.md) and [dead](gone.md)",
+    ];
+    for link in dead {
+        broken(path, &format!("# Page\n{link}\n"), &[&at(2, "dead-link")]);
+    }
+    let live = [
+        "[a](page.md#part) [b](./page.md) [c](../guide) [d](../../crates/model/)",
+        "[a](/Cargo.toml) [b](../../Cargo.toml) [c](../..)",
+        "[a](https://example.org/gone) [b](mailto:a@example.org) [c](#part)",
+        "`[a](gone.md)` is how a link is written",
+        "```text\n[a](gone.md)\n~~~\n[a](gone.md)\n```",
+    ];
+    for text in live {
+        broken(path, &format!("# Page\n{text}\n"), &[]);
+    }
+}
