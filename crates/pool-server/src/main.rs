@@ -17,10 +17,8 @@ use forebay_pooling::Deadline;
 use forebay_postgres::{PgPool, Sweeper};
 use forebay_redis::RedisPool;
 
-/// How long the last commits may take.
-const COMMIT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the last invalidations may take to reach Redis.
-const CACHE_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last commits may take, and their invalidations to reach Redis.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     forebay_boot::run("pool-server", serve)
@@ -53,7 +51,8 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let server = server.bind().await.context("serve gRPC")?;
     grpc.set_ready();
     server.serve(process.shutdown.fired()).await;
-    pools.drain(Deadline::after(COMMIT_DRAIN_TIMEOUT)).await;
-    cache.drain(Deadline::after(CACHE_DRAIN_TIMEOUT)).await;
+    let deadline = Deadline::after(DRAIN_TIMEOUT);
+    pools.drain(deadline).await;
+    cache.drain(deadline).await;
     Ok(())
 }

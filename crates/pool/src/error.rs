@@ -111,6 +111,15 @@ pub enum Error {
     /// The first reply to a repeated request cannot be read.
     #[error("decode the reply that was kept")]
     KeptReply(#[source] prost::DecodeError),
+    /// The answer to the commit of a write was lost.
+    #[error("the commit may have happened")]
+    OutcomeUnknown {
+        /// Whether the request has an id, so that a repetition writes once all the same.
+        is_repeatable: bool,
+        /// How it was lost.
+        #[source]
+        source: PgError,
+    },
     /// The task that commits a write ended without an answer.
     #[error("the task of the commit failed")]
     CommitTask(#[source] tokio::task::JoinError),

@@ -25,7 +25,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The gRPC server of `service`.
 pub fn server(service: PoolService) -> PoolServiceServer<PoolService> {
-    PoolServiceServer::new(service)
+    // The server in front refuses messages over `grpc.request_bytes_max`. tonic's own limit of
+    // 4 MiB would win over a larger one, and answer with another code.
+    PoolServiceServer::new(service).max_decoding_message_size(usize::MAX)
 }
 
 #[tonic::async_trait]
@@ -147,6 +149,7 @@ fn status(error: Error) -> Status {
         Error::Load(cause) => store_status(&cause),
         Error::Store(cause) => store_status(&cause),
         Error::RequestLog(cause) => postgres_status(&cause, &cause),
+        Error::OutcomeUnknown { is_repeatable, source } => outcome_unknown(is_repeatable, &source),
         error @ (Error::LoaderPanicked | Error::KeptReply(_) | Error::CommitTask(_)) => {
             internal(&error)
         }
@@ -207,7 +210,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::UnknownDatabase { .. }
         | PgError::Tls { .. }
         | PgError::ConnectionLost { .. }
-        // A repetition is harmless: addresses are unique and etags guard what was read.
+        // Of a commit it has its own status; any other statement changed nothing without one.
         | PgError::UnknownOutcome { .. }
         | PgError::ReadOnly { .. } => {
             tracing::warn!(error.type = error.kind(), error = chain(whole), "the store is unavailable");
@@ -230,6 +233,25 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::Database { .. }
         | PgError::Mismatch { .. } => internal(whole),
     }
+}
+
+/// The status of a write whose commit got no answer.
+fn outcome_unknown(is_repeatable: bool, error: &PgError) -> Status {
+    tracing::warn!(
+        error.type = error.kind(),
+        error = chain(error),
+        "the outcome of a write is unknown"
+    );
+    let problem = Problem::new(Code::Unavailable, DOMAIN, "OUTCOME_UNKNOWN");
+    let problem = if is_repeatable {
+        problem
+            .message("the write may have happened, repeat it with the same request_id")
+            .retry_after(error.retry_after().unwrap_or(RETRY_AFTER))
+    } else {
+        // A repetition could undo what others wrote since, so nobody is invited to it.
+        problem.message("the write may have happened, read what is there before repeating it")
+    };
+    problem.into_status()
 }
 
 /// Whether the caller's own deadline has passed, so that the time was theirs and not ours.

@@ -8,10 +8,12 @@ use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
 use forebay_model::{Pool, PoolAddress, PoolId, Version};
+use forebay_pooling::Deadline;
 use forebay_postgres::{PgError, PgPool, PgTransaction};
 use forebay_proto::pool::v1 as pb;
 use opentelemetry::trace::FutureExt as _;
 use prost::Message as _;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::convert::to_message;
@@ -31,6 +33,8 @@ pub struct PoolService {
     by_address: EntityCache<PoolByAddress, PoolLoader>,
     mints: MintResolver,
     page_tokens: PageTokens,
+    /// Commits that have begun, with the invalidations that follow them.
+    commits: TaskTracker,
 }
 
 impl PoolService {
@@ -52,7 +56,23 @@ impl PoolService {
             store,
             mints,
             page_tokens: PageTokens::new(page_token_key),
+            commits: TaskTracker::new(),
         }
+    }
+
+    /// Waits until every commit has ended and the caches have heard of it, or until `deadline`;
+    /// whether they have. To be called after the last request and before
+    /// [`Cache::drain`](forebay_cache::Cache::drain), which then knows of all changes.
+    pub async fn drain(&self, deadline: Deadline) -> bool {
+        self.commits.close();
+        let ended = tokio::time::timeout_at(deadline.instant(), self.commits.wait()).await.is_ok();
+        if !ended {
+            tracing::warn!(
+                commits = self.commits.len(),
+                "the process ends in the middle of commits"
+            );
+        }
+        ended
     }
 
     pub(crate) async fn get(&self, id: PoolId) -> Result<Arc<Entry<PoolById>>, Error> {
@@ -230,6 +250,7 @@ impl PoolService {
             let reply = pool.encode_to_vec();
             idempotency::finish(&mut tx, request, &reply).await?;
         }
+        let is_repeatable = request.is_some();
         let service = self.clone();
         let commit = async move {
             let committed = tx.commit().await;
@@ -238,11 +259,17 @@ impl PoolService {
             if matches!(committed, Ok(()) | Err(PgError::UnknownOutcome { .. })) {
                 service.invalidate(&pool).await;
             }
-            committed.map(|()| pool).map_err(StoreError::query("commit"))
+            match committed {
+                Ok(()) => Ok(pool),
+                Err(source @ PgError::UnknownOutcome { .. }) => {
+                    Err(Error::OutcomeUnknown { is_repeatable, source })
+                }
+                Err(source) => Err(StoreError::query("commit")(source).into()),
+            }
         };
         // A task of its own: a caller who goes away now must not take the invalidation along.
-        let task = tokio::spawn(commit.with_current_context().in_current_span());
-        Ok(task.await.map_err(Error::CommitTask)??)
+        let task = self.commits.spawn(commit.with_current_context().in_current_span());
+        task.await.map_err(Error::CommitTask)?
     }
 
     async fn invalidate(&self, pool: &pb::Pool) {

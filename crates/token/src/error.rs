@@ -83,6 +83,12 @@ pub enum Error {
         /// Id of the token.
         id: TokenId,
     },
+    /// The tokens of a batch are too many for one reply.
+    #[error("the tokens of the batch have {bytes} bytes")]
+    BatchTooLarge {
+        /// Encoded bytes of the tokens, as far as they were counted.
+        bytes: usize,
+    },
     /// The request id came with another request before.
     #[error("the request id was used for another request")]
     RequestIdReused,
@@ -104,6 +110,15 @@ pub enum Error {
     /// The first reply to a repeated request cannot be read.
     #[error("decode the reply that was kept")]
     KeptReply(#[source] prost::DecodeError),
+    /// The answer to the commit of a write was lost.
+    #[error("the commit may have happened")]
+    OutcomeUnknown {
+        /// Whether the request has an id, so that a repetition writes once all the same.
+        is_repeatable: bool,
+        /// How it was lost.
+        #[source]
+        source: PgError,
+    },
     /// The task that commits a write ended without an answer.
     #[error("the task of the commit failed")]
     CommitTask(#[source] tokio::task::JoinError),

@@ -16,6 +16,7 @@ use prost::Message;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
+use crate::list::PAGE_BYTES_MAX;
 use crate::{Error, StoreError, TokenService, validate};
 
 /// The domain of every error of this service.
@@ -26,7 +27,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The gRPC server of `service`.
 pub fn server(service: TokenService) -> TokenServiceServer<TokenService> {
-    TokenServiceServer::new(service)
+    // The server in front refuses messages over `grpc.request_bytes_max`. tonic's own limit of
+    // 4 MiB would win over a larger one, and answer with another code.
+    TokenServiceServer::new(service).max_decoding_message_size(usize::MAX)
 }
 
 #[tonic::async_trait]
@@ -147,11 +150,21 @@ fn status(error: Error) -> Status {
             "the token changed since it was read, read it again",
         ),
         Error::MintImmutable { .. } => bad_field("token.mint", "is another one and cannot change"),
+        Error::BatchTooLarge { bytes } => error::resource_exhausted(
+            DOMAIN,
+            "REPLY_TOO_LARGE",
+            "forebay.token.v1.TokenService/BatchGetTokens",
+            format!(
+                "the tokens have {bytes} bytes, a reply {PAGE_BYTES_MAX} at most: ask for fewer"
+            ),
+            None,
+        ),
         Error::RequestIdReused => bad_field("request_id", "was used for another request"),
         Error::Deadline => error::deadline_exceeded(DOMAIN),
         Error::Load(cause) => store_status(&cause),
         Error::Store(cause) => store_status(&cause),
         Error::RequestLog(cause) => postgres_status(&cause, &cause),
+        Error::OutcomeUnknown { is_repeatable, source } => outcome_unknown(is_repeatable, &source),
         error @ (Error::LoaderPanicked | Error::KeptReply(_) | Error::CommitTask(_)) => {
             internal(&error)
         }
@@ -187,7 +200,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::UnknownDatabase { .. }
         | PgError::Tls { .. }
         | PgError::ConnectionLost { .. }
-        // A repetition is harmless: mints are unique and etags guard what was read.
+        // Of a commit it has its own status; any other statement changed nothing without one.
         | PgError::UnknownOutcome { .. }
         | PgError::ReadOnly { .. } => {
             tracing::warn!(error.type = error.kind(), error = chain(whole), "the store is unavailable");
@@ -210,6 +223,25 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::Database { .. }
         | PgError::Mismatch { .. } => internal(whole),
     }
+}
+
+/// The status of a write whose commit got no answer.
+fn outcome_unknown(is_repeatable: bool, error: &PgError) -> Status {
+    tracing::warn!(
+        error.type = error.kind(),
+        error = chain(error),
+        "the outcome of a write is unknown"
+    );
+    let problem = Problem::new(Code::Unavailable, DOMAIN, "OUTCOME_UNKNOWN");
+    let problem = if is_repeatable {
+        problem
+            .message("the write may have happened, repeat it with the same request_id")
+            .retry_after(error.retry_after().unwrap_or(RETRY_AFTER))
+    } else {
+        // A repetition could undo what others wrote since, so nobody is invited to it.
+        problem.message("the write may have happened, read what is there before repeating it")
+    };
+    problem.into_status()
 }
 
 /// Whether the caller's own deadline has passed, so that the time was theirs and not ours.

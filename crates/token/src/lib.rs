@@ -12,6 +12,8 @@
 //!
 //! Failure modes: without Redis everything works, slower. Without Postgres cached tokens are
 //! still served; everything else is UNAVAILABLE with the time after which to try again.
+//! When the answer to a commit is lost the reason is OUTCOME_UNKNOWN, and only a write with a
+//! request id is told to try again.
 //!
 //! ```no_run
 //! # async fn serve(config: &forebay_config::Config) -> Result<(), Box<dyn std::error::Error>> {

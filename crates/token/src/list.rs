@@ -14,9 +14,10 @@ use crate::store::COLUMNS;
 /// The method that page tokens are bound to.
 const METHOD: &str = "forebay.token.v1.TokenService/ListTokens";
 
-/// Encoded bytes of a page at most, unless it is of one token. Clients refuse a reply of more
-/// than 4 MiB by default, and then nobody could read on behind a page of long tokens.
-const PAGE_BYTES_MAX: usize = 3 << 20;
+/// Encoded bytes of the tokens of a page or a batch at most, unless it is a page of one token.
+/// Clients refuse a reply of more than 4 MiB by default, and then nobody could read on behind a
+/// page of long tokens.
+pub(crate) const PAGE_BYTES_MAX: usize = 3 << 20;
 
 /// One page to read.
 #[derive(Debug)]

@@ -7,16 +7,18 @@ use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
 use forebay_model::{Mint, Token, TokenId, Version};
+use forebay_pooling::Deadline;
 use forebay_postgres::{PgError, PgPool, PgTransaction};
 use forebay_proto::token::v1 as pb;
 use opentelemetry::trace::FutureExt as _;
 use prost::Message as _;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::convert::to_message;
 use crate::entity::{TokenById, TokenByMint};
 use crate::error::{Error, StoreError};
-use crate::list::PageQuery;
+use crate::list::{PAGE_BYTES_MAX, PageQuery};
 use crate::loader::TokenLoader;
 use crate::store::{self, TokenStore};
 use crate::validate::{Batch, Creation, Deletion, Update};
@@ -28,6 +30,8 @@ pub struct TokenService {
     by_id: EntityCache<TokenById, TokenLoader>,
     by_mint: EntityCache<TokenByMint, TokenLoader>,
     page_tokens: PageTokens,
+    /// Commits that have begun, with the invalidations that follow them.
+    commits: TaskTracker,
 }
 
 impl TokenService {
@@ -47,7 +51,23 @@ impl TokenService {
             by_mint: cache.entity(entries, loader),
             store,
             page_tokens: PageTokens::new(page_token_key),
+            commits: TaskTracker::new(),
         }
+    }
+
+    /// Waits until every commit has ended and the caches have heard of it, or until `deadline`;
+    /// whether they have. To be called after the last request and before
+    /// [`Cache::drain`](forebay_cache::Cache::drain), which then knows of all changes.
+    pub async fn drain(&self, deadline: Deadline) -> bool {
+        self.commits.close();
+        let ended = tokio::time::timeout_at(deadline.instant(), self.commits.wait()).await.is_ok();
+        if !ended {
+            tracing::warn!(
+                commits = self.commits.len(),
+                "the process ends in the middle of commits"
+            );
+        }
+        ended
     }
 
     pub(crate) async fn get(&self, id: TokenId) -> Result<Arc<Entry<TokenById>>, Error> {
@@ -64,7 +84,8 @@ impl TokenService {
     pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<pb::Token>>, Error> {
         let (by_id, by_mint) =
             tokio::try_join!(many(&self.by_id, &batch.ids), many(&self.by_mint, &batch.mints))?;
-        Ok(by_id.into_iter().chain(by_mint).collect())
+        check_batch_bytes(by_id.bytes + by_mint.bytes)?;
+        Ok(by_id.tokens.into_iter().chain(by_mint.tokens).collect())
     }
 
     /// One page of tokens and the name of the next one.
@@ -187,6 +208,7 @@ impl TokenService {
             let reply = token.encode_to_vec();
             idempotency::finish(&mut tx, request, &reply).await?;
         }
+        let is_repeatable = request.is_some();
         let service = self.clone();
         let commit = async move {
             let committed = tx.commit().await;
@@ -195,11 +217,17 @@ impl TokenService {
             if matches!(committed, Ok(()) | Err(PgError::UnknownOutcome { .. })) {
                 service.invalidate(&token).await;
             }
-            committed.map(|()| token).map_err(StoreError::query("commit"))
+            match committed {
+                Ok(()) => Ok(token),
+                Err(source @ PgError::UnknownOutcome { .. }) => {
+                    Err(Error::OutcomeUnknown { is_repeatable, source })
+                }
+                Err(source) => Err(StoreError::query("commit")(source).into()),
+            }
         };
         // A task of its own: a caller who goes away now must not take the invalidation along.
-        let task = tokio::spawn(commit.with_current_context().in_current_span());
-        Ok(task.await.map_err(Error::CommitTask)??)
+        let task = self.commits.spawn(commit.with_current_context().in_current_span());
+        task.await.map_err(Error::CommitTask)?
     }
 
     async fn invalidate(&self, token: &pb::Token) {
@@ -213,20 +241,41 @@ impl TokenService {
     }
 }
 
-/// The values of `keys` in their order; `None` where there is none.
+/// A part of a batch.
+#[derive(Debug, Default)]
+struct Found {
+    /// In the order of the keys; `None` where there is none.
+    tokens: Vec<Option<pb::Token>>,
+    /// Encoded bytes of the tokens.
+    bytes: usize,
+}
+
+/// The tokens of `keys`.
 async fn many<E: Entity<Value = pb::Token>>(
     cache: &EntityCache<E, TokenLoader>,
     keys: &[E::Key],
-) -> Result<Vec<Option<pb::Token>>, Error>
+) -> Result<Found, Error>
 where
     TokenLoader: Loader<E, Error = StoreError>,
 {
     // Most batches are of one kind; the other kind should not even appear in a trace.
     if keys.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Found::default());
     }
     let found = cache.get_many(keys, Consistency::default()).await?;
-    Ok(found.into_iter().map(|found| found.value.map(|entry| entry.value.clone())).collect())
+    let entries = found.iter().filter_map(|found| found.value.as_ref());
+    let bytes = entries.map(|entry| entry.encoded.len()).sum();
+    // Before they are copied: a batch of long tokens can be of hundreds of megabytes.
+    check_batch_bytes(bytes)?;
+    let tokens = found.into_iter().map(|found| found.value.map(|entry| entry.value.clone()));
+    Ok(Found { tokens: tokens.collect(), bytes })
+}
+
+fn check_batch_bytes(bytes: usize) -> Result<(), Error> {
+    if bytes > PAGE_BYTES_MAX {
+        return Err(Error::BatchTooLarge { bytes });
+    }
+    Ok(())
 }
 
 /// The token, locked; it must have the version that the caller has seen.

@@ -10,6 +10,7 @@ use forebay_config::{
 };
 use forebay_grpc::Server;
 use forebay_pool::{MintResolver, PoolService};
+use forebay_pooling::Deadline;
 use forebay_postgres::PgPool;
 use forebay_proto::pool::v1::pool_service_client::PoolServiceClient;
 use forebay_proto::pool::v1::{self as pb};
@@ -37,6 +38,7 @@ pub(crate) type Client = PoolServiceClient<Channel>;
 /// The processes under test; they end with this value.
 #[derive(Debug)]
 pub(crate) struct System {
+    service: PoolService,
     client: Client,
     pools: AbortHandle,
     tokens: AbortHandle,
@@ -66,16 +68,22 @@ impl System {
         let channel = forebay_grpc::client::connect(&token_client).expect("an address");
         let mints = MintResolver::new(channel);
         let service = PoolService::new(postgres, &cache, &cache_config().pool, mints, &key());
-        let server = Server::new(&grpc_config(), "pool-test").add(forebay_pool::server(service));
+        let server =
+            Server::new(&grpc_config(), "pool-test").add(forebay_pool::server(service.clone()));
         let bound = server.bind().await.expect("port 0 is free");
         let endpoint = format!("http://{}", bound.local_addr());
         let pools = tokio::spawn(bound.serve(std::future::pending())).abort_handle();
         let channel = Endpoint::from_shared(endpoint).expect("an address").connect_lazy();
-        Self { client: PoolServiceClient::new(channel), pools, tokens }
+        Self { service, client: PoolServiceClient::new(channel), pools, tokens }
     }
 
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Whether the commits that began ended within `timeout`.
+    pub(crate) async fn drain(&self, timeout: Duration) -> bool {
+        self.service.drain(Deadline::after(timeout)).await
     }
 
     /// Ends the token service.
@@ -108,7 +116,8 @@ fn key() -> Secret {
 fn grpc_config() -> GrpcConfig {
     GrpcConfig {
         listen: ([127, 0, 0, 1], 0).into(),
-        request_bytes_max: 4 << 20,
+        // More than the 4 MiB that tonic allows by itself.
+        request_bytes_max: 8 << 20,
         concurrent_requests_max: 256,
         timeout_default: Duration::from_secs(20),
         timeout_max: Duration::from_secs(60),

@@ -1,11 +1,15 @@
 //! Single pools and batches.
 
-use forebay_proto::pool::v1::{BatchGetPoolsRequest, Curve, GetPoolRequest, LookupPoolRequest};
+use forebay_proto::pool::v1::{
+    BatchGetPoolsRequest, Curve, GetPoolRequest, LookupPoolRequest, Pool,
+};
 use forebay_testkit as testkit;
+use prost::Message as _;
 use tonic::Code;
 
 use crate::fixture::{
-    SOL, SOL_USDC, System, UNUSED, UNUSED_ID, USDC, assert_bad_fields, assert_refused, get, lookup,
+    SOL, SOL_USDC, System, UNUSED, UNUSED_ID, USDC, assert_bad_fields, assert_refused, create, get,
+    lookup, pool,
 };
 
 #[tokio::test]
@@ -57,4 +61,25 @@ async fn unknown_is_not_malformed() {
     let request = LookupPoolRequest { pool_address: "1".repeat(31) };
     let status = client.lookup_pool(request).await.expect_err("malformed");
     assert_bad_fields(&status, &["pool_address"]);
+}
+
+/// Pools are short, so no reply needs a bound in bytes: clients take 4 MiB without being asked.
+#[tokio::test]
+async fn a_batch_of_a_thousand_of_the_longest_pools_fits_into_a_reply() {
+    let database = testkit::seeded_database().await;
+    let system = System::on(&database).await;
+    let mut client = system.client();
+    let longest = Pool {
+        dex: "x".repeat(32),
+        pool_address: SOL.to_owned(),
+        name: "\u{10ffff}".repeat(128),
+        trade_fee_bps: 10_000,
+        ..pool(UNUSED)
+    };
+    create(&mut client, longest).await;
+    let request =
+        BatchGetPoolsRequest { pool_addresses: vec![SOL.to_owned(); 1000], ..Default::default() };
+    let reply = client.batch_get_pools(request).await.expect("a valid batch").into_inner();
+    assert_eq!(reply.pools.len(), 1000);
+    assert!(reply.encoded_len() < 3 << 20, "{} bytes", reply.encoded_len());
 }

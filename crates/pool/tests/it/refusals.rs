@@ -82,3 +82,13 @@ async fn a_stale_etag_and_an_unknown_id_stop_a_write() {
 
     assert_eq!(lookup(&mut client, SOL_USDC).await, before);
 }
+
+/// tonic's own limit would refuse this one with another code, although ours allows it.
+#[tokio::test]
+async fn a_request_within_the_limit_of_the_server_is_read_whole() {
+    let database = testkit::database().await;
+    let system = System::on(&database).await;
+    let long = Pool { name: "x".repeat(5 << 20), ..pool(UNUSED) };
+    let status = system.client().create_pool(create_request(long, "")).await;
+    assert_bad_fields(&status.expect_err("a long name"), &["pool.name"]);
+}

@@ -10,7 +10,7 @@ use crate::fixture::{
 };
 
 /// A request id of a caller.
-const REQUEST_ID: &str = "0198c0de-0000-4000-8000-000000000002";
+pub(crate) const REQUEST_ID: &str = "0198c0de-0000-4000-8000-000000000002";
 
 async fn assert_no_pool(client: &mut Client) {
     let request = LookupPoolRequest { pool_address: UNUSED.to_owned() };

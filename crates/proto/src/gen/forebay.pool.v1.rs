@@ -261,6 +261,8 @@ pub mod pool_service_client {
     ///
     /// Every error carries google.rpc.ErrorInfo with domain "pool.forebay";
     /// invalid requests carry google.rpc.BadRequest naming every bad field.
+    /// UNAVAILABLE with the reason OUTCOME_UNKNOWN means that a write may have
+    /// happened: repeat it with its request_id, or read before repeating it.
     #[derive(Debug, Clone)]
     pub struct PoolServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -595,6 +597,8 @@ pub mod pool_service_server {
     ///
     /// Every error carries google.rpc.ErrorInfo with domain "pool.forebay";
     /// invalid requests carry google.rpc.BadRequest naming every bad field.
+    /// UNAVAILABLE with the reason OUTCOME_UNKNOWN means that a write may have
+    /// happened: repeat it with its request_id, or read before repeating it.
     #[derive(Debug)]
     pub struct PoolServiceServer<T> {
         inner: Arc<T>,

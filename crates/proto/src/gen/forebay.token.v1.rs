@@ -199,6 +199,8 @@ pub mod token_service_client {
     ///
     /// Every error carries google.rpc.ErrorInfo with domain "token.forebay";
     /// invalid requests carry google.rpc.BadRequest naming every bad field.
+    /// UNAVAILABLE with the reason OUTCOME_UNKNOWN means that a write may have
+    /// happened: repeat it with its request_id, or read before repeating it.
     #[derive(Debug, Clone)]
     pub struct TokenServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -330,7 +332,8 @@ pub mod token_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Returns up to 1000 tokens by id or mint; the ones that do not exist are
-        /// named in `missing`, they do not fail the call.
+        /// named in `missing`, they do not fail the call. RESOURCE_EXHAUSTED when the
+        /// tokens have more than 3 MiB together: ask for fewer at a time.
         pub async fn batch_get_tokens(
             &mut self,
             request: impl tonic::IntoRequest<super::BatchGetTokensRequest>,
@@ -489,7 +492,8 @@ pub mod token_service_server {
             tonic::Status,
         >;
         /// Returns up to 1000 tokens by id or mint; the ones that do not exist are
-        /// named in `missing`, they do not fail the call.
+        /// named in `missing`, they do not fail the call. RESOURCE_EXHAUSTED when the
+        /// tokens have more than 3 MiB together: ask for fewer at a time.
         async fn batch_get_tokens(
             &self,
             request: tonic::Request<super::BatchGetTokensRequest>,
@@ -534,6 +538,8 @@ pub mod token_service_server {
     ///
     /// Every error carries google.rpc.ErrorInfo with domain "token.forebay";
     /// invalid requests carry google.rpc.BadRequest naming every bad field.
+    /// UNAVAILABLE with the reason OUTCOME_UNKNOWN means that a write may have
+    /// happened: repeat it with its request_id, or read before repeating it.
     #[derive(Debug)]
     pub struct TokenServiceServer<T> {
         inner: Arc<T>,

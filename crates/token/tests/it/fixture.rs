@@ -7,6 +7,7 @@ use forebay_config::{
     CacheConfig, EntityCacheConfig, GrpcConfig, PostgresConfig, RedisConfig, Secret,
 };
 use forebay_grpc::Server;
+use forebay_pooling::Deadline;
 use forebay_postgres::PgPool;
 use forebay_proto::token::v1::token_service_client::TokenServiceClient;
 use forebay_proto::token::v1::{self as pb};
@@ -31,6 +32,7 @@ pub(crate) type Client = TokenServiceClient<Channel>;
 /// A running token service; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct Service {
+    service: TokenService,
     client: Client,
     task: AbortHandle,
 }
@@ -44,14 +46,15 @@ impl Service {
         let cache = Cache::new(&cache_config, redis);
         let key = Secret::new("a key of thirty-two characters..");
         let service = TokenService::new(postgres, &cache, &cache_config.token, &key);
-        let server = Server::new(&grpc_config(), "token-test").add(forebay_token::server(service));
+        let server =
+            Server::new(&grpc_config(), "token-test").add(forebay_token::server(service.clone()));
         let bound = server.bind().await.expect("port 0 is free");
         let endpoint = format!("http://{}", bound.local_addr());
         let task = tokio::spawn(bound.serve(std::future::pending())).abort_handle();
         let channel = Endpoint::from_shared(endpoint).expect("an address").connect_lazy();
         // A page of a thousand long tokens is larger than the client's usual limit.
         let client = TokenServiceClient::new(channel).max_decoding_message_size(64 << 20);
-        Self { client, task }
+        Self { service, client, task }
     }
 
     /// A service on this database, with keys in Redis of its own.
@@ -61,6 +64,11 @@ impl Service {
             &testkit::redis_config(&testkit::redis_url(), &testkit::redis_prefix()),
         )
         .await
+    }
+
+    /// Whether the commits that began ended within `timeout`.
+    pub(crate) async fn drain(&self, timeout: Duration) -> bool {
+        self.service.drain(Deadline::after(timeout)).await
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -77,7 +85,8 @@ impl Drop for Service {
 fn grpc_config() -> GrpcConfig {
     GrpcConfig {
         listen: ([127, 0, 0, 1], 0).into(),
-        request_bytes_max: 4 << 20,
+        // More than the 4 MiB that tonic allows by itself.
+        request_bytes_max: 8 << 20,
         concurrent_requests_max: 256,
         timeout_default: Duration::from_secs(20),
         timeout_max: Duration::from_secs(60),

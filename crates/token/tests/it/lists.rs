@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use forebay_proto::token::v1::{ListTokensRequest, Token, TokenFilter};
+use forebay_proto::token::v1::{BatchGetTokensRequest, ListTokensRequest, Token, TokenFilter};
 use forebay_testkit as testkit;
 use prost::Message;
+use tonic::Code;
+use tonic_types::StatusExt as _;
 
-use crate::fixture::{Client, Service, UNUSED_MINT, assert_bad_fields, create, token};
+use crate::fixture::{
+    Client, Service, UNUSED_MINT, assert_bad_fields, assert_refused, create, lookup, token,
+};
 
 async fn pages(
     client: &mut Client,
@@ -157,14 +161,19 @@ async fn rows_that_come_and_go_neither_repeat_nor_hide_others() {
     assert_eq!(seen.len(), 13_053);
 }
 
+/// A token of a quarter of a mebibyte.
+fn long_token() -> Token {
+    let extensions = (0..64).map(|n| (format!("key{n}"), "x".repeat(4096))).collect();
+    Token { extensions, ..token(UNUSED_MINT) }
+}
+
 /// A page that is cut by rows alone would be of 5 MiB here, and the usual client refuses 4.
 #[tokio::test]
 async fn a_page_of_long_tokens_is_shorter() {
     let database = testkit::database().await;
     let service = Service::on(&database).await;
     let mut client = service.client();
-    let extensions = (0..64).map(|n| (format!("key{n}"), "x".repeat(4096))).collect();
-    let long = Token { extensions, ..token(UNUSED_MINT) };
+    let long = long_token();
     let alphabet = "123456789ABCDEFGHJKL";
     for last in alphabet.chars() {
         let mint = format!("{}{last}", "1".repeat(31));
@@ -177,4 +186,25 @@ async fn a_page_of_long_tokens_is_shorter() {
         let bytes: usize = page.iter().map(Message::encoded_len).sum();
         assert!(bytes < 4 << 20, "{bytes} bytes");
     }
+}
+
+/// Without the bound the reply would be of 3.5 MiB here and, asked for more, of hundreds.
+#[tokio::test]
+async fn a_batch_of_long_tokens_must_be_shorter() {
+    let database = testkit::database().await;
+    let service = Service::on(&database).await;
+    let mut client = service.client();
+    let long = create(&mut client, long_token()).await;
+    let batch = |ids, mints| BatchGetTokensRequest {
+        ids: vec![long.id.clone(); ids],
+        mints: vec![long.mint.clone(); mints],
+    };
+    for (ids, mints) in [(14, 0), (0, 14), (7, 7)] {
+        let status = client.batch_get_tokens(batch(ids, mints)).await.expect_err("too much");
+        assert_refused(&status, Code::ResourceExhausted, "REPLY_TOO_LARGE");
+        let quota = status.get_details_quota_failure().expect("it names the limit");
+        assert!(quota.violations[0].description.contains("ask for fewer"), "{quota:?}");
+    }
+    let reply = client.batch_get_tokens(batch(5, 5)).await.expect("a batch").into_inner();
+    assert_eq!(reply.tokens, vec![lookup(&mut client, UNUSED_MINT).await; 10]);
 }

@@ -1,5 +1,6 @@
 //! The token service over gRPC, on a real Postgres and a real Redis.
 
+mod commits;
 mod faults;
 mod fixture;
 mod lists;

@@ -65,3 +65,14 @@ async fn a_token_that_a_pool_uses_stays() {
     assert_eq!(failure.violations[0].subject, format!("tokens/{}", usdc.id));
     assert_eq!(lookup(&mut client, USDC).await, usdc);
 }
+
+/// tonic's own limit would refuse this one with another code, although ours allows it.
+#[tokio::test]
+async fn a_request_within_the_limit_of_the_server_is_read_whole() {
+    let database = testkit::database().await;
+    let service = Service::on(&database).await;
+    let long = Token { name: "x".repeat(5 << 20), ..token(UNUSED_MINT) };
+    let status =
+        service.client().create_token(create_request(long)).await.expect_err("a long name");
+    assert_bad_fields(&status, &["token.name"]);
+}

@@ -1,20 +1,17 @@
-//! Requests that come twice, and callers who do not wait for the answer.
-
-use std::time::Duration;
+//! Requests that come twice.
 
 use forebay_proto::token::v1::{CreateTokenRequest, DeleteTokenRequest, Token, UpdateTokenRequest};
-use forebay_testkit::{self as testkit, TestDatabase};
+use forebay_testkit as testkit;
 use futures_util::future::join_all;
-use tokio::time::Instant;
 use tonic::Code;
 
 use crate::fixture::{
     Service, UNUSED_MINT, assert_bad_fields, assert_refused, create, create_request,
-    delete_request, lookup, token, update, update_request,
+    delete_request, token, update_request,
 };
 
 /// A request id of a caller.
-const REQUEST_ID: &str = "0198c0de-0000-4000-8000-000000000002";
+pub(crate) const REQUEST_ID: &str = "0198c0de-0000-4000-8000-000000000002";
 
 /// Without the record of requests one of these would be created and the others be refused.
 #[tokio::test]
@@ -56,66 +53,4 @@ async fn a_repeated_update_or_deletion_gets_its_first_reply() {
     client.delete_token(request).await.expect("a repetition");
     let status = client.delete_token(delete_request(&id, "")).await.expect_err("it is gone");
     assert_refused(&status, Code::NotFound, "TOKEN_NOT_FOUND");
-}
-
-/// A commit that began must end, and the caches must hear of it, though its caller has gone:
-/// were it part of the call, the update would be rolled back here.
-#[tokio::test]
-async fn a_caller_who_goes_away_during_the_commit_takes_nothing_along() {
-    let database = testkit::database().await;
-    let service = Service::on(&database).await;
-    let mut client = service.client();
-    let created = create(&mut client, token(UNUSED_MINT)).await;
-    assert_eq!(lookup(&mut client, UNUSED_MINT).await, created);
-    let commits = HeldCommits::new(&database).await;
-
-    let renamed = Token { id: created.id.clone(), name: "Renamed".to_owned(), ..Token::default() };
-    let mut caller = service.client();
-    let call = tokio::spawn(async move { update(&mut caller, renamed, &["name"]).await });
-    commits.wait_for_one().await;
-    call.abort();
-    assert!(call.await.expect_err("it was aborted").is_cancelled());
-    commits.release().await;
-
-    let began = Instant::now();
-    while lookup(&mut client, UNUSED_MINT).await.name != "Renamed" {
-        assert!(began.elapsed() < Duration::from_secs(10), "the update never became visible");
-    }
-}
-
-/// Commits of updates that wait until they are released.
-struct HeldCommits {
-    connection: forebay_postgres::maintenance::Maintenance,
-}
-
-impl HeldCommits {
-    async fn new(database: &TestDatabase) -> Self {
-        let connection = database.connect().await;
-        // A deferred trigger runs inside COMMIT, and this one waits there for a lock of ours.
-        let hold = "
-            CREATE FUNCTION wait_in_commit() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;
-            CREATE CONSTRAINT TRIGGER wait_in_commit AFTER UPDATE ON tokens
-                DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_in_commit();
-            SELECT pg_advisory_lock(7);";
-        connection.client().batch_execute(hold).await.expect("the trigger is made");
-        Self { connection }
-    }
-
-    async fn wait_for_one(&self) {
-        let waiting = "SELECT EXISTS (SELECT FROM pg_locks
-            WHERE locktype = 'advisory' AND objid = 7 AND NOT granted AND database =
-                (SELECT oid FROM pg_database WHERE datname = current_database()))";
-        loop {
-            let row = self.connection.client().query_one(waiting, &[]).await;
-            if row.expect("locks can be read").get(0) {
-                return;
-            }
-        }
-    }
-
-    async fn release(&self) {
-        let release = "SELECT pg_advisory_unlock(7)";
-        self.connection.client().execute(release, &[]).await.expect("the lock is ours");
-    }
 }

@@ -1,0 +1,139 @@
+//! Commits whose caller, answer or process goes away.
+
+use std::time::Duration;
+
+use forebay_postgres::Row;
+use forebay_proto::token::v1::{Token, UpdateTokenRequest};
+use forebay_testkit::{self as testkit, TestDatabase};
+use tokio::time::Instant;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::fixture::{
+    Service, UNUSED_MINT, assert_refused, create, lookup, token, update, update_request,
+};
+use crate::repeats::REQUEST_ID;
+
+/// Long enough for a commit that nobody holds.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A commit that began must end, and the caches must hear of it, though its caller has gone:
+/// were it part of the call, the update would be rolled back here.
+#[tokio::test]
+async fn a_caller_who_goes_away_during_the_commit_takes_nothing_along() {
+    let database = testkit::database().await;
+    let service = Service::on(&database).await;
+    let mut client = service.client();
+    let created = create(&mut client, token(UNUSED_MINT)).await;
+    assert_eq!(lookup(&mut client, UNUSED_MINT).await, created);
+    let commits = HeldCommits::new(&database).await;
+
+    let renamed = Token { id: created.id.clone(), name: "Renamed".to_owned(), ..Token::default() };
+    let mut caller = service.client();
+    let call = tokio::spawn(async move { update(&mut caller, renamed, &["name"]).await });
+    commits.wait_for_one().await;
+    call.abort();
+    assert!(call.await.expect_err("it was aborted").is_cancelled());
+    commits.release().await;
+
+    let began = Instant::now();
+    while lookup(&mut client, UNUSED_MINT).await.name != "Renamed" {
+        assert!(began.elapsed() < Duration::from_secs(10), "the update never became visible");
+    }
+}
+
+/// Who repeats a write of unknown outcome may write twice, unless a request id prevents it: only
+/// then is a caller told to.
+#[tokio::test]
+async fn a_lost_answer_is_no_refusal_and_invites_only_harmless_repetitions() {
+    let database = testkit::database().await;
+    let service = Service::on(&database).await;
+    let mut client = service.client();
+    let id = create(&mut client, token(UNUSED_MINT)).await.id;
+    let renamed = Token { id, name: "Renamed".to_owned(), ..Token::default() };
+    let commits = HeldCommits::new(&database).await;
+    let mut last = UpdateTokenRequest::default();
+    for (request_id, is_repeatable) in [("", false), (REQUEST_ID, true)] {
+        let request_id = request_id.to_owned();
+        last = UpdateTokenRequest { request_id, ..update_request(renamed.clone()) };
+        let (mut caller, request) = (service.client(), last.clone());
+        let call = tokio::spawn(async move { caller.update_token(request).await });
+        commits.wait_for_one().await;
+        commits.cut_off().await;
+        let status = call.await.expect("the task ends").expect_err("no answer");
+        assert_refused(&status, Code::Unavailable, "OUTCOME_UNKNOWN");
+        assert!(status.message().contains("may have happened"), "{status:?}");
+        assert_eq!(status.get_details_retry_info().is_some(), is_repeatable, "{status:?}");
+    }
+    commits.release().await;
+    let updated = client.update_token(last).await.expect("a repetition").into_inner();
+    assert_eq!(updated.token.expect("a reply has its token").name, "Renamed");
+}
+
+/// A process that ended now would take the invalidation along.
+#[tokio::test]
+async fn a_drain_waits_for_the_commits_that_began() {
+    let database = testkit::database().await;
+    let service = Service::on(&database).await;
+    let mut client = service.client();
+    let created = create(&mut client, token(UNUSED_MINT)).await;
+    assert_eq!(lookup(&mut client, UNUSED_MINT).await, created);
+    assert!(service.drain(DRAIN_TIMEOUT).await, "nothing to wait for");
+    let commits = HeldCommits::new(&database).await;
+
+    let renamed = Token { id: created.id, name: "Renamed".to_owned(), ..Token::default() };
+    let mut caller = service.client();
+    let call = tokio::spawn(async move { update(&mut caller, renamed, &["name"]).await });
+    commits.wait_for_one().await;
+    call.abort();
+    assert!(!service.drain(Duration::ZERO).await, "the commit is held");
+    let (drained, ()) = tokio::join!(service.drain(DRAIN_TIMEOUT), commits.release());
+    assert!(drained, "the commit was released");
+    assert_eq!(lookup(&mut client, UNUSED_MINT).await.name, "Renamed");
+}
+
+/// Commits of updates that wait until they are released.
+struct HeldCommits {
+    connection: forebay_postgres::maintenance::Maintenance,
+}
+
+impl HeldCommits {
+    async fn new(database: &TestDatabase) -> Self {
+        let connection = database.connect().await;
+        // A deferred trigger runs inside COMMIT, and this one waits there for a lock of ours.
+        let hold = "
+            CREATE FUNCTION wait_in_commit() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER wait_in_commit AFTER UPDATE ON tokens
+                DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_in_commit();
+            SELECT pg_advisory_lock(7);";
+        connection.client().batch_execute(hold).await.expect("the trigger is made");
+        Self { connection }
+    }
+
+    async fn wait_for_one(&self) {
+        while self.of_waiting("pid").await.is_empty() {}
+    }
+
+    /// Ends the connection that waits, so that its commit gets no answer.
+    async fn cut_off(&self) {
+        assert_eq!(self.of_waiting("pg_terminate_backend(pid)").await.len(), 1);
+        // Its caller may know before the server has cleaned up.
+        while !self.of_waiting("pid").await.is_empty() {}
+    }
+
+    /// What `expression` says of each waiting connection.
+    async fn of_waiting(&self, expression: &str) -> Vec<Row> {
+        let waiting = format!(
+            "SELECT {expression} FROM pg_locks
+            WHERE locktype = 'advisory' AND objid = 7 AND NOT granted AND database =
+                (SELECT oid FROM pg_database WHERE datname = current_database())"
+        );
+        self.connection.client().query(&waiting, &[]).await.expect("locks can be read")
+    }
+
+    async fn release(&self) {
+        let release = "SELECT pg_advisory_unlock(7)";
+        self.connection.client().execute(release, &[]).await.expect("the lock is ours");
+    }
+}
