@@ -17,8 +17,9 @@ mod tests;
 /// The services of the product, in the order in which they start.
 pub(crate) const SERVICES: [&str; 2] = ["token-server", "pool-server"];
 
-/// The source of what the environment names, which is the user's and not ours.
-pub(crate) const EXPLICIT: &str = "explicit";
+/// The source of a URL that the environment names: what is there is the user's and not ours. No rung
+/// of the ladder has this name, because a server is ours wherever its program was found.
+pub(crate) const ENVIRONMENT: &str = "environment";
 
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,14 +161,14 @@ pub(crate) struct Group {
 impl Backend {
     /// Its URL, unless the user had named it.
     pub(crate) fn own(&self) -> Option<&str> {
-        self.url.as_deref().filter(|_| self.source.as_deref() != Some(EXPLICIT))
+        self.url.as_deref().filter(|_| self.source.as_deref() != Some(ENVIRONMENT))
     }
 }
 
 impl Traces {
     /// Its `host:port`, unless the user had named it.
     pub(crate) fn own(&self) -> Option<&str> {
-        self.otlp.as_deref().filter(|_| self.source.as_deref() != Some(EXPLICIT))
+        self.otlp.as_deref().filter(|_| self.source.as_deref() != Some(ENVIRONMENT))
     }
 }
 

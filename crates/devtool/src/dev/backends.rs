@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::schema::DATABASE;
 use super::units::{PostgresUnit, RedisUnit, Unit};
 use super::{probe, schema};
-use crate::state::{Backend, EXPLICIT, State, redacted};
+use crate::state::{Backend, ENVIRONMENT, State, redacted};
 
 /// Attempts to start a server on a port that somebody else may take first.
 const ATTEMPTS: usize = 5;
@@ -38,7 +38,7 @@ pub(crate) async fn postgres(
     let own = last.and_then(|last| last.backends.postgres.own());
     if let Some(url) = from_env("DATABASE_URL", own) {
         reachable("DATABASE_URL", &url, 5432).await?;
-        note(board, |state| &mut state.backends.postgres, &url, EXPLICIT);
+        note(board, |state| &mut state.backends.postgres, &url, ENVIRONMENT);
         return Ok(Up { url, unit: None });
     }
     let (board, plan) = (Arc::clone(board), Arc::clone(plan));
@@ -60,7 +60,7 @@ pub(crate) async fn redis(
     let own = last.and_then(|last| last.backends.redis.own());
     if let Some(url) = from_env("REDIS_URL", own) {
         reachable("REDIS_URL", &url, 6379).await?;
-        note(board, |state| &mut state.backends.redis, &url, EXPLICIT);
+        note(board, |state| &mut state.backends.redis, &url, ENVIRONMENT);
         return Ok(Up { url, unit: None });
     }
     let (board, plan) = (Arc::clone(board), Arc::clone(plan));

@@ -12,7 +12,7 @@ use super::board::Board;
 use super::plan::{OTLP, Plan};
 use super::probe;
 use super::units::{ProgramUnit, Unit};
-use crate::state::{EXPLICIT, State, Traces};
+use crate::state::{ENVIRONMENT, State, Traces};
 use crate::trace::receiver::{self, Receiver};
 
 /// The source shown for our own receiver.
@@ -46,7 +46,7 @@ pub(crate) async fn start(
 ) -> anyhow::Result<Up> {
     let own = last.and_then(|last| last.backends.traces.own());
     if let Some(endpoint) = explicit(own) {
-        return Ok(outside(board, &endpoint, EXPLICIT).await);
+        return Ok(outside(board, &endpoint, ENVIRONMENT).await);
     }
     let local = format!("http://{}", ports::loopback(OTLP));
     if probe::answers_http(JAEGER_UI).await

@@ -1,5 +1,7 @@
 //! The file of an instance: written whole, read back, and not believed when its writer is gone.
 
+use forebay_provision::Rung;
+
 use super::*;
 use crate::workspace::Workspace;
 
@@ -60,10 +62,12 @@ fn passwords_are_not_shown() {
     }
 }
 
-/// Fails when a URL of the user's counts as ours once it was used.
+/// Fails when a URL of the user's counts as ours once it was used, or when a server that we start
+/// from a program of the user's counts as theirs.
 #[test]
 fn what_the_user_named_is_never_our_own() {
-    for (source, ours) in [(EXPLICIT, false), ("system", true), ("built-in", true)] {
+    let rungs = Rung::ALL.map(|rung| (rung.name(), true));
+    for (source, ours) in rungs.into_iter().chain([(ENVIRONMENT, false), ("built-in", true)]) {
         let (url, source) = (Some("there:1".to_owned()), Some(source.to_owned()));
         let traces = Traces { otlp: url.clone(), query: None, source: source.clone() };
         let backend = Backend { url, source, pid: None };

@@ -155,7 +155,7 @@ fn two_starts_at_once_share_one_instance() {
 fn what_the_environment_names_is_used_every_time() {
     let system = System::new();
     let server = port(&text_variable("FOREBAY_TEST_POSTGRES_URL"));
-    let database = format!("explicit_{}", std::process::id());
+    let database = format!("named_{}", std::process::id());
     query(server, "postgres", &format!("create database {database}")).unwrap();
     let named = [
         ("DATABASE_URL", format!("postgres://postgres@127.0.0.1:{server}/{database}")),
@@ -166,8 +166,10 @@ fn what_the_environment_names_is_used_every_time() {
         system.run_with(&named, &["dev", "--detach"]);
         let backends = &system.state()["backends"];
         for store in ["postgres", "redis", "traces"] {
-            assert_eq!(backends[store]["source"], "explicit", "{store}: {backends}");
+            assert_eq!(backends[store]["source"], "environment", "{store}: {backends}");
         }
+        assert_eq!(backends["postgres"]["url"], named[0].1, "{backends}");
+        assert_eq!(backends["redis"]["url"], named[1].1, "{backends}");
         system.run(&["down"]);
     }
     query(server, "postgres", &format!("drop database {database} with (force)")).unwrap();
