@@ -32,6 +32,24 @@ async fn a_changed_table_is_read_again() {
     assert_eq!(it.postgres.query_one(&ALL, &[]).await.expect("a row").len(), 2);
 }
 
+/// Fails when a stale plan that shows inside a transaction is kept: every later transaction on the
+/// connection would fail the same way.
+#[tokio::test]
+async fn a_changed_table_costs_one_transaction_at_most() {
+    static CREATE: Sql = Sql::new("CREATE TABLE t", "CREATE TABLE t AS SELECT 1 AS a");
+    static ALTER: Sql = Sql::new("ALTER TABLE t", "ALTER TABLE t ADD COLUMN b int DEFAULT 2");
+    static ALL: Sql = Sql::new("SELECT t", "SELECT * FROM t");
+    let it = Fixture::new(1).await;
+    it.postgres.execute(&CREATE, &[]).await.expect("a table");
+    it.postgres.query_one(&ALL, &[]).await.expect("a row");
+    it.postgres.execute(&ALTER, &[]).await.expect("a column");
+    let mut lost = it.postgres.begin().await.expect("a transaction");
+    lost.query_one(&ALL, &[]).await.expect_err("the plan is of the old table");
+    lost.rollback().await.expect("a rollback");
+    let mut next = it.postgres.begin().await.expect("a transaction");
+    assert_eq!(next.query_one(&ALL, &[]).await.expect("a row").len(), 2);
+}
+
 /// Fails when the server keeps a plan for all values.
 #[tokio::test]
 async fn a_statement_can_be_planned_each_time() {
