@@ -122,6 +122,7 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
                 }
                 let hits = lookups.iter().filter(|lookup| is_hit(lookup.outcome)).count();
                 span.record("forebay.cache.hits", hits);
+                span.record("forebay.cache.outcome", common_outcome(lookups));
             }
             Err(_) => mark_failed(&span),
         }
@@ -326,6 +327,17 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
                 );
             }
         }
+    }
+}
+
+/// The outcome that all lookups share, for a reader of traces.
+fn common_outcome<E: Entity>(lookups: &[Lookup<E>]) -> &'static str {
+    match lookups {
+        [] => "none",
+        [first, rest @ ..] if rest.iter().all(|lookup| lookup.outcome == first.outcome) => {
+            first.outcome.as_str()
+        }
+        _ => "mixed",
     }
 }
 

@@ -150,7 +150,8 @@ fn rust() -> Check {
 
 fn writable(workspace: &Workspace) -> Check {
     let dir = workspace.root.join(".dev");
-    let probe = dir.join(".probe");
+    // A name of our own: another command may look at the same time.
+    let probe = dir.join(format!(".probe-{}", std::process::id()));
     let tried = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&probe, ""));
     match tried.and_then(|()| std::fs::remove_file(&probe)) {
         Ok(()) => Check::ok("state folder", dir.display().to_string()),

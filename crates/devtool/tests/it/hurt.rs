@@ -1,7 +1,6 @@
 //! Up, down, killed, interrupted: nothing stays behind and nothing committed is lost.
 
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forebay_provision::Stopwatch;
@@ -12,12 +11,8 @@ use nix::unistd::Pid;
 
 use crate::system::{System, identity, text_variable, until};
 
-fn raw(process: Identity) -> Pid {
-    Pid::from_raw(i32::try_from(process.pid).unwrap())
-}
-
 fn signal(process: Identity, signal: Signal) {
-    kill(raw(process), signal).unwrap();
+    kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), signal).unwrap();
 }
 
 fn port(url: &str) -> u16 {
@@ -103,34 +98,39 @@ fn an_interrupt_a_closed_terminal_and_a_polite_kill_leave_nothing() {
     }
 }
 
+#[test]
+fn an_interrupt_while_the_stores_start_leaves_nothing() {
+    let system = System::new();
+    let work = system.root().join(".dev");
+    // The first is interrupted while a new database is made, the others while one is opened.
+    for _ in 0..3 {
+        let mut child = system.command(&["dev"]).stdout(Stdio::null()).spawn().unwrap();
+        until("a store starts", || !below(&work).is_empty());
+        let started = below(&work);
+        let supervisor = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        kill(supervisor, Signal::SIGINT).unwrap();
+        assert!(child.wait().unwrap().success());
+        // At once: the end of the supervisor is the end of everything.
+        assert_eq!(below(&work), [], "started before: {started:?}");
+    }
+}
+
 /// Fails when the second interrupt does not shorten the 15 s that a service has to stop.
 #[test]
 fn a_second_interrupt_does_not_wait_for_a_service_that_hangs() {
     const WELL_BEFORE_THE_GRACE: Duration = Duration::from_secs(8);
     let system = System::new();
+    system.make_hang("pool-server");
     let mut child: Child = system.foreground();
     let processes = system.processes();
     let supervisor = identity(&system.state()["supervisor"]);
-    let hanging = system.group("pool-server");
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // Again and again, because the supervisor wakes a suspended process once to let it stop.
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) && hanging.is_alive() {
-                // An error means that it was killed since the look.
-                let _ended = kill(raw(hanging), Signal::SIGSTOP);
-            }
-        });
-        signal(supervisor, Signal::SIGINT);
-        until("it is stopping", || system.state()["phase"] == "stopping");
-        assert!(hanging.is_alive(), "it ended although it was suspended");
-        let watch = Stopwatch::start();
-        signal(supervisor, Signal::SIGINT);
-        let status = child.wait().unwrap();
-        over.store(true, Ordering::Relaxed);
-        assert!(status.success());
-        assert!(watch.elapsed() < WELL_BEFORE_THE_GRACE, "{:?}", watch.elapsed());
-    });
+    signal(supervisor, Signal::SIGINT);
+    // Two at once could become one.
+    until("it is stopping", || system.state()["phase"] == "stopping");
+    let watch = Stopwatch::start();
+    signal(supervisor, Signal::SIGINT);
+    assert!(child.wait().unwrap().success());
+    assert!(watch.elapsed() < WELL_BEFORE_THE_GRACE, "{:?}", watch.elapsed());
     assert_nothing_left(&system, &processes);
 }
 

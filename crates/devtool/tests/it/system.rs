@@ -30,7 +30,8 @@ impl System {
         std::fs::write(dir.path().join("Cargo.toml"), "").unwrap();
         let mut script = String::from("#!/bin/sh\n");
         for name in ["token-server", "pool-server", "migrate"] {
-            let program = bins.join(format!("forebay-{name}"));
+            let program = dir.path().join(format!("forebay-{name}"));
+            std::os::unix::fs::symlink(bins.join(format!("forebay-{name}")), &program).unwrap();
             let message = serde_json::json!({
                 "reason": "compiler-artifact", "fresh": true, "executable": program,
             });
@@ -40,6 +41,21 @@ impl System {
         std::fs::write(&cargo, script).unwrap();
         std::fs::set_permissions(&cargo, PermissionsExt::from_mode(0o755)).unwrap();
         Self { dir, tool: bins.join("forebay-devtool") }
+    }
+
+    /// Puts a script before a service that stays when it is asked to stop. To suspend the service
+    /// would not do: whoever is asked to stop is woken up.
+    pub(crate) fn make_hang(&self, name: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let program = self.dir.path().join(format!("forebay-{name}"));
+        let service = std::fs::canonicalize(&program).unwrap();
+        let script = format!(
+            "#!/bin/sh\ntrap '' TERM\n'{}' \"$@\" &\nwhile :; do sleep 1; done\n",
+            service.display()
+        );
+        std::fs::remove_file(&program).unwrap();
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
