@@ -10,15 +10,15 @@ const MACHINE_FOLDERS: [&str; 6] = ["tmp", "work", "home", "root", "Users", "wor
 /// Hosts that package managers ask. Which one is asked is a setting of the machine, never ours.
 /// Pairs that join with a dot, because this file is checked as well.
 const REGISTRIES: [(&str, &str); 9] = [
-    ("registry", "npmjs.org"),
-    ("registry", "yarnpkg.com"),
-    ("files", "pythonhosted.org"),
-    ("static", "crates.io"),
-    ("index", "crates.io"),
-    ("deb", "debian.org"),
-    ("archive", "ubuntu.com"),
-    ("security", "ubuntu.com"),
-    ("proxy", "golang.org"),
+    ("registry.npmjs", "org"),
+    ("registry.yarnpkg", "com"),
+    ("files.pythonhosted", "org"),
+    ("static.crates", "io"),
+    ("index.crates", "io"),
+    ("deb.debian", "org"),
+    ("archive.ubuntu", "com"),
+    ("security.ubuntu", "com"),
+    ("proxy.golang", "org"),
 ];
 
 /// Suffixes of names that only a private network resolves.

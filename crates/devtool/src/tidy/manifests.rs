@@ -5,7 +5,7 @@ use super::manifest::{Manifest, PREFIX, Publish, Root};
 use super::tree::Tree;
 
 /// Where every locked package must come from, whatever mirror a machine downloads it through.
-const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
+const SOURCE: &str = concat!("registry+https://github.com/rust-lang/crates", ".io-index");
 
 /// Name, lints, publishing and versions of every member.
 pub(super) fn conventions(root: &Root, members: &[Manifest], findings: &mut Vec<Finding>) {

@@ -39,11 +39,11 @@ cachette = { package = "moka", version = "0.12" }
 moka = "0.12"
 "#;
 
-const LOCK: &str = r#"[[package]]
-name = "tonic"
-version = "0.14.9"
-source = "registry+https://github.com/rust-lang/crates.io-index"
-"#;
+const LOCK: &str = concat!(
+    "[[package]]\nname = \"tonic\"\nversion = \"0.14.9\"\n",
+    "source = \"registry+https://github.com/rust-lang/crates",
+    ".io-index\"\n"
+);
 
 const PAGE: &str = "# House\n\n## Invariants\n\n1. Rows stay. (test: `token::rows_stay`)\n";
 

@@ -89,7 +89,7 @@ fn nothing_names_a_machine_or_a_network() {
         );
     }
     let fine = "`target/tmp/x`, `$HOME/work/x`, https://example.org/home/page, /tmp, \
-                http://otel.tracing.svc.cluster.local:4317, https://crates.io/crates/moka";
+                http://otel.tracing.svc.cluster.local:4317, https://docs.rs/moka";
     broken("docs/page.md", fine, &[]);
 }
 
