@@ -1,7 +1,10 @@
 //! One trace id from the client through both services to SQL and Redis.
 
-use forebay_e2e::{Collector, SOL, SpanRecord, System, USDC};
+use std::time::Duration;
+
+use forebay_e2e::{Collector, SOL, SpanRecord, System, USDC, http_get};
 use forebay_proto::pool::v1::{ListPoolsRequest, MintPair, PoolFilter};
+use forebay_proto::token::v1::{GetTokenRequest, ListTokensRequest};
 use tonic::Request;
 
 /// As a caller with a trace of its own would send it.
@@ -16,6 +19,26 @@ fn system_is(span: &SpanRecord, system: &str) -> bool {
     span.attribute("db.system.name") == Some(system)
 }
 
+/// A service serves before Redis is connected. Reads other tokens until one was stored in Redis, so
+/// that the traced call finds Redis in its path.
+async fn redis_in_the_path(system: &System) -> anyhow::Result<()> {
+    let mut tokens = system.token_client().await?;
+    let request = ListTokensRequest { page_size: 1000, ..Default::default() };
+    let page = tokens.list_tokens(request).await?.into_inner();
+    let mut poll = tokio::time::interval(Duration::from_millis(20));
+    for token in page.tokens {
+        poll.tick().await;
+        tokens.get_token(GetTokenRequest { id: token.id }).await?;
+        let (_, metrics) = http_get(system.token.ops_port, "/metrics").await?;
+        let stored =
+            |line: &str| line.starts_with("forebay_cache_l2_fills") && line.contains("\"stored\"");
+        if metrics.lines().any(stored) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("a thousand reads and none was stored in Redis")
+}
+
 /// Fails when the pool client forgets `traceparent`, when a server ignores it, or when a
 /// store stops recording its statements.
 #[tokio::test]
@@ -26,6 +49,7 @@ async fn one_trace_crosses_every_hop() -> anyhow::Result<()> {
         ("FOREBAY__TELEMETRY__SAMPLE_RATIO", "1.0".to_owned()),
     ];
     let system = System::start_with_env(env).await?;
+    redis_in_the_path(&system).await?;
     let pair = MintPair { first_mint: SOL.to_owned(), second_mint: USDC.to_owned() };
     let filter = Some(PoolFilter { pair: Some(pair), ..Default::default() });
     let mut request = Request::new(ListPoolsRequest { filter, ..Default::default() });
