@@ -8,17 +8,17 @@ use super::tree::{File, Tree};
 const MACHINE_FOLDERS: [&str; 6] = ["tmp", "work", "home", "root", "Users", "workspace"];
 
 /// Hosts that package managers ask. Which one is asked is a setting of the machine, never ours.
-/// Pairs that join with a dot, because this file is checked as well.
-const REGISTRIES: [(&str, &str); 9] = [
-    ("registry.npmjs", "org"),
-    ("registry.yarnpkg", "com"),
-    ("files.pythonhosted", "org"),
-    ("static.crates", "io"),
-    ("index.crates", "io"),
-    ("deb.debian", "org"),
-    ("archive.ubuntu", "com"),
-    ("security.ubuntu", "com"),
-    ("proxy.golang", "org"),
+/// Labels that join with dots, because this file is checked as well.
+const REGISTRIES: [[&str; 3]; 9] = [
+    ["registry", "npmjs", "org"],
+    ["registry", "yarnpkg", "com"],
+    ["files", "pythonhosted", "org"],
+    ["static", "crates", "io"],
+    ["index", "crates", "io"],
+    ["deb", "debian", "org"],
+    ["archive", "ubuntu", "com"],
+    ["security", "ubuntu", "com"],
+    ["proxy", "golang", "org"],
 ];
 
 /// Suffixes of names that only a private network resolves.
@@ -40,7 +40,7 @@ fn machine_paths(file: &File, findings: &mut Vec<Finding>) {
     for folder in MACHINE_FOLDERS {
         let mark = format!("/{folder}/");
         for (offset, _) in file.text.match_indices(&mark) {
-            // Only an absolute path: `src/tmp/x` and `https://host/work/x` are something else.
+            // Only an absolute path: `src/tmp/x` and a path behind a host are something else.
             let before = file.text[..offset].chars().next_back();
             let relative = before.is_some_and(|c| c.is_alphanumeric() || "._-~}>)*$/".contains(c));
             let after = file.text[offset + mark.len()..].chars().next();
@@ -54,8 +54,8 @@ fn machine_paths(file: &File, findings: &mut Vec<Finding>) {
 }
 
 fn registries(file: &File, findings: &mut Vec<Finding>) {
-    for (name, domain) in REGISTRIES {
-        let host = format!("{name}.{domain}");
+    for labels in REGISTRIES {
+        let host = labels.join(".");
         for (offset, _) in file.text.match_indices(&host) {
             let todo = format!("leave `{host}` to the settings of the package manager");
             findings.push(Finding::new(&file.path, file.line_at(offset), "registry-host", todo));
