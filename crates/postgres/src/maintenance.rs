@@ -43,6 +43,9 @@ impl Maintenance {
             statement_timeout: Duration::ZERO,
             idle_in_transaction_timeout: Duration::ZERO,
             lifetime_max: Duration::MAX,
+            idle_timeout: Duration::MAX,
+            leak_after: Duration::MAX,
+            outage_grace: Duration::ZERO,
         };
         let opened = Connector::new(&config, "forebay-maintenance")?.open().await?;
         Ok(Self { client: opened.client, driver: opened.driver })

@@ -16,6 +16,10 @@ pub fn postgres_config(url: &str) -> PostgresConfig {
         statement_timeout: Duration::from_secs(10),
         idle_in_transaction_timeout: Duration::from_secs(10),
         lifetime_max: Duration::from_secs(600),
+        idle_timeout: Duration::from_secs(600),
+        leak_after: Duration::from_secs(30),
+        // A test that takes its server away wants to hear of it at once.
+        outage_grace: Duration::ZERO,
     }
 }
 

@@ -26,6 +26,15 @@ pub struct PostgresConfig {
     pub idle_in_transaction_timeout: Duration,
     /// A connection is replaced at this age, less up to 10 % so that they do not go together.
     pub lifetime_max: Duration,
+    /// A connection that nobody used for so long is closed, if there are more than
+    /// `connections_min`.
+    pub idle_timeout: Duration,
+    /// A connection that one caller holds for longer is reported in the log, with the line of code
+    /// that asked for it.
+    pub leak_after: Duration,
+    /// How long callers wait for a server that was there a moment ago, before they are told that it
+    /// cannot be reached. Zero tells them at once.
+    pub outage_grace: Duration,
 }
 
 impl PostgresConfig {
@@ -43,7 +52,11 @@ impl PostgresConfig {
         let idle_in_transaction_timeout =
             reader.duration("postgres.idle_in_transaction_timeout", work);
         let age = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
-        let lifetime_max = reader.duration("postgres.lifetime_max", age);
+        let lifetime_max = reader.duration("postgres.lifetime_max", age.clone());
+        let idle_timeout = reader.duration("postgres.idle_timeout", age.clone());
+        let leak_after = reader.duration("postgres.leak_after", age);
+        let grace = Duration::ZERO..=Duration::from_secs(60);
+        let outage_grace = reader.duration("postgres.outage_grace", grace);
         Some(Self {
             url: url?,
             connections_max: connections_max?,
@@ -54,6 +67,9 @@ impl PostgresConfig {
             statement_timeout: statement_timeout?,
             idle_in_transaction_timeout: idle_in_transaction_timeout?,
             lifetime_max: lifetime_max?,
+            idle_timeout: idle_timeout?,
+            leak_after: leak_after?,
+            outage_grace: outage_grace?,
         })
     }
 }
