@@ -23,6 +23,7 @@
 pub use error::{ConfigErrors, Problem};
 pub use invocation::{Command, Invocation};
 pub use load::{DEFAULTS, Loaded, load};
+pub use reference::{Reference, reference};
 pub use secret::Secret;
 pub use sections::Config;
 pub use sections::cache::{CacheConfig, EntityCacheConfig};
@@ -41,6 +42,7 @@ mod invocation;
 mod layers;
 mod load;
 mod reader;
+mod reference;
 mod secret;
 mod sections;
 mod setting;

@@ -1,5 +1,6 @@
 //! Typed reading of the values in force, collecting every problem on the way.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -22,11 +23,13 @@ pub(crate) struct Reader<'a> {
     layers: &'a Layers,
     pub(crate) settings: Vec<Setting>,
     pub(crate) problems: Vec<Problem>,
+    /// What each key accepts.
+    pub(crate) accepted: BTreeMap<String, String>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(layers: &'a Layers) -> Self {
-        Self { layers, settings: Vec::new(), problems: Vec::new() }
+        Self { layers, settings: Vec::new(), problems: Vec::new(), accepted: BTreeMap::new() }
     }
 
     /// The layer that gave the value in force.
@@ -139,6 +142,7 @@ impl<'a> Reader<'a> {
 
     /// The URL of a store, which is a secret because of its password.
     pub(crate) fn store_url(&mut self, key: &str, schemes: &[&str], form: &str) -> Option<Secret> {
+        self.accept(key, &format!("expected {form}"));
         let text = self.secret_text(key)?;
         match store_url::redacted(&text, schemes, form) {
             Ok(shown) => {
@@ -171,6 +175,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Notes what a key accepts, in the words of the problem with any other value.
+    pub(crate) fn accept(&mut self, key: &str, expected: &str) {
+        let accepts = expected.strip_prefix("expected ").unwrap_or(expected);
+        self.accepted.insert(key.to_owned(), accepts.to_owned());
+    }
+
     fn string<T>(
         &mut self,
         key: &str,
@@ -190,6 +200,7 @@ impl<'a> Reader<'a> {
         expected: &str,
         parse: impl FnOnce(&Raw) -> Option<(String, T)>,
     ) -> Option<T> {
+        self.accept(key, expected);
         let Some(Entry { raw, source }) = self.layers.get(key) else {
             self.problems.push(Problem::new(key, None, format!("{expected}; it is missing")));
             return None;

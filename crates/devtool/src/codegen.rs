@@ -1,5 +1,7 @@
-//! `cargo xtask codegen [--check]`: runs the generator, which is a crate of its own so that the
-//! proto compiler is built only when somebody needs it.
+//! `cargo xtask codegen [--check]`: everything committed that is made of something else committed.
+//!
+//! The generator of the gRPC code is a crate of its own, so that the proto compiler is built only
+//! when somebody needs it.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -7,16 +9,17 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use crate::workspace::Workspace;
-use crate::{cargo, say};
+use crate::{cargo, say, settings};
 
 const USAGE: &str = "usage: cargo xtask codegen [--check]
-Rewrites crates/proto/src/gen from proto/; --check only tells whether it is stale.";
+Rewrites crates/proto/src/gen from proto/, and docs/settings.md from deploy/config; --check only
+tells whether they are stale.";
 
-/// Rewrites the committed gRPC code, or tells whether it is stale.
+/// Rewrites what is generated, or tells whether it is stale.
 ///
 /// # Errors
 ///
-/// When the arguments are wrong, or the generator cannot be started.
+/// When the arguments are wrong, the generator cannot be started, or a page cannot be written.
 pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
     let mut check = false;
     for arg in &args {
@@ -34,5 +37,6 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         .args(check.then_some("--check"))
         .status()
         .context("run cargo")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let page = settings::write_page(workspace, check)?;
+    Ok(if status.success() { page } else { ExitCode::FAILURE })
 }

@@ -20,6 +20,7 @@ mod ephemeral;
 mod logs;
 mod proto_lint;
 mod say;
+mod settings;
 mod signals;
 mod state;
 mod status;
@@ -43,7 +44,7 @@ cargo xtask COMMAND
   ci [--keep-going]    everything a change must pass
   bench [NAME]         us and the peers, interleaved in one run
   tidy                 the rules of the house
-  codegen [--check]    the committed gRPC code
+  codegen [--check]    the committed gRPC code and the page of settings
   proto lint           the contracts
   migrate              the schema of the instance's database
   seed [--scale N]     its data

@@ -78,6 +78,10 @@ const PAGE_TOKEN_KEY_CHARS_MIN: usize = 32;
 /// and says so.
 fn page_token_key(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Option<Secret> {
     let key = "grpc.page_token_key";
+    reader.accept(
+        key,
+        &format!("text of at least {PAGE_TOKEN_KEY_CHARS_MIN} characters, or nothing"),
+    );
     let text = reader.secret_text(key)?;
     if text.is_empty() {
         reader.show(key, "\"\" # random in each process".to_owned());
