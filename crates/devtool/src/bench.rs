@@ -117,6 +117,7 @@ fn run_one(
         .env("FOREBAY_BENCH_BIN_DIR", target.join("release"))
         .env("DATABASE_URL", backends.postgres_url())
         .env("REDIS_URL", backends.redis_url())
+        .envs(backends.load_generators()?)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

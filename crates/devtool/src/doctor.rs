@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
-use forebay_provision::{Located, NotFound, Rung, Search, Skipped, ports, postgres, redis};
+use forebay_provision::{
+    Located, NotFound, Rung, Search, Skipped, pgbouncer, ports, postgres, redis,
+};
 use lexopt::prelude::*;
 use serde::Serialize;
 
@@ -105,7 +107,7 @@ fn checks(workspace: &Workspace) -> anyhow::Result<Vec<Check>> {
     let mut checks = vec![rust(), writable(workspace), space(&workspace.root), open_files()];
     checks.push(store(
         "postgres",
-        "DATABASE_URL",
+        Some("DATABASE_URL"),
         postgres::find(&offline("PG")),
         |tools: &postgres::PostgresTools| {
             format!("Postgres {} in {}", tools.version, tools.bin.display())
@@ -113,10 +115,12 @@ fn checks(workspace: &Workspace) -> anyhow::Result<Vec<Check>> {
     ));
     checks.push(store(
         "redis",
-        "REDIS_URL",
+        Some("REDIS_URL"),
         redis::find(&offline("REDIS")),
         |tools: &redis::RedisTools| format!("{} at {}", tools.version, tools.server.display()),
     ));
+    checks.push(pooler());
+    checks.push(load_generators(&offline("REDIS")));
     checks.push(traces());
     checks.push(match state {
         Err(error) => Check::fail("state", format!("{error:#}"), "cargo xtask dev --fresh"),
@@ -190,14 +194,16 @@ fn open_files() -> Check {
     }
 }
 
-/// A store: named in the environment, found, or still to be fetched.
+/// A server: named by `variable` in the environment, found, or still to be fetched.
 fn store<T>(
     name: &'static str,
-    variable: &str,
+    variable: Option<&str>,
     found: Result<Located<T>, NotFound>,
     describe: impl Fn(&T) -> String,
 ) -> Check {
-    if std::env::var_os(variable).is_some_and(|url| !url.is_empty()) {
+    if let Some(variable) = variable
+        && std::env::var_os(variable).is_some_and(|url| !url.is_empty())
+    {
         return Check::ok(name, format!("{variable} is set and will be used"));
     }
     match found {
@@ -219,6 +225,36 @@ fn store<T>(
         ),
         Err(missing) => Check::fail(name, missing.to_string(), missing.fix.clone()),
     }
+}
+
+/// What only `cargo xtask test` needs, so that its absence is no failure here.
+fn pooler() -> Check {
+    let describe = |tools: &pgbouncer::PgBouncerTools| {
+        format!("pgbouncer {} at {}", tools.version, tools.program.path.display())
+    };
+    let check = store("pgbouncer", None, pgbouncer::find(&offline("PGBOUNCER")), describe);
+    match (check.state, check.fix) {
+        (Verdict::Ok, fix) => Check { fix, ..check },
+        // No wheel holds it, so there is no other way than the named one.
+        (Verdict::Warn | Verdict::Fail, fix) => Check::warn(
+            check.name,
+            "not here, and cargo xtask test needs it",
+            fix.unwrap_or_default(),
+        ),
+    }
+}
+
+/// What `cargo xtask bench` compares us with, when it is there.
+fn load_generators(search: &Search) -> Check {
+    let redis = redis::find(search).ok().and_then(|found| found.tool.benchmark(search));
+    let postgres = postgres::find(&offline("PG")).ok();
+    let pgbench = postgres.and_then(|found| found.tool.program("pgbench"));
+    let tools = [("redis-benchmark", redis), ("pgbench", pgbench)];
+    let shown = tools.map(|(name, tool)| match tool {
+        Some(tool) => tool.path.display().to_string(),
+        None => format!("no {name} yet, it comes with its server"),
+    });
+    Check::ok("benchmarks", shown.join(", "))
 }
 
 fn passed_over(skipped: &[Skipped]) -> String {
@@ -286,8 +322,7 @@ mod tests {
             fix: "install it".to_owned(),
             skipped: vec![Skipped { rung: Rung::Installed, reason: "not on PATH".to_owned() }],
         };
-        let check =
-            store::<()>("redis", "FOREBAY_NO_SUCH_VARIABLE", Err(missing), |()| String::new());
+        let check = store::<()>("redis", None, Err(missing), |()| String::new());
         let shown = text(std::slice::from_ref(&check));
         assert!(shown.contains("not on PATH"), "{shown}");
         let free = text(&[Check::fail("disk", "1 MiB free", "free some")]);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use forebay_provision::{
-    Output, ProvisionError, Search, Stopwatch, guard, identity, ports, postgres, redis,
+    Output, Program, ProvisionError, Search, Stopwatch, guard, identity, pgbouncer, ports,
+    postgres, redis,
 };
 
 use crate::{cargo, say};
@@ -55,6 +56,7 @@ impl Drop for Dir {
 
 /// A Postgres and a Redis of their own.
 pub(crate) struct Backends {
+    dir: PathBuf,
     postgres: postgres::Server,
     postgres_tools: postgres::PostgresTools,
     redis: redis::Server,
@@ -69,14 +71,13 @@ impl Backends {
     /// When one cannot be found or started; the error says what would help.
     pub(crate) fn start(dir: &Path) -> anyhow::Result<Self> {
         let watch = Stopwatch::start();
-        let progress = |line: &str| say::warn(&format!("servers: {line}"));
-        let found = redis::find(&Search::from_env("REDIS").with_progress(progress))?;
+        let found = redis::find(&search("REDIS"))?;
         let redis_tools = found.tool;
         let redis = on_free_port(|port| {
             let options = redis::Options { dir: dir.join("redis"), port, ..Default::default() };
             redis::Server::start(&redis_tools, options)
         })?;
-        let found = postgres::find(&Search::from_env("PG").with_progress(progress))?;
+        let found = postgres::find(&search("PG"))?;
         let postgres_tools = found.tool;
         // A test run that dies leaves nothing worth recovering.
         let settings = [
@@ -102,7 +103,8 @@ impl Backends {
             redis_tools.version,
             say::time(watch.elapsed())
         ));
-        Ok(Self { postgres, postgres_tools, redis, redis_tools })
+        let dir = dir.to_path_buf();
+        Ok(Self { dir, postgres, postgres_tools, redis, redis_tools })
     }
 
     /// The maintenance database of the Postgres.
@@ -116,13 +118,17 @@ impl Backends {
     }
 
     /// What the tests read; `testkit` says what each is for.
+    ///
+    /// # Errors
+    ///
+    /// When a wrapper cannot be written.
     pub(crate) fn environment(
         &self,
-        dir: &Path,
         program: &Path,
+        pgbouncer: &pgbouncer::PgBouncerTools,
     ) -> anyhow::Result<Vec<(&'static str, OsString)>> {
-        let wrapper = dir.join("redis-server");
-        self.redis_tools.write_wrapper(&wrapper).context("write the wrapper of redis-server")?;
+        let redis_server = wrapper(&self.dir, "redis-server", &self.redis_tools.program())?;
+        let pgbouncer = wrapper(&self.dir, "pgbouncer", &pgbouncer.program)?;
         Ok(vec![
             ("FOREBAY_TEST_POSTGRES_URL", self.postgres.url("postgres").into()),
             ("FOREBAY_TEST_REDIS_URL", self.redis.url().into()),
@@ -131,11 +137,28 @@ impl Backends {
                 "FOREBAY_TEST_PG_LIBRARIES",
                 self.postgres_tools.libraries.clone().unwrap_or_default(),
             ),
-            ("FOREBAY_TEST_REDIS_SERVER", wrapper.into()),
+            ("FOREBAY_TEST_REDIS_SERVER", redis_server),
+            ("FOREBAY_TEST_PGBOUNCER", pgbouncer),
             ("FOREBAY_TEST_BIN_DIR", cargo::bin_dir()?.into()),
-            ("FOREBAY_TEST_DIR", dir.into()),
+            ("FOREBAY_TEST_DIR", self.dir.clone().into()),
             (guard::PROGRAM_ENV, program.into()),
         ])
+    }
+
+    /// The load generators that came with the servers, for a bench to compare with: `REDIS_BENCHMARK`
+    /// and `PGBENCH`, each absent when the package of the server did not hold it.
+    ///
+    /// # Errors
+    ///
+    /// When a wrapper cannot be written.
+    pub(crate) fn load_generators(&self) -> anyhow::Result<Vec<(&'static str, OsString)>> {
+        let redis = self.redis_tools.benchmark(&search("REDIS"));
+        let found = [
+            ("REDIS_BENCHMARK", "redis-benchmark", redis),
+            ("PGBENCH", "pgbench", self.postgres_tools.program("pgbench")),
+        ];
+        let found = found.into_iter().filter_map(|(name, file, tool)| Some((name, file, tool?)));
+        found.map(|(name, file, tool)| Ok((name, wrapper(&self.dir, file, &tool)?))).collect()
     }
 
     /// Nothing here is kept, so nobody waits for a checkpoint.
@@ -143,6 +166,26 @@ impl Backends {
         self.redis.kill();
         drop(self.postgres);
     }
+}
+
+/// A pgbouncer, which tests start before a Postgres.
+///
+/// # Errors
+///
+/// When there is none; the error says what would help.
+pub(crate) fn find_pgbouncer() -> anyhow::Result<pgbouncer::PgBouncerTools> {
+    Ok(pgbouncer::find(&search("PGBOUNCER"))?.tool)
+}
+
+fn search(name: &str) -> Search {
+    Search::from_env(name).with_progress(|line| say::warn(&format!("servers: {line}")))
+}
+
+/// A script in `dir` that runs a tool with the libraries it needs.
+fn wrapper(dir: &Path, name: &str, tool: &Program) -> anyhow::Result<OsString> {
+    let path = dir.join(name);
+    tool.write_wrapper(&path).with_context(|| format!("write the wrapper of {name}"))?;
+    Ok(path.into())
 }
 
 /// A free port may be taken by somebody else before it is used; then another one is tried.

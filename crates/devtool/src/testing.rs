@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use forebay_provision::{Output, Process, StopSignal, guard};
 
-use crate::ephemeral::{Backends, Dir};
+use crate::ephemeral::{Backends, Dir, find_pgbouncer};
 use crate::signals::Interrupts;
 use crate::workspace::Workspace;
 use crate::{cargo, say};
 
 const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]
-Starts a Postgres and a Redis of its own, builds the servers, and runs `cargo test`: the whole
-workspace unless a package is named. Ends with the exit code of the tests.";
+Starts a Postgres and a Redis of its own, finds a pgbouncer, builds the servers, and runs
+`cargo test`: the whole workspace unless a package is named. Ends with the exit code of the tests.";
 
 /// Asked to stop, the tests get this long before they are killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -51,7 +51,10 @@ async fn run_in(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<Ex
     let building = cargo_step(workspace, build_args(&args), Vec::new())?;
     let backends = {
         let dir = dir.path().to_path_buf();
-        tokio::task::spawn_blocking(move || Backends::start(&dir))
+        tokio::task::spawn_blocking(move || {
+            let pgbouncer = find_pgbouncer()?;
+            anyhow::Ok((Backends::start(&dir)?, pgbouncer))
+        })
     };
     let Some(code) = finish(&building, &mut interrupts).await else {
         return Ok(interrupted());
@@ -59,8 +62,8 @@ async fn run_in(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<Ex
     if code != ExitCode::SUCCESS {
         return Ok(code);
     }
-    let backends = backends.await.context("start the servers")??;
-    let env = backends.environment(dir.path(), &program)?;
+    let (backends, pgbouncer) = backends.await.context("start the servers")??;
+    let env = backends.environment(&program, &pgbouncer)?;
     let testing = cargo_step(workspace, test_args(&args), env)?;
     let code = finish(&testing, &mut interrupts).await;
     backends.stop();

@@ -83,7 +83,7 @@ fn reasons(skipped: &[Skipped]) -> String {
 /// Where to look and what may be done to get a tool.
 #[derive(Clone)]
 pub struct Search {
-    /// A directory (Postgres) or a binary (Redis) named by the caller. A wrong one is an error,
+    /// A directory (Postgres) or a binary (Redis, pgbouncer) named by the caller. A wrong one is an error,
     /// never a reason to take something else.
     pub explicit: Option<PathBuf>,
     /// The value of `PATH`.
@@ -111,8 +111,8 @@ impl fmt::Debug for Search {
 }
 
 impl Search {
-    /// The search that the environment asks for. `name` is `PG` or `REDIS`: `<name>_BIN` is the
-    /// explicit rung and `FOREBAY_<name>_FROM` restricts the ladder to one rung.
+    /// The search that the environment asks for. `name` is `PG`, `REDIS` or `PGBOUNCER`: `<name>_BIN`
+    /// is the explicit rung and `FOREBAY_<name>_FROM` restricts the ladder to one rung.
     #[must_use]
     pub fn from_env(name: &str) -> Self {
         let only = std::env::var(format!("FOREBAY_{name}_FROM"))
@@ -174,5 +174,9 @@ pub fn climb<T>(
 }
 
 fn explicit_name(tool: &str) -> &'static str {
-    if tool == "Redis" { "REDIS_BIN" } else { "PG_BIN" }
+    match tool {
+        "Redis" => "REDIS_BIN",
+        "pgbouncer" => "PGBOUNCER_BIN",
+        _ => "PG_BIN",
+    }
 }

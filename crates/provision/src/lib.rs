@@ -1,4 +1,4 @@
-//! Finds, fetches and runs Postgres and Redis on this machine, without docker.
+//! Finds, fetches and runs Postgres, Redis and pgbouncer on this machine, without docker.
 //!
 //! # Finding
 //!
@@ -10,14 +10,15 @@
 //!
 //! # Running
 //!
-//! [`postgres::Server`] and [`redis::Server`] start the real binary on a loopback port, in a process
-//! group of its own, and return when it answers on its own protocol. As root, Postgres runs as the
-//! user `postgres`, else `nobody`, because it refuses uid 0.
+//! [`postgres::Server`], [`redis::Server`] and [`pgbouncer::Server`] start the real binary on a
+//! loopback port, in a process group of its own, and return when it answers on its own protocol. As
+//! root, Postgres and pgbouncer run as the user `postgres`, else `nobody`, because they refuse uid 0.
 //!
 //! # Guarantees
 //!
 //! - A server that somebody else runs on the wanted port is never spoken to as if it were ours:
-//!   Postgres must report our data directory and Redis our process id before `start` returns.
+//!   Postgres must report our data directory, Redis our process id and pgbouncer our file of settings
+//!   before `start` returns.
 //! - Dropping a server ends its whole process group. A [`guard`] does the same when this process
 //!   dies without a chance to drop anything.
 //! - A process id is never trusted alone: it is compared with the time its process started, and a
@@ -36,10 +37,12 @@ mod error;
 mod lockfile;
 mod pip;
 mod process;
+mod program;
 
 pub mod guard;
 pub mod identity;
 pub mod ladder;
+pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod proc_table;
@@ -49,6 +52,7 @@ pub use clock::{Stopwatch, pause, wait_until};
 pub use error::ProvisionError;
 pub use ladder::{Located, NotFound, Rung, Search, Skipped};
 pub use process::{Output, Process, StopSignal, Stopped};
+pub use program::Program;
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod find;
 mod server;
+mod standby;
 mod wire;
 
 pub use find::{PostgresTools, find};

@@ -36,6 +36,15 @@ pub fn redis_server() -> PathBuf {
     required("FOREBAY_TEST_REDIS_SERVER").into()
 }
 
+/// A runnable `pgbouncer`.
+///
+/// # Panics
+///
+/// When the variable is not set.
+pub fn pgbouncer() -> PathBuf {
+    required("FOREBAY_TEST_PGBOUNCER").into()
+}
+
 /// Folder with the built service binaries.
 ///
 /// # Panics

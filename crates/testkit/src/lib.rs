@@ -14,8 +14,9 @@
 //!   made once for each state of the migrations, whatever number of test processes start at once.
 //! - A database is dropped with its value. What a killed test leaves behind is dropped by the
 //!   next test process.
-//! - [`PrivateRedis`] and [`PrivatePostgres`] are servers of the test's own, to be killed, stopped
-//!   and started again on the same port. They die with the test, also when it is killed.
+//! - [`PrivateRedis`], [`PrivatePostgres`], [`PrivateReplica`] and [`PrivatePgBouncer`] are servers of
+//!   the test's own, to be killed, stopped and started again on the same port. They die with the
+//!   test, also when it is killed.
 //!
 //! # Failure modes
 //!
@@ -31,7 +32,7 @@ mod sweep;
 mod template;
 
 pub use database::{TestDatabase, database, empty_database, seeded_database};
-pub use environment::{bin_dir, postgres_bin, redis_server};
-pub use private::{PrivatePostgres, PrivateRedis};
+pub use environment::{bin_dir, pgbouncer, postgres_bin, redis_server};
+pub use private::{PrivatePgBouncer, PrivatePostgres, PrivateRedis, PrivateReplica};
 pub use redis::{redis_prefix, redis_url};
 pub use settings::{postgres_config, redis_config};

@@ -1,7 +1,9 @@
 //! Servers of a test's own, which it may break.
 
+mod pgbouncer;
 mod postgres;
 mod redis;
+mod replica;
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,8 +13,10 @@ use uuid::Uuid;
 
 use crate::environment;
 
+pub use pgbouncer::PrivatePgBouncer;
 pub use postgres::PrivatePostgres;
 pub use redis::PrivateRedis;
+pub use replica::PrivateReplica;
 
 /// How often another free port is tried when somebody takes the one just chosen.
 const PORT_ATTEMPTS: u32 = 5;
@@ -42,6 +46,16 @@ impl Drop for PrivateDir {
     }
 }
 
+/// The value, or the end of the test with the whole chain of causes.
+fn unwrap<T>(result: Result<T, ProvisionError>) -> T {
+    crate::database::unwrap(result.map_err(anyhow::Error::new))
+}
+
+/// Settings as the servers take them.
+fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// Starts a server on a free port of 127.0.0.1.
 fn start_on_free_port<S>(mut start: impl FnMut(u16) -> Result<S, ProvisionError>) -> S {
     let mut attempts = 0;
@@ -50,7 +64,7 @@ fn start_on_free_port<S>(mut start: impl FnMut(u16) -> Result<S, ProvisionError>
         match start(port) {
             Ok(server) => return server,
             Err(ProvisionError::PortTaken { .. }) if attempts < PORT_ATTEMPTS => attempts += 1,
-            Err(error) => panic!("{:#}", anyhow::Error::new(error)),
+            failed => return unwrap(failed),
         }
     }
 }

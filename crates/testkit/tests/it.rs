@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use forebay_postgres::maintenance::Maintenance;
+use forebay_postgres::{PgPool, Sql};
 use forebay_testkit::{
-    PrivatePostgres, PrivateRedis, database, empty_database, redis_prefix, seeded_database,
+    PrivatePgBouncer, PrivatePostgres, PrivateRedis, PrivateReplica, database, empty_database,
+    postgres_config, redis_prefix, seeded_database,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -100,4 +102,55 @@ async fn a_private_postgres_keeps_what_was_committed() {
     assert!(tokio::time::timeout(Duration::from_millis(200), query).await.is_err());
     postgres.cont();
     connection.client().batch_execute("SELECT 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_private_pgbouncer_stands_before_a_database_of_any_server() {
+    let database = database().await;
+    let mut pgbouncer = PrivatePgBouncer::start(database.url());
+    let select = async |url: &str| -> anyhow::Result<i64> {
+        let pool = PgPool::new(&postgres_config(url), "forebay-test")?;
+        let one = Sql::new("SELECT tokens", "SELECT count(*) FROM tokens");
+        Ok(pool.query_one(&one, &[]).await?.get(0))
+    };
+    let url = format!("{}?pgbouncer=true", pgbouncer.url());
+    assert_eq!(select(&url).await.unwrap(), 0);
+
+    pgbouncer.kill();
+    assert!(select(&url).await.is_err());
+    pgbouncer.restart();
+    assert_eq!(select(&url).await.unwrap(), 0);
+
+    pgbouncer.stop();
+    let query = tokio::time::timeout(Duration::from_millis(200), select(&url)).await;
+    assert!(query.is_err(), "{query:?}");
+    pgbouncer.cont();
+    assert_eq!(select(&url).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_private_replica_follows_stands_still_and_takes_over() {
+    let primary = PrivatePostgres::start().await;
+    let mut replica = PrivateReplica::of(&primary);
+    let writer = Maintenance::connect(&primary.url()).await.unwrap();
+    let reader = Maintenance::connect(&replica.url()).await.unwrap();
+    let tables = "SELECT count(*) FROM pg_class WHERE relname LIKE 'made_%'";
+    replica.pause_replay();
+    writer.client().batch_execute("CREATE TABLE made_1 ()").await.unwrap();
+    assert_eq!(number(&reader, tables).await, 0);
+    replica.resume_replay();
+    let replayed = async {
+        while number(&reader, tables).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), replayed).await.expect("it catches up");
+
+    replica.kill();
+    replica.restart();
+    drop(primary);
+    replica.promote();
+    let reader = Maintenance::connect(&replica.url()).await.unwrap();
+    reader.client().batch_execute("CREATE TABLE made_2 ()").await.unwrap();
+    assert_eq!(number(&reader, tables).await, 2);
 }

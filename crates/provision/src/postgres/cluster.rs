@@ -33,9 +33,7 @@ pub(super) fn initialise(
     // Not every system knows the UTF-8 variant of the C locale.
     for locale in ["C.UTF-8", "C"] {
         let fresh = beside(dir);
-        remove_dir(&fresh)?;
-        std::fs::create_dir(&fresh).map_err(ProvisionError::path("create", &fresh))?;
-        own(&fresh, user)?;
+        create_owned(&fresh, user)?;
         let mut initdb = tools.command("initdb");
         initdb
             .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync"])
@@ -60,13 +58,14 @@ pub(super) fn initialise(
     Err(last.expect("the loop runs at least once and only ends with an error"))
 }
 
-fn beside(dir: &Path) -> PathBuf {
+/// A directory to work in until all is done.
+pub(super) fn beside(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     dir.with_file_name(name)
 }
 
-fn remove_dir(dir: &Path) -> Result<(), ProvisionError> {
+pub(super) fn remove_dir(dir: &Path) -> Result<(), ProvisionError> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(ProvisionError::path("remove", dir)(error))
@@ -75,7 +74,10 @@ fn remove_dir(dir: &Path) -> Result<(), ProvisionError> {
     }
 }
 
-fn own(dir: &Path, user: Option<&RunAs>) -> Result<(), ProvisionError> {
+/// An empty directory that only the server's user can enter.
+pub(super) fn create_owned(dir: &Path, user: Option<&RunAs>) -> Result<(), ProvisionError> {
+    remove_dir(dir)?;
+    std::fs::create_dir(dir).map_err(ProvisionError::path("create", dir))?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
         .map_err(ProvisionError::path("set the mode of", dir))?;
     if let Some(user) = user {

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::cache::Cache;
 use crate::identity::RunAs;
 use crate::ladder::{Located, NotFound, Rung, Search, climb};
-use crate::{apt, command, pip};
+use crate::{Program, apt, command, pip};
 
 /// The oldest Postgres that will do.
 const MAJOR_MIN: u32 = 14;
@@ -60,6 +60,12 @@ impl PostgresTools {
         tools.version = version;
         tools.major = major;
         Ok(tools)
+    }
+
+    /// One of the programs that not every package has, such as `pgbench`: beside the server.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<Program> {
+        Program::in_dir(&self.bin, &[name], self.libraries.as_ref())
     }
 
     /// A command for one of the programs, in the environment it needs, as ourselves.

@@ -31,8 +31,8 @@ pub struct Options {
 /// A running server. Dropping it ends it without a checkpoint; [`Server::stop`] takes that time.
 #[derive(Debug)]
 pub struct Server {
-    tools: PostgresTools,
-    options: Options,
+    pub(super) tools: PostgresTools,
+    pub(super) options: Options,
     user: Option<RunAs>,
     process: Process,
 }
@@ -57,11 +57,20 @@ impl Server {
     /// [`ProvisionError::MajorVersion`] when the data is another version's, and what initdb or the
     /// server said when they failed.
     pub fn start(tools: &PostgresTools, options: Options) -> Result<Self, ProvisionError> {
+        Self::start_with(tools, options, |dir, user| initialise(tools, dir, user))
+    }
+
+    /// As [`Server::start`], on a directory that `fill` makes sure of.
+    pub(super) fn start_with(
+        tools: &PostgresTools,
+        options: Options,
+        fill: impl FnOnce(&Path, Option<&RunAs>) -> Result<(), ProvisionError>,
+    ) -> Result<Self, ProvisionError> {
         let user = RunAs::for_servers();
         let dir = identity::reachable_dir(&options.dir, user.as_ref())?;
         let dir = std::path::absolute(&dir).map_err(ProvisionError::path("resolve", &dir))?;
         let options = Options { dir, ..options };
-        initialise(tools, &options.dir, user.as_ref())?;
+        fill(&options.dir, user.as_ref())?;
         let process = launch(tools, &options, user.as_ref())?;
         Ok(Self { tools: tools.clone(), options, user, process })
     }

@@ -1,12 +1,12 @@
 //! Where Redis comes from on this machine.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cache::Cache;
 use crate::ladder::{Located, NotFound, Rung, Search, climb};
-use crate::{apt, command, pip};
+use crate::{Program, apt, command, pip};
 
 /// The oldest Redis that will do; every Valkey is newer.
 const MAJOR_MIN: u32 = 6;
@@ -19,6 +19,9 @@ const APT_UNNEEDED: [&str; 3] = ["adduser", "lsb-base", "debconf"];
 
 /// Names of the server's program, preferred first.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
+
+/// Names of the load generator.
+const BENCHMARKS: [&str; 2] = ["redis-benchmark", "valkey-benchmark"];
 
 /// A Redis server that runs on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,31 +55,23 @@ impl RedisTools {
     /// A command for the server, in the environment it needs.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.server);
-        command.env_remove("LD_LIBRARY_PATH");
-        if let Some(libraries) = &self.libraries {
-            command.env("LD_LIBRARY_PATH", libraries);
-        }
-        command
+        self.program().command()
     }
 
-    /// Writes a script to `path` that runs the server with its environment, for programs that can
-    /// be given a path only.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
-    pub fn write_wrapper(&self, path: &Path) -> std::io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
-        let mut script = String::from("#!/bin/sh\n");
-        match &self.libraries {
-            Some(dir) => script.push_str(&format!("export LD_LIBRARY_PATH={}\n", quoted(dir))),
-            None => script.push_str("unset LD_LIBRARY_PATH\n"),
-        }
-        script.push_str(&format!("exec {} \"$@\"\n", quoted(self.server.as_os_str())));
-        std::fs::write(path, script)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+    /// The server's program.
+    #[must_use]
+    pub fn program(&self) -> Program {
+        Program { path: self.server.clone(), libraries: self.libraries.clone() }
+    }
+
+    /// The load generator that comes with the server: beside it, else on the `PATH` of `search`.
+    #[must_use]
+    pub fn benchmark(&self, search: &Search) -> Option<Program> {
+        let beside = self.server.parent()?;
+        Program::in_dir(beside, &BENCHMARKS, self.libraries.as_ref()).or_else(|| {
+            std::env::split_paths(&search.path)
+                .find_map(|dir| Program::in_dir(&dir, &BENCHMARKS, None))
+        })
     }
 }
 

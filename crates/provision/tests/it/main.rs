@@ -3,13 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test that cannot go on fails the test")]
 
 mod guarded;
+mod pgbouncer_server;
 mod postgres_server;
 mod redis_server;
+mod standby_server;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_provision::identity::RunAs;
+use forebay_provision::pgbouncer::PgBouncerTools;
 use forebay_provision::postgres::PostgresTools;
 use forebay_provision::redis::RedisTools;
 
@@ -33,6 +36,10 @@ fn postgres_tools() -> PostgresTools {
 
 fn redis_tools() -> RedisTools {
     RedisTools::probe(&variable("FOREBAY_TEST_REDIS_SERVER"), None).unwrap()
+}
+
+fn pgbouncer_tools() -> PgBouncerTools {
+    PgBouncerTools::probe(&variable("FOREBAY_TEST_PGBOUNCER"), None).unwrap()
 }
 
 /// A directory that the servers' user can reach.

@@ -8,7 +8,7 @@ use forebay_provision::{ProvisionError, Stopped, ports};
 
 use crate::{dir, free_port, postgres_tools, until};
 
-fn options(dir: &Path, port: u16) -> Options {
+pub(crate) fn options(dir: &Path, port: u16) -> Options {
     let settings = [("fsync", "off"), ("jit", "off")];
     Options {
         dir: dir.join("data"),
@@ -18,11 +18,11 @@ fn options(dir: &Path, port: u16) -> Options {
     }
 }
 
-fn start(dir: &Path) -> Server {
+pub(crate) fn start(dir: &Path) -> Server {
     Server::start(&postgres_tools(), options(dir, free_port())).unwrap()
 }
 
-fn one(server: &Server, sql: &str) -> Result<Option<String>, WireError> {
+pub(crate) fn one(server: &Server, sql: &str) -> Result<Option<String>, WireError> {
     Ok(query(server.port(), "postgres", sql)?.into_iter().flatten().flatten().next())
 }
 

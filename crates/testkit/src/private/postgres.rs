@@ -5,12 +5,12 @@ use forebay_postgres::maintenance::Maintenance;
 use forebay_postgres::migrate;
 use forebay_provision::postgres::{Options, PostgresTools, Server};
 
-use super::{PrivateDir, start_on_free_port};
+use super::{PrivateDir, owned, start_on_free_port};
 use crate::database::unwrap;
 use crate::environment;
 
 /// The database that a test works in.
-const DATABASE: &str = "forebay";
+pub(super) const DATABASE: &str = "forebay";
 
 /// Nothing outlives the machine, so nothing has to reach the disk. Commits do reach the kernel
 /// (`synchronous_commit` stays on): they must be there after the server was killed.
@@ -68,6 +68,10 @@ impl PrivatePostgres {
         self.server.port()
     }
 
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// Ends it at once, as a crash would: connections are reset and new ones refused.
     pub fn kill(&self) {
         self.server.kill();
@@ -89,9 +93,7 @@ impl PrivatePostgres {
     ///
     /// With the cause, when it does not start.
     pub fn restart(&mut self) {
-        if let Err(error) = self.server.restart() {
-            panic!("{:#}", anyhow::Error::new(error));
-        }
+        super::unwrap(self.server.restart());
     }
 
     fn start_server(settings: &[(&str, &str)]) -> Self {
@@ -101,11 +103,7 @@ impl PrivatePostgres {
             Err(reason) => panic!("FOREBAY_TEST_PG_BIN: {reason}"),
         };
         let dir = PrivateDir::new("postgres");
-        let settings: Vec<_> = SETTINGS
-            .iter()
-            .chain(settings)
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let settings = owned(&[&SETTINGS, settings].concat());
         let server = start_on_free_port(|port| {
             let (dir, settings) = (dir.data(), settings.clone());
             Server::start(&tools, Options { dir, port, settings, ..Options::default() })

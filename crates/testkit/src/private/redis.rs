@@ -2,7 +2,7 @@
 
 use forebay_provision::redis::{Options, RedisTools, Server};
 
-use super::{PrivateDir, start_on_free_port};
+use super::{PrivateDir, owned, start_on_free_port, unwrap};
 use crate::environment;
 
 /// A Redis of a test's own, empty and on a port of its own. It ends with its value.
@@ -34,8 +34,7 @@ impl PrivateRedis {
             Err(reason) => panic!("FOREBAY_TEST_REDIS_SERVER: {reason}"),
         };
         let dir = PrivateDir::new("redis");
-        let settings: Vec<_> =
-            settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let settings = owned(settings);
         let server = start_on_free_port(|port| {
             let (dir, settings) = (dir.data(), settings.clone());
             Server::start(&tools, Options { dir, port, settings, ..Options::default() })
@@ -74,8 +73,6 @@ impl PrivateRedis {
     ///
     /// With the cause, when it does not start.
     pub fn restart(&mut self) {
-        if let Err(error) = self.server.restart() {
-            panic!("{:#}", anyhow::Error::new(error));
-        }
+        unwrap(self.server.restart());
     }
 }
