@@ -2,72 +2,77 @@
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::task::Waker;
 
-use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Deadline;
 
-pub use holders::Holder;
-use holders::Holders;
+pub use config::GateConfig;
+pub use error::GateError;
+use leases::Caller;
+pub use leases::Holder;
+pub use permit::GatePermit;
+use state::State;
+pub use stats::GateStats;
+use wait::Wait;
 
-mod holders;
+mod config;
+mod error;
+mod forecast;
+mod leases;
+mod permit;
+mod queue;
+mod state;
+mod stats;
+mod wait;
 
-/// Size of a [`Gate`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GateConfig {
-    /// Permits that may be held at once.
-    pub permits: usize,
-    /// Callers that may wait for one; one more is shed.
-    pub waiting_max: usize,
-    /// How long a caller may wait, if its own deadline is not nearer.
-    pub timeout: Duration,
-}
-
-/// A bounded first-in-first-out queue in front of a limited resource.
+/// A bounded queue in front of a limited resource. Clones share one queue.
 ///
-/// A freed permit goes to the longest waiter, never to a newcomer, so no
-/// caller starves. Clones share one queue.
+/// - Within a [`crate::Priority`] callers are served strictly in the order in
+///   which they came: a freed permit is handed to the longest waiter, and a
+///   newcomer never passes one. So no caller starves.
+/// - While both wait, Interactive gets eight permits for each one of Batch.
+///   Admin goes first, and may take the permits reserved for it.
+/// - A caller whose turn would come after its deadline is told at once. The
+///   estimate is that of [`GateStats::hold_estimate`]: it needs 16 holds, and
+///   whoever would be next in line may always wait.
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<Inner>);
 
 impl Gate {
     /// An open gate.
     pub fn new(config: GateConfig) -> Self {
-        Self(Arc::new(Inner {
-            config,
-            semaphore: Arc::new(Semaphore::new(config.permits)),
-            waiting: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
-            timeouts: AtomicU64::new(0),
-            shed: AtomicU64::new(0),
-            released: Notify::new(),
-            holders: Holders::new(),
-        }))
+        Self(Arc::new(Inner { config, state: Mutex::new(State::new(config)), idle: Notify::new() }))
     }
 
     /// Waits for a permit, in order, until the timeout of the gate or the deadline in scope.
     ///
     /// `caller` is recorded as the place that holds the permit.
-    /// Cancel-safe: a dropped wait gives its place to the next one.
+    /// Cancel-safe: a dropped wait gives its place, and a permit it was just handed, to the next.
     ///
     /// # Errors
-    /// [`GateError::Shed`] at once when too many wait already, [`GateError::Timeout`] when time
-    /// ran out, [`GateError::Closed`] once [`Gate::close`] was called, also for those who wait.
+    /// [`GateError::Shed`] at once when too many wait already or the turn of this caller would
+    /// come too late, [`GateError::Timeout`] when time ran out, [`GateError::Closed`] once
+    /// [`Gate::close`] was called, also for those who wait.
     pub async fn acquire(
         &self,
         caller: &'static Location<'static>,
     ) -> Result<GatePermit, GateError> {
-        match self.try_acquire(caller) {
-            Ok(Some(permit)) => Ok(permit),
-            Ok(None) => self.wait(caller).await,
-            Err(error) => Err(error),
+        match self.enter_or_join(caller)? {
+            Entered::In(permit) => Ok(permit),
+            Entered::Waiting(mut wait, deadline) => {
+                match tokio::time::timeout_at(deadline.instant(), &mut wait).await {
+                    Ok(outcome) => outcome,
+                    Err(_elapsed) => wait.expire(),
+                }
+            }
         }
     }
 
-    /// A permit if one is free and nobody waits for it; `None` otherwise.
+    /// A permit if one is free and nobody of this priority waits for it; `None` otherwise.
     ///
     /// # Errors
     /// [`GateError::Closed`] once [`Gate::close`] was called.
@@ -75,164 +80,129 @@ impl Gate {
         &self,
         caller: &'static Location<'static>,
     ) -> Result<Option<GatePermit>, GateError> {
-        match Arc::clone(&self.0.semaphore).try_acquire_owned() {
-            Ok(permit) => Ok(Some(self.admit(permit, caller))),
-            Err(TryAcquireError::NoPermits) => Ok(None),
-            Err(TryAcquireError::Closed) => Err(GateError::Closed),
-        }
+        let caller = Caller::current(caller);
+        let now = Instant::now();
+        let lease = self.0.state.lock().enter(caller, now)?;
+        Ok(lease.map(|lease| self.permit(lease)))
     }
 
     /// Turns everyone away from now on: those who wait and those who come.
     pub fn close(&self) {
-        self.0.semaphore.close();
+        let wakers = self.0.state.lock().close();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Changes how many permits may be held. More of them go to those who wait, at once. Fewer
+    /// take nothing from anyone: nobody is let in until enough came back.
+    pub fn resize(&self, permits: usize) {
+        self.0.state.lock().resize(permits);
+        let now = Instant::now();
+        loop {
+            let (before, next, after) = {
+                let mut state = self.0.state.lock();
+                let before = state.held();
+                let next = state.hand_on(now);
+                (before, next, state.held())
+            };
+            self.0.settle(next);
+            if before == after {
+                return;
+            }
+        }
+    }
+
+    /// Permits that may be held now.
+    pub fn permits(&self) -> usize {
+        self.0.state.lock().permits()
     }
 
     /// Waits until every permit is back; `false` if `deadline` came first.
     pub async fn idle(&self, deadline: Deadline) -> bool {
         loop {
-            let released = self.0.released.notified();
-            tokio::pin!(released);
+            let idle = self.0.idle.notified();
+            tokio::pin!(idle);
             // Registered before the check, or a release between the two would be missed.
-            released.as_mut().enable();
-            if self.0.held.load(Ordering::Acquire) == 0 {
+            idle.as_mut().enable();
+            if self.0.state.lock().held() == 0 {
                 return true;
             }
-            if tokio::time::timeout_at(deadline.instant(), released).await.is_err() {
-                return self.0.held.load(Ordering::Acquire) == 0;
+            if tokio::time::timeout_at(deadline.instant(), idle).await.is_err() {
+                return self.0.state.lock().held() == 0;
             }
         }
     }
 
     /// The state of the gate now.
     pub fn stats(&self) -> GateStats {
-        GateStats {
-            held: self.0.held.load(Ordering::Relaxed),
-            permits: self.0.config.permits,
-            waiting: self.0.waiting.load(Ordering::Relaxed),
-            waiting_max: self.0.config.waiting_max,
-            timeouts: self.0.timeouts.load(Ordering::Relaxed),
-            shed: self.0.shed.load(Ordering::Relaxed),
-        }
+        self.0.state.lock().stats()
     }
 
     /// Who has held a permit for the longest time, at most `count` of them.
     pub fn oldest_holders(&self, count: usize) -> Vec<Holder> {
-        self.0.holders.oldest(count)
+        self.0.state.lock().oldest_holders(count)
     }
 
-    async fn wait(&self, caller: &'static Location<'static>) -> Result<GatePermit, GateError> {
-        let _waiting = self.join_queue()?;
-        let started = Instant::now();
+    /// Warns of every permit held for longer than [`GateConfig::leak_after`], once each, and
+    /// returns how many were new. The owner calls it at an interval of about a second, from the
+    /// task that looks after its connections; `name` is the connection pool's.
+    pub fn report_leaks(&self, name: &str) -> usize {
+        let leaked = self.0.state.lock().take_leaked();
+        for holder in &leaked {
+            tracing::warn!(
+                pool = name,
+                file = holder.location.file(),
+                line = holder.location.line(),
+                age_ms = u64::try_from(holder.held.as_millis()).unwrap_or(u64::MAX),
+                priority = holder.priority.as_str(),
+                trace_id = holder.trace.map(tracing::field::display),
+                note = holder.note,
+                "a connection is held for too long"
+            );
+        }
+        leaked.len()
+    }
+
+    /// One lock for a caller that must wait as well: a permit freed between two would be lost
+    /// to it, and a newcomer might pass it.
+    fn enter_or_join(&self, caller: &'static Location<'static>) -> Result<Entered<'_>, GateError> {
+        let caller = Caller::current(caller);
+        let now = Instant::now();
+        let mut state = self.0.state.lock();
+        if let Some(lease) = state.enter(caller, now)? {
+            drop(state);
+            return Ok(Entered::In(self.permit(lease)));
+        }
         let deadline = Deadline::within(self.0.config.timeout);
-        let acquired = Arc::clone(&self.0.semaphore).acquire_owned();
-        match tokio::time::timeout_at(deadline.instant(), acquired).await {
-            Ok(Ok(permit)) => Ok(self.admit(permit, caller)),
-            Ok(Err(AcquireError { .. })) => Err(GateError::Closed),
-            Err(_elapsed) => {
-                self.0.timeouts.fetch_add(1, Ordering::Relaxed);
-                Err(GateError::Timeout { waited: started.elapsed() })
-            }
-        }
+        let patience = deadline.instant().saturating_duration_since(now);
+        let entry = state.join(caller, patience, now)?;
+        drop(state);
+        Ok(Entered::Waiting(Wait::new(&self.0, entry, now), deadline))
     }
 
-    fn join_queue(&self) -> Result<Waiting<'_>, GateError> {
-        let waiting_max = self.0.config.waiting_max;
-        let join = |waiting| (waiting < waiting_max).then_some(waiting + 1);
-        match self.0.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, join) {
-            Ok(_) => Ok(Waiting(&self.0.waiting)),
-            Err(waiting) => {
-                self.0.shed.fetch_add(1, Ordering::Relaxed);
-                Err(GateError::Shed { waiting })
-            }
-        }
-    }
-
-    fn admit(
-        &self,
-        permit: OwnedSemaphorePermit,
-        caller: &'static Location<'static>,
-    ) -> GatePermit {
-        self.0.held.fetch_add(1, Ordering::AcqRel);
-        GatePermit {
-            holder: self.0.holders.enter(caller),
-            gate: Arc::clone(&self.0),
-            _permit: permit,
-        }
+    fn permit(&self, lease: usize) -> GatePermit {
+        GatePermit { lease, waited: std::time::Duration::ZERO, gate: Arc::clone(&self.0) }
     }
 }
 
-/// The right to use one of the things behind a [`Gate`], given back on drop.
-#[derive(Debug)]
-pub struct GatePermit {
-    holder: usize,
-    gate: Arc<Inner>,
-    // Dropped after `Drop::drop` ran, so whoever gets the place next finds the record cleared.
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for GatePermit {
-    fn drop(&mut self) {
-        self.gate.holders.leave(self.holder);
-        self.gate.held.fetch_sub(1, Ordering::AcqRel);
-        self.gate.released.notify_waiters();
-    }
-}
-
-/// Why there is no permit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum GateError {
-    /// The queue is full.
-    #[error("{waiting} callers wait already")]
-    Shed {
-        /// Callers that waited at that moment.
-        waiting: usize,
-    },
-    /// No permit came in time.
-    #[error("no permit came free in {} ms", waited.as_millis())]
-    Timeout {
-        /// How long the caller waited.
-        waited: Duration,
-    },
-    /// The gate is closed for good.
-    #[error("the gate is closed")]
-    Closed,
-}
-
-/// State of a [`Gate`] at one moment, with its counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GateStats {
-    /// Permits held.
-    pub held: usize,
-    /// Permits there are.
-    pub permits: usize,
-    /// Callers waiting.
-    pub waiting: usize,
-    /// Callers that may wait.
-    pub waiting_max: usize,
-    /// Waits that ran out of time.
-    pub timeouts: u64,
-    /// Callers turned away because the queue was full.
-    pub shed: u64,
+enum Entered<'a> {
+    In(GatePermit),
+    Waiting(Wait<'a>, Deadline),
 }
 
 #[derive(Debug)]
 struct Inner {
     config: GateConfig,
-    semaphore: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    held: AtomicUsize,
-    timeouts: AtomicU64,
-    shed: AtomicU64,
-    released: Notify,
-    holders: Holders,
+    state: Mutex<State>,
+    /// Told whenever the last permit came back.
+    idle: Notify,
 }
 
-/// Counts one waiter out again, also when its future is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Inner {
+    /// Wakes whoever was handed a permit, outside the lock that it will take first.
+    fn settle(&self, next: Option<Waker>) {
+        if let Some(waker) = next {
+            waker.wake();
+        }
     }
 }
 

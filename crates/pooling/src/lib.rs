@@ -15,10 +15,12 @@ mod backoff;
 mod deadline;
 mod gate;
 mod metrics;
+mod priority;
 mod stats;
 
 pub use backoff::Backoff;
 pub use deadline::Deadline;
 pub use gate::{Gate, GateConfig, GateError, GatePermit, GateStats, Holder};
 pub use metrics::{PoolMetrics, SECONDS_BOUNDARIES};
+pub use priority::Priority;
 pub use stats::PoolStats;

@@ -275,7 +275,7 @@ impl PgError {
     /// What a refusal of the gate means to a caller.
     pub(crate) fn from_gate(error: GateError, holders: impl FnOnce() -> Vec<Holder>) -> Self {
         match error {
-            GateError::Shed { waiting } => Self::Shed { waiting },
+            GateError::Shed { waiting, .. } => Self::Shed { waiting },
             GateError::Timeout { waited } => Self::Timeout { waited, holders: holders() },
             GateError::Closed => Self::Draining,
         }

@@ -34,7 +34,7 @@ impl DedicatedRedis {
         let deadline = Deadline::within(inner.config.connect_timeout);
         let turn = deadline.scope(inner.dedicated_gate.acquire(Location::caller())).await;
         let permit = turn.map_err(|refused| match refused {
-            GateError::Shed { waiting } => {
+            GateError::Shed { waiting, .. } => {
                 add_one(&inner.counters.shed);
                 RedisError::Shed { command: "LEASE", waiting }
             }

@@ -202,7 +202,7 @@ async fn enter(
     }
     let turn = deadline.scope(lane.gate().acquire(Location::caller())).await;
     turn.map_err(|refused| match refused {
-        GateError::Shed { waiting } => {
+        GateError::Shed { waiting, .. } => {
             add_one(&pool.counters.shed);
             RedisError::Shed { command, waiting }
         }

@@ -89,9 +89,8 @@ impl Lane {
             suspected: Notify::new(),
             timeouts_in_a_row: AtomicU32::new(0),
             gate: Gate::new(GateConfig {
-                permits: in_flight_max,
-                waiting_max: WAITING_MAX,
-                timeout,
+                reserved: Some(0),
+                ..GateConfig::new(in_flight_max, WAITING_MAX, timeout)
             }),
         }
     }

@@ -75,9 +75,12 @@ impl RedisPool {
                 .max_size(dedicated_max)
                 .build_unchecked(dedicated_manager.clone()),
             dedicated_gate: Gate::new(GateConfig {
-                permits: usize::try_from(dedicated_max).unwrap_or(usize::MAX),
-                waiting_max: DEDICATED_WAITING_MAX,
-                timeout: config.connect_timeout,
+                reserved: Some(0),
+                ..GateConfig::new(
+                    usize::try_from(dedicated_max).unwrap_or(usize::MAX),
+                    DEDICATED_WAITING_MAX,
+                    config.connect_timeout,
+                )
             }),
             manager,
             config: config.clone(),

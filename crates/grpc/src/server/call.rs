@@ -52,9 +52,12 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(config: &GrpcConfig, routes: Routes, local_addr: SocketAddr) -> Self {
         let gate = Gate::new(GateConfig {
-            permits: config.concurrent_requests_max,
-            waiting_max: config.concurrent_requests_max.saturating_mul(WAITING_PER_PLACE),
-            timeout: config.timeout_max,
+            reserved: Some(0),
+            ..GateConfig::new(
+                config.concurrent_requests_max,
+                config.concurrent_requests_max.saturating_mul(WAITING_PER_PLACE),
+                config.timeout_max,
+            )
         });
         Self {
             routes,

@@ -11,17 +11,23 @@ use tokio::time::advance;
 use super::{Gate, GateConfig, GateError};
 use crate::Deadline;
 
+mod forecast;
+mod leaks;
+mod priorities;
+mod resize;
+
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+#[track_caller]
 fn here() -> &'static Location<'static> {
     Location::caller()
 }
 
 fn gate(permits: usize, waiting_max: usize) -> Gate {
-    Gate::new(GateConfig { permits, waiting_max, timeout: TIMEOUT })
+    Gate::new(GateConfig { reserved: Some(0), ..GateConfig::new(permits, waiting_max, TIMEOUT) })
 }
 
-/// Fails when a free permit may be taken past the queue.
+/// Fails when a free permit may be taken past the queue, or a waiter is taken from its end.
 #[tokio::test(start_paused = true)]
 async fn waiters_are_served_in_the_order_they_came() {
     let gate = gate(1, 100);
@@ -47,7 +53,7 @@ async fn waiters_are_served_in_the_order_they_came() {
     assert_eq!(*order.lock(), (0..100).collect::<Vec<_>>());
 }
 
-/// Fails when `join_queue` does not count.
+/// Fails when the queue has no bound.
 #[tokio::test(start_paused = true)]
 async fn one_more_waiter_than_allowed_is_shed_at_once() {
     let gate = gate(1, 2);
@@ -57,7 +63,7 @@ async fn one_more_waiter_than_allowed_is_shed_at_once() {
         assert!(waiter.as_mut().now_or_never().is_none());
     }
     let shed = gate.acquire(here()).now_or_never().expect("an answer at once");
-    assert_eq!(shed.err(), Some(GateError::Shed { waiting: 2 }));
+    assert_eq!(shed.err(), Some(GateError::Shed { waiting: 2, predicted: None }));
     assert_eq!((gate.stats().waiting, gate.stats().shed), (2, 1));
 
     // A waiter that goes away makes room and leaves no count behind.
@@ -66,6 +72,7 @@ async fn one_more_waiter_than_allowed_is_shed_at_once() {
     assert!(gate.acquire(here()).now_or_never().is_none());
     drop(waiters);
     assert_eq!(gate.stats().waiting, 0);
+    assert_eq!(gate.stats().cancelled, 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,9 +64,12 @@ impl Shared {
         let shared = Arc::new(Self {
             bb8,
             gate: Gate::new(GateConfig {
-                permits: usize::try_from(connections_max).unwrap_or(usize::MAX),
-                waiting_max: config.waiting_max,
-                timeout: config.acquire_timeout,
+                reserved: Some(0),
+                ..GateConfig::new(
+                    usize::try_from(connections_max).unwrap_or(usize::MAX),
+                    config.waiting_max,
+                    config.acquire_timeout,
+                )
             }),
             manager,
             observer,

@@ -1,0 +1,236 @@
+//! Everything a gate knows, under one lock: who is in, who waits, who may come in.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::forecast::Forecast;
+use super::leases::{Caller, Leases};
+use super::queue::{Queue, Turn};
+use super::{GateConfig, GateError, GateStats, Holder};
+use crate::Priority;
+
+/// See the module. Its methods never wake anyone: they return the waker, to be called once the
+/// lock is free.
+#[derive(Debug)]
+pub(super) struct State {
+    config: GateConfig,
+    permits: usize,
+    held: usize,
+    held_by_admin: usize,
+    is_closed: bool,
+    queue: Queue,
+    leases: Leases,
+    forecast: Forecast,
+    timeouts: u64,
+    shed: u64,
+    shed_predicted: u64,
+    cancelled: u64,
+    leaked: u64,
+}
+
+impl State {
+    pub(super) fn new(config: GateConfig) -> Self {
+        Self {
+            config,
+            permits: config.permits,
+            held: 0,
+            held_by_admin: 0,
+            is_closed: false,
+            queue: Queue::default(),
+            leases: Leases::default(),
+            forecast: Forecast::default(),
+            timeouts: 0,
+            shed: 0,
+            shed_predicted: 0,
+            cancelled: 0,
+            leaked: 0,
+        }
+    }
+
+    /// A lease at once; `None` if there is no permit or somebody of this priority waits for it.
+    pub(super) fn enter(
+        &mut self,
+        caller: Caller,
+        now: Instant,
+    ) -> Result<Option<usize>, GateError> {
+        if self.is_closed {
+            return Err(GateError::Closed);
+        }
+        let is_free = self.may_enter(caller.priority) && self.queue.waiting(caller.priority) == 0;
+        Ok(is_free.then(|| self.admit(caller, now)))
+    }
+
+    /// A place in the queue for a caller that may wait for `patience`, or why it gets none.
+    pub(super) fn join(
+        &mut self,
+        caller: Caller,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<usize, GateError> {
+        let waiting = self.queue.waiting_all();
+        if !self.has_room(caller.priority) {
+            self.shed += 1;
+            return Err(GateError::Shed { waiting, predicted: None });
+        }
+        if waiting == 0 {
+            self.forecast.fade(now);
+        }
+        // What Admin looks at must stay visible in an overload, so it may always wait.
+        if caller.priority != Priority::Admin {
+            let ahead = self.queue.ahead_of(caller.priority);
+            let predicted = self.forecast.wait(ahead, self.permits - self.reserved());
+            if predicted.is_some_and(|wait| wait > patience) {
+                self.shed_predicted += 1;
+                return Err(GateError::Shed { waiting, predicted });
+            }
+        }
+        Ok(self.queue.join(caller, now))
+    }
+
+    pub(super) fn turn(&mut self, entry: usize) -> &mut Turn {
+        self.queue.turn(entry)
+    }
+
+    /// A waiter saw that its turn has come and takes its entry along.
+    pub(super) fn leave_queue(&mut self, entry: usize) -> Turn {
+        self.queue.leave(entry)
+    }
+
+    /// A waiter ran out of time. It still takes what it was given at the last moment.
+    pub(super) fn expire(&mut self, entry: usize) -> Turn {
+        let turn = self.queue.leave(entry);
+        if let Turn::Waiting(_) = turn {
+            self.timeouts += 1;
+        }
+        turn
+    }
+
+    /// A waiter went away. What it was given goes to the next one.
+    pub(super) fn cancel(&mut self, entry: usize, now: Instant) -> Option<Waker> {
+        self.cancelled += 1;
+        match self.queue.leave(entry) {
+            Turn::Given(lease) => {
+                // Nobody used it, so it says nothing about how long permits are held.
+                self.clear(lease);
+                self.hand_on(now)
+            }
+            Turn::Waiting(_) | Turn::Closed => None,
+        }
+    }
+
+    /// A permit comes back and goes to the next waiter, if there is one.
+    pub(super) fn give_back(&mut self, lease: usize, now: Instant) -> Option<Waker> {
+        if let Some(since) = self.clear(lease) {
+            self.forecast.observe(now.saturating_duration_since(since), now);
+        }
+        self.hand_on(now)
+    }
+
+    /// Gives a free permit, if there is one, to the waiter whose turn it is. One that has not
+    /// been polled yet has no waker and looks for itself.
+    pub(super) fn hand_on(&mut self, now: Instant) -> Option<Waker> {
+        let (other, admin) = (self.may_enter(Priority::default()), self.may_enter(Priority::Admin));
+        if !admin {
+            return None;
+        }
+        let entry = self.queue.next(|priority| match priority {
+            Priority::Interactive | Priority::Batch => other,
+            Priority::Admin => admin,
+        })?;
+        let lease = self.admit(self.queue.caller(entry), now);
+        match std::mem::replace(self.queue.turn(entry), Turn::Given(lease)) {
+            Turn::Waiting(waker) => waker,
+            Turn::Given(_) | Turn::Closed => None,
+        }
+    }
+
+    pub(super) fn resize(&mut self, permits: usize) {
+        self.permits = permits;
+    }
+
+    pub(super) fn permits(&self) -> usize {
+        self.permits
+    }
+
+    pub(super) fn close(&mut self) -> Vec<Waker> {
+        self.is_closed = true;
+        self.queue.close()
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(super) fn note(&mut self, lease: usize, note: Option<&'static str>) {
+        self.leases.note(lease, note);
+    }
+
+    pub(super) fn oldest_holders(&self, count: usize) -> Vec<Holder> {
+        self.leases.oldest(count, Instant::now())
+    }
+
+    /// Counts and returns the leaks nobody was told of yet.
+    pub(super) fn take_leaked(&mut self) -> Vec<Holder> {
+        let leaked = self.leases.take_leaked(self.config.leak_after, Instant::now());
+        self.leaked = self.leaked.saturating_add(u64::try_from(leaked.len()).unwrap_or(u64::MAX));
+        leaked
+    }
+
+    pub(super) fn stats(&self) -> GateStats {
+        let oldest = self.queue.oldest();
+        GateStats {
+            held: self.held,
+            permits: self.permits,
+            reserved: self.reserved(),
+            waiting: self.queue.waiting_all(),
+            waiting_by_priority: Priority::ALL.map(|priority| self.queue.waiting(priority)),
+            waiting_max: self.config.waiting_max,
+            oldest_wait: oldest.map_or(Duration::ZERO, |since| since.elapsed()),
+            hold_estimate: self.forecast.hold().unwrap_or_default(),
+            timeouts: self.timeouts,
+            shed: self.shed,
+            shed_predicted: self.shed_predicted,
+            cancelled: self.cancelled,
+            leaked: self.leaked,
+        }
+    }
+
+    fn reserved(&self) -> usize {
+        self.config.reserved_of(self.permits)
+    }
+
+    fn may_enter(&self, priority: Priority) -> bool {
+        let is_free = self.held < self.permits;
+        match priority {
+            Priority::Interactive | Priority::Batch => {
+                is_free && self.held - self.held_by_admin < self.permits - self.reserved()
+            }
+            Priority::Admin => is_free,
+        }
+    }
+
+    fn has_room(&self, priority: Priority) -> bool {
+        let admin = self.queue.waiting(Priority::Admin);
+        match priority {
+            Priority::Interactive | Priority::Batch => {
+                self.queue.waiting_all() - admin < self.config.waiting_max
+            }
+            Priority::Admin => admin < GateConfig::ADMIN_WAITING_MAX,
+        }
+    }
+
+    fn admit(&mut self, caller: Caller, now: Instant) -> usize {
+        self.held += 1;
+        self.held_by_admin += usize::from(caller.priority == Priority::Admin);
+        self.leases.enter(caller, now)
+    }
+
+    fn clear(&mut self, lease: usize) -> Option<Instant> {
+        let lease = self.leases.leave(lease)?;
+        self.held -= 1;
+        self.held_by_admin -= usize::from(lease.caller.priority == Priority::Admin);
+        Some(lease.since)
+    }
+}

@@ -1,0 +1,77 @@
+//! One wait for a permit.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::queue::Turn;
+use super::{GateError, GatePermit, Inner};
+
+/// A place in the queue. Dropped, it is free again, and a permit given to it goes on.
+pub(super) struct Wait<'a> {
+    gate: &'a Arc<Inner>,
+    /// `None` once the wait is over.
+    entry: Option<usize>,
+    since: Instant,
+}
+
+impl<'a> Wait<'a> {
+    pub(super) fn new(gate: &'a Arc<Inner>, entry: usize, since: Instant) -> Self {
+        Self { gate, entry: Some(entry), since }
+    }
+
+    /// Ends a wait whose time is over.
+    pub(super) fn expire(mut self) -> Result<GatePermit, GateError> {
+        let waited = self.since.elapsed();
+        let turn = self.entry.take().map(|entry| self.gate.state.lock().expire(entry));
+        match turn {
+            Some(Turn::Given(lease)) => Ok(self.permit(lease)),
+            Some(Turn::Closed) => Err(GateError::Closed),
+            Some(Turn::Waiting(_)) | None => Err(GateError::Timeout { waited }),
+        }
+    }
+
+    fn permit(&self, lease: usize) -> GatePermit {
+        GatePermit { lease, waited: self.since.elapsed(), gate: Arc::clone(self.gate) }
+    }
+}
+
+impl Future for Wait<'_> {
+    type Output = Result<GatePermit, GateError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(entry) = self.entry else {
+            return Poll::Pending;
+        };
+        let turn = {
+            let mut state = self.gate.state.lock();
+            if let Turn::Waiting(waker) = state.turn(entry) {
+                match waker {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    None => *waker = Some(context.waker().clone()),
+                }
+                return Poll::Pending;
+            }
+            state.leave_queue(entry)
+        };
+        self.entry = None;
+        match turn {
+            Turn::Given(lease) => Poll::Ready(Ok(self.permit(lease))),
+            Turn::Closed => Poll::Ready(Err(GateError::Closed)),
+            Turn::Waiting(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry {
+            let now = Instant::now();
+            let next = self.gate.state.lock().cancel(entry, now);
+            self.gate.settle(next);
+        }
+    }
+}
