@@ -47,6 +47,7 @@ mod manager;
 pub mod migrate;
 mod observe;
 mod outage;
+mod point_reads;
 mod pool;
 mod sql;
 mod statements;
@@ -56,6 +57,7 @@ mod tls;
 mod transaction;
 
 pub use error::{Cause, PgError};
+pub use point_reads::{PointKey, PointReads, PointReadsBounds, PointReadsStats};
 pub use pool::PgPool;
 pub use sql::Sql;
 pub use sweeper::{Sweep, Sweeper};

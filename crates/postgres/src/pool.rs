@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_config::PostgresConfig;
 use forebay_pooling::Deadline;
+use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -138,6 +140,16 @@ impl PgPool {
     /// idle ones. Returns how many were still in use; they are closed when they come back.
     pub async fn drain(&self, deadline: Deadline) -> usize {
         self.0.drain(deadline).await
+    }
+
+    /// The longest time that a read may take, the wait for a connection included.
+    pub(crate) fn patience(&self) -> Duration {
+        self.0.patience()
+    }
+
+    /// Where tasks of this connection pool run.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.0.runtime()
     }
 
     /// A read may be repeated as often as its connection dies: nothing of the answer was given out.

@@ -123,6 +123,11 @@ impl Shared {
         Deadline::within(self.statement_timeout)
     }
 
+    /// The longest time that a statement may take, the wait for a connection included.
+    pub(crate) fn patience(&self) -> Duration {
+        self.acquire_timeout.saturating_add(self.statement_timeout)
+    }
+
     pub(crate) fn stats(&self) -> PoolStats {
         let gate = self.gate.stats();
         let state = self.bb8.state();

@@ -8,6 +8,7 @@ mod drain;
 mod errors;
 mod fake_server;
 mod lost;
+mod point_reads;
 mod queue;
 mod recover;
 mod spans;
