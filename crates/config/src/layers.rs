@@ -33,7 +33,7 @@ pub(crate) struct Assignment {
 }
 
 /// All layers so far, and what was wrong in them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Layers {
     entries: BTreeMap<String, Entry>,
     known: BTreeSet<String>,

@@ -29,7 +29,9 @@ pub use sections::Config;
 pub use sections::cache::{CacheConfig, EntityCacheConfig};
 pub use sections::grpc::{GrpcClientConfig, GrpcConfig};
 pub use sections::ops::OpsConfig;
-pub use sections::postgres::PostgresConfig;
+pub use sections::postgres::{
+    PostgresBudgetConfig, PostgresConfig, PostgresMode, ServiceConnections,
+};
 pub use sections::process::ProcessConfig;
 pub use sections::redis::RedisConfig;
 pub use sections::telemetry::{LogFormat, TelemetryConfig};

@@ -30,18 +30,30 @@ pub struct Loaded {
 /// # Errors
 /// Every problem of every layer, when there is any.
 pub fn load(service: &str, invocation: &Invocation) -> Result<Loaded, ConfigErrors> {
-    let mut layers = Layers::of_defaults(DEFAULTS, service);
     let flags = invocation.flags();
+    let mut layers = shared_layers(service, invocation);
+    layers.problems.extend(flags.problems);
+    layers.lay(flags.assignments.into_iter().map(flag_assignment).collect());
+    let mut loaded = read(&layers)?;
+    let budget = &mut loaded.config.postgres.budget;
+    budget.share_server(|other| match other == service {
+        true => layers.clone(),
+        false => shared_layers(other, invocation),
+    });
+    Ok(loaded)
+}
+
+/// The layers that the processes of a deployment share: all but the flags.
+fn shared_layers(service: &str, invocation: &Invocation) -> Layers {
+    let mut layers = Layers::of_defaults(DEFAULTS, service);
     let environment = environment(invocation);
     layers.problems.extend(environment.problems);
-    if let Some(file) = flags.file.or(environment.file) {
+    if let Some(file) = invocation.flags().file.or(environment.file) {
         layers.lay_file(&file, service);
     }
     layers.lay(environment.established);
     layers.lay(environment.exact);
-    layers.problems.extend(flags.problems);
-    layers.lay(flags.assignments.into_iter().map(flag_assignment).collect());
-    read(&layers)
+    layers
 }
 
 fn read(layers: &Layers) -> Result<Loaded, ConfigErrors> {

@@ -201,9 +201,7 @@ impl PgConnection {
         }
         if activity != Activity::Commit {
             let cancelled = timeout(CLEAN_TIMEOUT, connector.cancel(&self.canceller)).await;
-            // A pooler answers a cancel request before the server has seen it,
-            // so the signal could still hit the next statement.
-            let is_safe_to_reuse = self.mode == Mode::Session;
+            let is_safe_to_reuse = self.mode.cancels_at_once();
             if !matches!(cancelled, Ok(Ok(()))) || !is_safe_to_reuse {
                 return false;
             }
@@ -229,14 +227,14 @@ impl PgConnection {
     async fn prepare(&mut self, sql: &Sql) -> Result<Prepared, Failure> {
         // Behind a transaction pooler a name holds for one transaction at most,
         // because the next one may run on another server connection.
-        let is_own_transaction = self.mode == Mode::Transaction && !self.in_transaction;
+        let is_own_transaction = !self.mode.keeps_session() && !self.in_transaction;
         if is_own_transaction {
             self.begin().await?;
         }
         self.activity = Activity::Prepare;
         let result = self.client.prepare(sql.text()).await;
         let statement = self.settle(result)?;
-        let prepared = if self.mode == Mode::Transaction || sql.is_planned_each_time() {
+        let prepared = if !self.mode.keeps_session() || sql.is_planned_each_time() {
             Prepared::Unnamed(statement.params().into())
         } else {
             Prepared::Named(statement.clone())

@@ -12,7 +12,8 @@ use tokio_postgres::{CancelToken, Client, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::PgError;
-use crate::dsn::{Mode, Place, Target};
+use crate::budget::Limits;
+use crate::dsn::{Place, Target};
 use crate::stream::{Peer, Socket, UntilClosed};
 use crate::tls;
 
@@ -28,6 +29,7 @@ struct Inner {
     target: Target,
     tls: Option<MakeRustlsConnect>,
     connect_timeout: Duration,
+    limits: Limits,
 }
 
 /// A connection just opened.
@@ -51,18 +53,27 @@ pub(crate) struct Canceller {
 impl Connector {
     /// A connector for the database in `config`. Does no I/O, except to read trusted roots.
     pub(crate) fn new(config: &PostgresConfig, application_name: &str) -> Result<Self, PgError> {
-        let mut target = Target::parse(config.url.expose())?;
+        let mut target = Target::parse(config.url.expose(), config.mode)?;
         let tls = tls::connector(&target.encryption)?;
         if target.config.get_application_name().is_none() {
             target.config.application_name(application_name);
         }
-        if target.mode == Mode::Session {
+        if target.mode.keeps_session() {
             // A transaction pooler refuses or ignores start-up options: there, set them on the role.
             let options = startup_options(target.config.get_options(), config);
             target.config.options(options);
         }
-        let connect_timeout = config.connect_timeout;
-        Ok(Self(Arc::new(Inner { target, tls, connect_timeout })))
+        // The url may ask for less time, as it does of other drivers.
+        let asked = target.config.get_connect_timeout().copied();
+        let connect_timeout =
+            asked.map_or(config.connect_timeout, |t| t.min(config.connect_timeout));
+        let limits = Limits::new(config, target.mode);
+        Ok(Self(Arc::new(Inner { target, tls, connect_timeout, limits })))
+    }
+
+    /// What there is to share with other processes.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     /// Where and how we connect.
@@ -185,6 +196,7 @@ fn startup_options(own: Option<&str>, config: &PostgresConfig) -> String {
     let settings = [
         ("statement_timeout", config.statement_timeout),
         ("idle_in_transaction_session_timeout", config.idle_in_transaction_timeout),
+        ("lock_timeout", config.lock_timeout),
         ("client_connection_check_interval", CLIENT_CHECK_INTERVAL),
     ];
     let mut options = own.unwrap_or_default().to_owned();

@@ -3,9 +3,16 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use forebay_config::PostgresMode;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use crate::PgError;
+
+pub(crate) use mode::Mode;
+use parameters::Parameters;
+
+mod mode;
+mod parameters;
 
 /// Where to connect and how.
 #[derive(Debug, Clone)]
@@ -43,22 +50,14 @@ pub(crate) enum Encryption {
     },
 }
 
-/// What stands between us and the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// The server itself, or a pooler that gives each client a server connection for its session.
-    Session,
-    /// A pooler that changes the server connection after each transaction (`pgbouncer=true`).
-    Transaction,
-}
-
 impl Target {
     /// Reads `postgres://user:password@host:port/database?options`.
     ///
     /// `sslmode=disable` and `verify-full` mean what they say in libpq. Off
     /// loopback every other mode is treated as `verify-full`: a mode that
-    /// encrypts without checking the certificate protects from nobody.
-    pub(crate) fn parse(url: &str) -> Result<Self, PgError> {
+    /// encrypts without checking the certificate protects from nobody. Supabase
+    /// is never reached in the clear. `asked` overrides what the url tells about the mode.
+    pub(crate) fn parse(url: &str, asked: PostgresMode) -> Result<Self, PgError> {
         let known = Parameters::split(url)?;
         let config: tokio_postgres::Config =
             known.rest.parse().map_err(|error: tokio_postgres::Error| invalid(describe(&error)))?;
@@ -76,7 +75,12 @@ impl Target {
             return Err(invalid("it names no user"));
         }
         let database = config.get_dbname().or(config.get_user()).unwrap_or_default().to_owned();
-        let mode = if known.pgbouncer { Mode::Transaction } else { Mode::Session };
+        let mode = Mode::of(asked, known.pgbouncer, &places)?;
+        if mode == Mode::Transaction && config.get_options().is_some_and(sets_session) {
+            return Err(invalid(
+                "options: a transaction pooler takes no settings, use ALTER ROLE .. SET",
+            ));
+        }
         Ok(Self { config, places, encryption, mode, database })
     }
 }
@@ -91,6 +95,19 @@ impl Place {
             }
         }
     }
+
+    /// Whether it belongs to Supabase, under any of its domains.
+    fn is_supabase(&self) -> bool {
+        match self {
+            Self::Unix(_) => false,
+            Self::Tcp { host, .. } => {
+                let mut labels = host.trim_end_matches('.').split('.').skip(1).peekable();
+                // `x.supabase.co`, and not a host that happens to be called `x.supabase`.
+                std::iter::from_fn(|| labels.next().filter(|_| labels.peek().is_some()))
+                    .any(|label| label.eq_ignore_ascii_case("supabase"))
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -99,58 +116,6 @@ impl std::fmt::Display for Place {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-/// The parameters that we read ourselves, and the address without them.
-struct Parameters {
-    rest: String,
-    sslmode: Option<String>,
-    sslrootcert: Option<PathBuf>,
-    pgbouncer: bool,
-}
-
-impl Parameters {
-    fn split(url: &str) -> Result<Self, PgError> {
-        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-            return Err(invalid("it does not start with postgres://"));
-        }
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let mut known =
-            Self { rest: base.to_owned(), sslmode: None, sslrootcert: None, pgbouncer: false };
-        let mut separator = '?';
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match key {
-                "sslmode" => known.sslmode = Some(value.to_owned()),
-                "sslrootcert" => known.sslrootcert = Some(percent_decode(value)?.into()),
-                "pgbouncer" => known.pgbouncer = value == "true",
-                _ => {
-                    known.rest.push(separator);
-                    known.rest.push_str(pair);
-                    separator = '&';
-                }
-            }
-        }
-        Ok(known)
-    }
-
-    fn encryption(&self, places: &[Place]) -> Result<Encryption, PgError> {
-        // libpq's `sslrootcert=system` names the trust store of the system.
-        let system =
-            || self.sslrootcert.as_deref().is_some_and(|path| path.as_os_str() == "system");
-        let roots = if system() { None } else { self.sslrootcert.clone() };
-        let is_local = places.iter().all(Place::is_local);
-        match self.sslmode.as_deref() {
-            Some("disable") => Ok(Encryption::Plain),
-            None | Some("allow" | "prefer") if is_local => Ok(Encryption::Plain),
-            None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full") => {
-                Ok(Encryption::VerifyFull { roots })
-            }
-            Some(_) => {
-                Err(invalid("sslmode is not one of disable, require, verify-ca, verify-full"))
-            }
         }
     }
 }
@@ -182,21 +147,9 @@ fn places(config: &tokio_postgres::Config) -> Result<Vec<Place>, PgError> {
     Ok(places)
 }
 
-fn percent_decode(text: &str) -> Result<String, PgError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        if *first != b'%' {
-            bytes.push(*first);
-            rest = tail;
-            continue;
-        }
-        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or_else(|| invalid("a % is not followed by two hexadecimal digits"))?);
-        rest = tail.get(2..).unwrap_or_default();
-    }
-    String::from_utf8(bytes).map_err(|_| invalid("a parameter is not UTF-8"))
+/// Whether start-up options set anything. Supavisor also takes the name of its tenant there.
+fn sets_session(options: &str) -> bool {
+    options.split_whitespace().any(|word| word.starts_with("-c") || word.starts_with("--"))
 }
 
 /// The driver's reason, which names the parameter at fault and not its value.

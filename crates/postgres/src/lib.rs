@@ -34,6 +34,8 @@
 //! ```
 
 mod answer;
+mod application;
+mod budget;
 mod checkout;
 mod connection;
 mod connector;
@@ -56,6 +58,7 @@ mod sweeper;
 mod tls;
 mod transaction;
 
+pub use budget::{BudgetError, BudgetReport, ConnectionLimit};
 pub use error::{Cause, PgError};
 pub use point_reads::{PointKey, PointReads, PointReadsBounds, PointReadsStats};
 pub use pool::PgPool;

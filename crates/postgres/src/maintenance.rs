@@ -7,7 +7,7 @@ use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
-use forebay_config::{PostgresConfig, Secret};
+use forebay_config::{PostgresBudgetConfig, PostgresConfig, PostgresMode, Secret};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
@@ -34,6 +34,8 @@ impl Maintenance {
     pub async fn connect(url: &str) -> Result<Self, PgError> {
         let config = PostgresConfig {
             url: Secret::new(url),
+            mode: PostgresMode::Auto,
+            instance: String::new(),
             connections_max: 1,
             connections_min: 0,
             waiting_max: 0,
@@ -42,10 +44,14 @@ impl Maintenance {
             // Zero means without end: building an index takes as long as it takes.
             statement_timeout: Duration::ZERO,
             idle_in_transaction_timeout: Duration::ZERO,
+            lock_timeout: Duration::ZERO,
             lifetime_max: Duration::MAX,
             idle_timeout: Duration::MAX,
             leak_after: Duration::MAX,
             outage_grace: Duration::ZERO,
+            pooler_connections_max: 1,
+            pooler_clients_max: 1,
+            budget: PostgresBudgetConfig { share: 1.0, reserved: 0, services: Vec::new() },
         };
         let opened = Connector::new(&config, "forebay-maintenance")?.open().await?;
         Ok(Self { client: opened.client, driver: opened.driver })

@@ -12,6 +12,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::answer::Answer;
+use crate::application::application_name;
+use crate::budget::{BudgetError, BudgetReport, ConnectionLimit, SERVER_LIMIT};
 use crate::checkout::Freshness;
 use crate::failure::by;
 use crate::transaction::PgTransaction;
@@ -21,6 +23,8 @@ pub(crate) use shared::Shared;
 
 mod shared;
 
+/// Name of the connection pool on the server that takes writes.
+const PRIMARY: &str = "primary";
 /// Tries of one read, the first included: its connection may die before the answer, and so may the
 /// one after it when a server ends several.
 const READ_ATTEMPTS_MAX: u32 = 3;
@@ -36,10 +40,13 @@ impl PgPool {
     /// starts while Postgres is down. [`PgPool::ready`] tells whether it can be reached. Must be
     /// called within a Tokio runtime.
     ///
+    /// Connections are named `service/instance/primary` in `pg_stat_activity`.
+    ///
     /// # Errors
     /// [`PgError::InvalidUrl`] and [`PgError::Tls`] when the address or the trusted roots are unusable.
-    pub fn new(config: &PostgresConfig, application_name: &str) -> Result<Self, PgError> {
-        Shared::open(config, application_name).map(Self)
+    pub fn new(config: &PostgresConfig, service: &str) -> Result<Self, PgError> {
+        let name = application_name(service, &config.instance, PRIMARY);
+        Shared::open(config, &name).map(Self)
     }
 
     /// Asks the server for a sign of life, within the acquire timeout and the deadline in scope.
@@ -129,6 +136,27 @@ impl PgPool {
     #[track_caller]
     pub fn begin(&self) -> impl Future<Output = Result<PgTransaction, PgError>> + Send + '_ {
         PgTransaction::begin(&self.0, Location::caller())
+    }
+
+    /// Whether the connections of all processes together fit the server, as `postgres.budget`
+    /// describes them. Asks the server how many it has, unless a pooler stands in front of it.
+    ///
+    /// # Errors
+    /// [`BudgetError::Exceeded`] with the arithmetic: this process should not run.
+    /// [`BudgetError::Unknown`] while the server does not answer: ask again.
+    #[track_caller]
+    pub fn check_budget(
+        &self,
+    ) -> impl Future<Output = Result<BudgetReport, BudgetError>> + Send + '_ {
+        let row = self.query_one(&SERVER_LIMIT, &[]);
+        async move {
+            let limits = self.0.manager().connector().limits();
+            let limit = match limits.known() {
+                Some(limit) => limit,
+                None => ConnectionLimit::of_server(&row.await?)?,
+            };
+            limits.check(limit)
+        }
     }
 
     /// The state of the connection pool now.

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use forebay_config::{PostgresConfig, RedisConfig, Secret};
+use forebay_config::{PostgresBudgetConfig, PostgresConfig, PostgresMode, RedisConfig, Secret};
 
 /// Settings of a `PgPool` on the database at `url`: few connections, short waits.
 pub fn postgres_config(url: &str) -> PostgresConfig {
     PostgresConfig {
         url: Secret::new(url),
+        mode: PostgresMode::Auto,
+        instance: String::new(),
         connections_max: 4,
         connections_min: 0,
         waiting_max: 64,
@@ -15,11 +17,15 @@ pub fn postgres_config(url: &str) -> PostgresConfig {
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(10),
         idle_in_transaction_timeout: Duration::from_secs(10),
+        lock_timeout: Duration::from_secs(5),
         lifetime_max: Duration::from_secs(600),
         idle_timeout: Duration::from_secs(600),
         leak_after: Duration::from_secs(30),
         // A test that takes its server away wants to hear of it at once.
         outage_grace: Duration::ZERO,
+        pooler_connections_max: 15,
+        pooler_clients_max: 200,
+        budget: PostgresBudgetConfig { share: 0.8, reserved: 3, services: Vec::new() },
     }
 }
 

@@ -247,3 +247,25 @@ fn commands_are_found_among_settings() {
     check(&["-h", "--version"], Help);
     check(&["-V"], Version);
 }
+
+/// Fails when a process plans with its own number for the other services: they share one server.
+#[test]
+fn the_budget_knows_the_connections_of_every_service() {
+    let settings = file(
+        "[postgres]\nconnections_max = 7\n[service.pool-server]\npostgres.connections_max = 9\n\
+         [postgres.budget]\npool_server = 3\n",
+    );
+    let config = format!("--config={}", settings.path().display());
+    let check = |arguments: &[&str], environment: Pairs<'_>, expected: [(u32, u32); 2]| {
+        let loaded = loaded(arguments, environment).unwrap();
+        let services = loaded.config.postgres.budget.services;
+        let read: Vec<_> = services.iter().map(|s| (s.processes, s.connections_max)).collect();
+        assert_eq!(read, expected, "{services:?}");
+    };
+    check(&[], &[], [(1, 20), (1, 20)]);
+    check(&[&config], &[], [(1, 7), (3, 9)]);
+    check(&[&config], &[("FOREBAY__POSTGRES__CONNECTIONS_MAX", "5")], [(1, 5), (3, 5)]);
+    // A flag is for one process: this one, the token service.
+    check(&[&config, "--postgres.connections_max=11"], &[], [(1, 11), (3, 9)]);
+    check(&["--postgres.budget.token_server=0"], &[], [(0, 20), (1, 20)]);
+}

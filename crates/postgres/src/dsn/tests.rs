@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use forebay_config::PostgresMode;
+
 use super::{Encryption, Mode, Target};
 use crate::PgError;
 
 fn parse(url: &str) -> Target {
-    Target::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"))
+    Target::parse(url, PostgresMode::Auto).unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
 #[test]
@@ -51,12 +53,50 @@ fn places_and_database_are_read() {
     }
 }
 
+/// Fails when one of Supabase's three addresses is taken for another.
 #[test]
-fn a_transaction_pooler_is_declared() {
-    let url = "postgres://u@h:6543/d?pgbouncer=true&sslmode=verify-full&application_name=x";
-    assert_eq!(parse(url).mode, Mode::Transaction);
-    assert_eq!(parse(url).config.get_application_name(), Some("x"));
-    assert_eq!(parse("postgres://u@localhost/d").mode, Mode::Session);
+fn the_mode_is_told_by_the_url() {
+    let cases = [
+        ("postgresql://postgres:p@db.abcdefgh.supabase.co:5432/postgres", Mode::Direct),
+        ("postgresql://postgres:p@db.abcdefgh.supabase.co/postgres", Mode::Direct),
+        ("postgresql://postgres:p@db.abcdefgh.supabase.co:6543/postgres", Mode::Transaction),
+        ("postgres://postgres.ref:p@aws-0-eu-central-1.pooler.supabase.com:5432/d", Mode::Session),
+        ("postgres://postgres.ref:p@aws-0-eu.pooler.supabase.com:6543/d", Mode::Transaction),
+        ("postgres://postgres.ref:p@AWS-0-EU.Pooler.Supabase.COM.:6543/d", Mode::Transaction),
+        ("postgres://u@h:6543/d?pgbouncer=true&sslmode=verify-full", Mode::Transaction),
+        ("postgres://u@localhost/d?pgbouncer=false", Mode::Direct),
+        ("postgres://u@h:6543/d", Mode::Direct),
+        ("postgres://u@x.pooler.supabase.com.example.com:6543/d", Mode::Direct),
+        ("postgres://u@%2Frun%2Fpg/d?schema=public", Mode::Direct),
+    ];
+    for (url, expected) in cases {
+        assert_eq!(parse(url).mode, expected, "{url}");
+    }
+    assert_eq!(
+        parse("postgres://u@h/d?application_name=x").config.get_application_name(),
+        Some("x")
+    );
+}
+
+#[test]
+fn the_mode_that_is_asked_for_wins() {
+    let asked = [
+        (PostgresMode::Direct, Mode::Direct),
+        (PostgresMode::Session, Mode::Session),
+        (PostgresMode::Transaction, Mode::Transaction),
+    ];
+    for (asked, expected) in asked {
+        let url = "postgres://u@a.pooler.supabase.com:6543/d?pgbouncer=true";
+        let target = Target::parse(url, asked).expect("a usable url");
+        assert_eq!(target.mode, expected);
+    }
+}
+
+/// Supavisor takes the name of its tenant as an option.
+#[test]
+fn a_transaction_pooler_takes_options_that_set_nothing() {
+    let url = "postgres://u@a.pooler.supabase.com:6543/d?options=reference%3Dabc";
+    assert_eq!(parse(url).config.get_options(), Some("reference=abc"));
 }
 
 #[test]
@@ -70,9 +110,18 @@ fn what_cannot_be_used_is_refused_without_showing_the_address() {
         ("postgres://u:secret@h/d?target_session_attrs=read-write", "target_session_attrs"),
         ("postgres://localhost/d", "it names no user"),
         ("postgres://u:secret@/d", "it names no host"),
+        ("postgres://u:secret@h/d?pgbouncer=yes", "pgbouncer is neither true nor false"),
+        ("postgres://u:secret@h/d?connection_limit=1", "set postgres.connections_max"),
+        ("postgres://u:secret@h/d?pool_timeout=1", "set postgres.acquire_timeout"),
+        ("postgres://u:secret@h/d?schema=other", "schema: only public"),
+        ("postgres://u:secret@h/d?sslcert=x", "sslcert is not supported"),
+        ("postgres://u:secret@db.r.supabase.co/d?sslmode=disable", "only reached encrypted"),
+        ("postgres://u:secret@x.pooler.SUPABASE.com/d?sslmode=disable", "only reached encrypted"),
+        ("postgres://u:secret@db.r.supabase.co:5432,db.r.supabase.co:6543/d", "several kinds"),
+        ("postgres://u:secret@h/d?pgbouncer=true&options=-c%20x=1", "ALTER ROLE .. SET"),
     ];
     for (url, expected) in cases {
-        match Target::parse(url) {
+        match Target::parse(url, PostgresMode::Auto) {
             Err(PgError::InvalidUrl { reason }) => {
                 assert!(reason.contains(expected), "{url}: {reason}");
                 assert!(!reason.contains("secret"), "{reason}");

@@ -39,11 +39,10 @@ impl Shared {
         config: &PostgresConfig,
         application_name: &str,
     ) -> Result<Arc<Self>, PgError> {
-        // bb8 panics on zero and on more to keep than to have.
-        let connections_max = config.connections_max.max(1);
-        let connections_min = config.connections_min.min(connections_max);
-
         let connector = Connector::new(config, application_name)?;
+        // bb8 panics on zero and on more to keep than to have.
+        let connections_max = connector.limits().connections_max(config.connections_max).max(1);
+        let connections_min = config.connections_min.min(connections_max);
         let observer = Observer::new(connector.target());
         let cell: Arc<OnceLock<Weak<Self>>> = Arc::default();
         let metrics = PoolMetrics::new(NAME, {

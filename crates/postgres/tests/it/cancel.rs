@@ -90,17 +90,19 @@ async fn the_server_knows_the_statement_timeout() {
         "SELECT pg_settings",
         "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings WHERE name IN \
          ('statement_timeout', 'idle_in_transaction_session_timeout', 'application_name', \
-          'client_connection_check_interval')",
+          'client_connection_check_interval', 'lock_timeout')",
     );
     let it = Fixture::with(|config| {
         config.statement_timeout = ms(1234);
         config.idle_in_transaction_timeout = ms(4321);
+        config.lock_timeout = ms(987);
     })
     .await;
     let settings: String = it.postgres.query_one(&SETTINGS, &[]).await.expect("a row").get(0);
     assert!(settings.starts_with("application_name=it-"), "{settings}");
     let expected = "client_connection_check_interval=2000 \
-                    idle_in_transaction_session_timeout=4321 statement_timeout=1234";
+                    idle_in_transaction_session_timeout=4321 lock_timeout=987 \
+                    statement_timeout=1234";
     assert!(settings.ends_with(expected), "{settings}");
 }
 

@@ -40,9 +40,12 @@ impl Fixture {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let application = format!("it-{}-{number}", std::process::id());
         let mut config = postgres_config(database.url());
+        config.instance = "it".to_owned();
         change(&mut config);
         let postgres = PgPool::new(&config, &application).expect("a connection pool");
         let watcher = database.pool();
+        // As the server sees it: service/instance/connection pool.
+        let application = format!("{application}/it/primary");
         Self { database, postgres, watcher, application }
     }
 
