@@ -17,6 +17,7 @@ mod attach;
 mod backends;
 mod board;
 mod build;
+mod container;
 mod crashes;
 mod detach;
 mod keeper;
@@ -31,6 +32,7 @@ pub(crate) mod table;
 mod traces;
 mod units;
 
+pub(crate) use container::{CONTAINER, Engine, remove_left};
 pub(crate) use logfile::older as older_log;
 pub(crate) use plan::preferred as preferred_ports;
 pub(crate) use traces::{BUILT_IN, installed as installed_jaeger};

@@ -11,7 +11,7 @@ use forebay_provision::{
 use lexopt::prelude::*;
 use serde::Serialize;
 
-use crate::dev::{installed_jaeger, preferred_ports};
+use crate::dev::{Engine, installed_jaeger, preferred_ports};
 use crate::state::{Phase, State};
 use crate::workspace::Workspace;
 use crate::{say, stdout};
@@ -275,7 +275,13 @@ fn traces() -> Check {
     }
     match installed_jaeger() {
         Some(program) => Check::ok("traces", format!("Jaeger: {}", program.display())),
-        None => Check::ok("traces", "no Jaeger here: the built-in receiver takes them"),
+        None => Check::ok(
+            "traces",
+            Engine::find().map_or_else(
+                || "no Jaeger here: the built-in receiver takes them".to_owned(),
+                |engine| format!("Jaeger: {}", engine.describe()),
+            ),
+        ),
     }
 }
 

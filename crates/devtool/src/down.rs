@@ -11,7 +11,7 @@ use lexopt::prelude::*;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::dev::BUILT_IN;
+use crate::dev::{BUILT_IN, CONTAINER, remove_left};
 use crate::say;
 use crate::state::{Group, Phase, SERVICES, State};
 use crate::workspace::{Instance, Workspace};
@@ -69,6 +69,10 @@ fn down(instance: &Instance) -> anyhow::Result<()> {
     // Nothing is left here unless the supervisor and its guard were both killed.
     let entries: Vec<guard::Entry> = state.groups.iter().map(Group::entry).collect();
     guard::end(&entries, Duration::from_secs(3));
+    if state.backends.traces.source.as_deref() == Some(CONTAINER) {
+        // The engine keeps a container whose client was killed.
+        remove_left(instance);
+    }
     let left: Vec<&str> = state
         .groups
         .iter()

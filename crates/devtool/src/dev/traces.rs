@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use forebay_provision::{Stopwatch, ports};
 use parking_lot::Mutex;
 
 use super::board::Board;
+use super::container::{self, CONTAINER, Engine};
 use super::plan::{OTLP, Plan};
 use super::probe;
 use super::units::{ProgramUnit, Unit};
@@ -19,9 +21,9 @@ use crate::trace::receiver::{self, Receiver};
 pub(crate) const BUILT_IN: &str = "built-in";
 
 /// Where Jaeger shows traces.
-const JAEGER_UI: u16 = 16686;
+pub(super) const JAEGER_UI: u16 = 16686;
 
-/// How long an installed Jaeger may take until it answers.
+/// How long a Jaeger of ours may take until it answers.
 const JAEGER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Whatever takes the traces.
@@ -48,23 +50,45 @@ pub(crate) async fn start(
     if let Some(endpoint) = explicit(own) {
         return Ok(outside(board, &endpoint, ENVIRONMENT).await);
     }
+    if last.is_some_and(|last| last.backends.traces.source.as_deref() == Some(CONTAINER)) {
+        // What a killed run left would pass for somebody else's Jaeger.
+        let instance = board.instance().clone();
+        blocking(move || container::remove_left(&instance)).await?;
+    }
     let local = format!("http://{}", ports::loopback(OTLP));
     if probe::answers_http(JAEGER_UI).await
         && probe::accepts(&ports::loopback(OTLP).to_string()).await.is_ok()
     {
         return Ok(outside(board, &local, "running").await);
     }
-    if let Some(program) = installed() {
-        match jaeger(board, program).await {
-            Ok(unit) => {
-                let mut up = outside(board, &local, "installed").await;
-                up.unit = Some(unit);
-                return Ok(up);
-            }
-            Err(reason) => board.say(&format!("traces: {reason:#}; using our own receiver")),
+    match own_jaeger(board).await {
+        Ok(Some((unit, source))) => {
+            let mut up = outside(board, &local, source).await;
+            up.unit = Some(unit);
+            Ok(up)
+        }
+        Ok(None) => built_in(board, plan).await,
+        Err(reason) => {
+            board.say(&format!("traces: {reason:#}; using our own receiver"));
+            built_in(board, plan).await
         }
     }
-    built_in(board, plan).await
+}
+
+/// A Jaeger that we start, and where it comes from; `None` when this machine has none.
+async fn own_jaeger(board: &Arc<Board>) -> anyhow::Result<Option<(Box<dyn Unit>, &'static str)>> {
+    if let Some(program) = installed() {
+        need_ports()?;
+        let unit = launched(board, program)?;
+        return Ok(Some((answering(unit).await?, "installed")));
+    }
+    let Some(engine) = blocking(Engine::find).await? else {
+        return Ok(None);
+    };
+    need_ports()?;
+    let board = Arc::clone(board);
+    let unit = blocking(move || engine.start(&board)).await??;
+    Ok(Some((answering(Box::new(unit)).await?, CONTAINER)))
 }
 
 async fn built_in(board: &Arc<Board>, plan: &Mutex<Plan>) -> anyhow::Result<Up> {
@@ -123,11 +147,7 @@ pub(crate) fn installed() -> Option<PathBuf> {
 }
 
 /// Starts an installed Jaeger with its own defaults: all in one process, traces in memory.
-async fn jaeger(board: &Arc<Board>, program: PathBuf) -> anyhow::Result<Box<dyn Unit>> {
-    for port in [OTLP, JAEGER_UI] {
-        anyhow::ensure!(ports::is_free(port), "Jaeger needs port {port}, which is taken");
-    }
-    let shown = program.display().to_string();
+fn launched(board: &Arc<Board>, program: PathBuf) -> anyhow::Result<Box<dyn Unit>> {
     let mut unit = ProgramUnit {
         name: "jaeger",
         program,
@@ -137,15 +157,40 @@ async fn jaeger(board: &Arc<Board>, program: PathBuf) -> anyhow::Result<Box<dyn 
         process: None,
     };
     unit.launch()?;
+    Ok(Box::new(unit))
+}
+
+/// Where Jaeger listens cannot be moved for what looks for it there.
+fn need_ports() -> anyhow::Result<()> {
+    for port in [OTLP, JAEGER_UI] {
+        anyhow::ensure!(ports::is_free(port), "Jaeger needs port {port}, which is taken");
+    }
+    Ok(())
+}
+
+/// The unit once its Jaeger answers; one that does not is stopped.
+async fn answering(unit: Box<dyn Unit>) -> anyhow::Result<Box<dyn Unit>> {
     let watch = Stopwatch::start();
-    loop {
-        if let Some(status) = unit.process().and_then(|process| process.exit_status()) {
-            anyhow::bail!("{shown} ended ({status})");
+    let failure = loop {
+        if let Some(process) = unit.process()
+            && let Some(status) = process.exit_status()
+        {
+            break format!("Jaeger ended ({status}): {}", process.tail().join(" | "));
         }
         if probe::answers_http(JAEGER_UI).await {
-            return Ok(Box::new(unit));
+            return Ok(unit);
         }
-        anyhow::ensure!(watch.elapsed() < JAEGER_TIMEOUT, "{shown} does not answer");
+        if watch.elapsed() > JAEGER_TIMEOUT {
+            break format!("Jaeger did not answer within {} s", JAEGER_TIMEOUT.as_secs());
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    };
+    blocking(move || unit.stop(&AtomicBool::new(true))).await?;
+    anyhow::bail!(failure)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("start Jaeger")
 }
