@@ -45,7 +45,10 @@ A second `dev` shows the instance that is running.
   --fresh          start with an empty database, cache and trace store
   --instance NAME  run beside other instances of this checkout
   --release        run release builds
-  --timings        tell where the time went";
+  --timings        tell where the time went
+
+Traces go to a Jaeger that runs, is installed (JAEGER_BIN or PATH) or starts in a container of docker
+or podman (FOREBAY_JAEGER_IMAGE names another image, or none), else to the built-in receiver.";
 
 /// What was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
