@@ -25,6 +25,12 @@ mod reflection;
 #[cfg(test)]
 mod tests;
 
+/// A `traceparent` that asks for no record: a list of traces that is full of a tool's own
+/// questions hides what was called.
+pub(crate) fn unrecorded() -> String {
+    Caller::random().traceparent(invoke::Recorded::No)
+}
+
 /// Lists or calls.
 ///
 /// # Errors

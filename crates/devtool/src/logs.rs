@@ -120,18 +120,11 @@ pub(crate) fn follow(instance: &Instance, filter: &Filter) -> anyhow::Result<()>
         }
         lines.sort();
         let text: String = lines.iter().map(|(_, line)| format!("{line}\n")).collect();
-        if !text.is_empty() && !still_read(&text) {
+        if !text.is_empty() && !stdout::still_read(&text) {
             return Ok(());
         }
         forebay_provision::pause(STEP);
     }
-}
-
-/// Writes and tells whether somebody still reads.
-fn still_read(text: &str) -> bool {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
 /// The logs of an instance by the name of their process.

@@ -18,6 +18,7 @@ mod doctor;
 mod down;
 mod ephemeral;
 mod logs;
+mod pools;
 mod proto_lint;
 mod say;
 mod settings;
@@ -36,6 +37,8 @@ cargo xtask COMMAND
   dev [--detach]       everything, running: stores, services, traces
   status [--json]      what runs where
   logs [-f]            what the processes wrote
+  pools [--watch] [--json]
+                       their connection pools: who holds, who waits, what failed
   down                 end it
   env                  addresses as lines for a shell
   doctor [--json]      what this machine offers and lacks
@@ -88,6 +91,7 @@ fn find(command: &str) -> Option<Run> {
         "codegen" => codegen::run,
         "call" => call::run,
         "migrate" => data::migrate,
+        "pools" => pools::run,
         "seed" => data::seed,
         "proto" => proto_lint::run,
         "test" => testing::run,

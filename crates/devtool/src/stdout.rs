@@ -4,6 +4,12 @@ use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 
+/// Writes and tells whether somebody still reads, for what goes on until nobody does.
+pub(crate) fn still_read(text: &str) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
 /// Writes `text` to the standard output. A reader that has seen enough is not an error.
 ///
 /// # Errors

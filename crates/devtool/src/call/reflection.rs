@@ -14,8 +14,6 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use super::invoke::{Caller, Recorded};
-
 /// A server on this machine answers at once; anything longer is a server that hangs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -100,10 +98,7 @@ impl Server {
         let request =
             ServerReflectionRequest { host: String::new(), message_request: Some(question) };
         let mut request = Request::new(tokio_stream::once(request));
-        // Without the flag that asks for a record: these questions are ours, and a list of
-        // traces that is full of them hides what was called.
-        let unrecorded = Caller::random().traceparent(Recorded::No);
-        request.metadata_mut().insert("traceparent", unrecorded.parse()?);
+        request.metadata_mut().insert("traceparent", super::unrecorded().parse()?);
         let mut client = ServerReflectionClient::new(self.channel.clone());
         let asking = async {
             let mut stream = client.server_reflection_info(request).await?.into_inner();

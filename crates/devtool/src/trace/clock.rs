@@ -11,7 +11,7 @@ pub(crate) struct Utc(pub(crate) u64);
 
 /// Nanoseconds, printed in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Millis(pub(super) u64);
+pub(crate) struct Millis(pub(crate) u64);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! Up, down, killed, interrupted: nothing stays behind and nothing committed is lost.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use forebay_provision::postgres::query;
 use forebay_provision::proc_table::{Identity, below};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value as Json;
 
 use crate::system::{System, identity, text_variable, until};
 
@@ -42,10 +44,40 @@ fn detached_it_comes_up_seeded_is_shown_twice_and_goes_down() {
     assert!(exports.contains(&system.database_url()), "{exports}");
     assert!(system.run(&["logs"]).contains("token-server"));
 
+    shows_its_connection_pools(&system);
+
     let processes = system.processes();
     let down = system.run(&["down"]);
     assert!(down.contains("stopped pool-server, token-server"), "{down}");
     assert_nothing_left(&system, &processes);
+    let refused = system.command(&["pools"]).output().unwrap();
+    assert!(!refused.status.success());
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("does not run: `cargo xtask dev` starts it"), "{told}");
+}
+
+/// Both services, both stores, in the form for people and in that for programs; a watch goes on
+/// until nobody reads.
+fn shows_its_connection_pools(system: &System) {
+    let table = system.run(&["pools"]);
+    for row in ["token-server/postgres", "pool-server/postgres", "pool-server/redis"] {
+        assert!(table.contains(row), "{table}");
+    }
+    let mut watch =
+        system.command(&["pools", "--watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    for service in ["token-server", "pool-server", "token-server", "pool-server"] {
+        let line = lines.next().unwrap().unwrap();
+        let pools: Json = serde_json::from_str(&line).unwrap();
+        assert_eq!(pools["service"], service, "{line}");
+        assert_eq!(pools["redis"][0]["status"], "ready", "{line}");
+        assert_eq!(pools["redis"][0]["connected"], true, "{line}");
+        assert_eq!(pools["redis"][0]["offline_queue_length"], 0, "{line}");
+        assert!(pools["redis"][0]["command_queue_length"].is_u64(), "{line}");
+        assert!(pools["postgres"][0]["connections"].as_u64() > Some(0), "{line}");
+    }
+    drop(lines);
+    assert!(watch.wait().unwrap().success());
 }
 
 /// Fails without the guard: nobody else is left to end what the supervisor started.
