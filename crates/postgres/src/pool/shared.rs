@@ -128,23 +128,19 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
-        let gate = self.gate.stats();
+        let gate = PoolStats::of_gate(&self.gate);
         let state = self.bb8.state();
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         PoolStats {
             name: NAME.to_owned(),
             connections: state.connections,
             idle_connections: state.idle_connections,
-            in_use_connections: count(gate.held),
             limbo_connections: self.counters.limbo.load(Ordering::Relaxed),
             connections_max: self.connections_max,
-            waiting: count(gate.waiting),
-            waiting_max: count(gate.waiting_max),
             timeouts: gate.timeouts + self.counters.timeouts.load(Ordering::Relaxed),
-            shed: gate.shed,
             created: self.manager.created(),
             connect_failures: self.manager.outage().attempts_failed(),
             discarded: self.counters.discarded.load(Ordering::Relaxed),
+            ..gate
         }
     }
 

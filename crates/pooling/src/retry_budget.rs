@@ -1,0 +1,151 @@
+//! How many retries there may be, so that they never become the load.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// A token bucket: retries may be a tenth of the requests that succeeded.
+///
+/// A server that fails a few requests gets them again; one that fails all of
+/// them gets a tenth more load, not a multiple. Up to [`RetryBudget::RESERVE`]
+/// tokens come back with time, one a second, so that a quiet process may retry
+/// as well. The bucket holds at most [`RetryBudget::TOKENS_MAX`], so that a good
+/// day does not pay for a storm.
+#[derive(Debug)]
+pub struct RetryBudget {
+    /// Tenths of a token.
+    tenths: AtomicU64,
+    refilled: Mutex<Instant>,
+    granted: AtomicU64,
+    denied: AtomicU64,
+}
+
+impl RetryBudget {
+    /// Tokens at the start, and up to which time refills the bucket.
+    pub const RESERVE: u64 = 10;
+    /// Tokens that it holds at most.
+    pub const TOKENS_MAX: u64 = 100;
+    /// The time in which one token of the reserve comes back.
+    pub const REFILL_EVERY: Duration = Duration::from_secs(1);
+    const TENTHS: u64 = 10;
+
+    /// One with its reserve.
+    pub fn new() -> Self {
+        Self {
+            tenths: AtomicU64::new(Self::RESERVE * Self::TENTHS),
+            refilled: Mutex::new(Instant::now()),
+            granted: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
+        }
+    }
+
+    /// A request succeeded: a tenth of a retry is earned.
+    pub fn succeeded(&self) {
+        self.add(1, Self::TOKENS_MAX);
+    }
+
+    /// Whether a retry may go out; one that may has paid for itself.
+    pub fn may_retry(&self) -> bool {
+        self.refill();
+        let pay = |tenths: u64| tenths.checked_sub(Self::TENTHS);
+        let is_granted =
+            self.tenths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok();
+        let counter = if is_granted { &self.granted } else { &self.denied };
+        counter.fetch_add(1, Ordering::Relaxed);
+        is_granted
+    }
+
+    /// Retries that went out so far.
+    pub fn granted(&self) -> u64 {
+        self.granted.load(Ordering::Relaxed)
+    }
+
+    /// Retries that did not go out because too many had.
+    pub fn denied(&self) -> u64 {
+        self.denied.load(Ordering::Relaxed)
+    }
+
+    /// Fills up the reserve by the time that passed. Only a retry needs it, so only a retry
+    /// pays for the clock.
+    fn refill(&self) {
+        let mut refilled = self.refilled.lock();
+        let now = Instant::now();
+        let passed = now.saturating_duration_since(*refilled).as_nanos();
+        let tokens = passed / Self::REFILL_EVERY.as_nanos();
+        if tokens > 0 {
+            *refilled = now;
+            let tokens = u64::try_from(tokens).unwrap_or(u64::MAX).min(Self::RESERVE);
+            self.add(tokens * Self::TENTHS, Self::RESERVE);
+        }
+    }
+
+    /// Adds up to a level, and takes nothing from a bucket that is fuller.
+    fn add(&self, tenths: u64, tokens_max: u64) {
+        let max = tokens_max * Self::TENTHS;
+        let add = |now: u64| (now < max).then(|| (now + tenths).min(max));
+        // An error says that the bucket is full, and then there is nothing to do.
+        let _is_full = self.tenths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err();
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What may be retried when.
+
+    use tokio::time::advance;
+
+    use super::RetryBudget;
+
+    fn retries(budget: &RetryBudget, asked: u64) -> u64 {
+        let before = budget.granted();
+        (0..asked).for_each(|_| {
+            budget.may_retry();
+        });
+        budget.granted() - before
+    }
+
+    /// Fails when retries are free.
+    #[tokio::test(start_paused = true)]
+    async fn a_tenth_of_the_requests_may_be_retried() {
+        let budget = RetryBudget::new();
+        assert_eq!(retries(&budget, 1000), RetryBudget::RESERVE);
+        for _ in 0..500 {
+            budget.succeeded();
+        }
+        assert_eq!(retries(&budget, 1000), 50);
+        assert_eq!((budget.granted(), budget.denied()), (60, 1940));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_good_day_does_not_pay_for_a_storm() {
+        let budget = RetryBudget::new();
+        for _ in 0..100_000 {
+            budget.succeeded();
+        }
+        assert_eq!(retries(&budget, 1000), RetryBudget::TOKENS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_process_may_retry_again_after_a_while() {
+        let budget = RetryBudget::new();
+        retries(&budget, 1000);
+        advance(RetryBudget::REFILL_EVERY * 3).await;
+        assert_eq!(retries(&budget, 1000), 3);
+        advance(RetryBudget::REFILL_EVERY * 1000).await;
+        assert_eq!(retries(&budget, 1000), RetryBudget::RESERVE, "no more than the reserve");
+        // What was earned is not cut down to the reserve.
+        for _ in 0..500 {
+            budget.succeeded();
+        }
+        advance(RetryBudget::REFILL_EVERY * 1000).await;
+        assert_eq!(retries(&budget, 1000), 50);
+    }
+}
