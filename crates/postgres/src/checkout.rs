@@ -5,19 +5,21 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bb8_postgres::bb8::RunError;
 use forebay_pooling::GatePermit;
-use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::PgError;
 use crate::lease::Lease;
+use crate::line::Ticket;
 use crate::pool::Shared;
 
 /// A connection used within this time is taken to be alive. Checking every time would cost a round
 /// trip per statement; a statement that finds it dead after all is repeated or says so.
 const TRUSTED_FOR: Duration = Duration::from_millis(500);
+/// Pause after which a caller in the line asks bb8 once more. It bounds how long a connection can
+/// lie idle, or a free place be unused, because a wake-up went to somebody else.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// How many holders of connections an error names.
 const HOLDERS_NAMED: usize = 3;
 
@@ -63,15 +65,18 @@ impl Shared {
     ) -> Result<Lease, PgError> {
         let started = Instant::now();
         let deadline = self.acquire_deadline();
-        let lease = self.find(begin, freshness);
-        // Around everything: a frozen server makes even the check of a connection hang.
-        match tokio::time::timeout_at(deadline.instant(), lease).await {
-            Ok(lease) => {
+        // Around everything: a frozen server makes even the check of a connection hang, and who
+        // waits for a permit is as much concerned by an outage as who waits for a connection.
+        tokio::select! {
+            // What is there beats the news that nothing else will come.
+            biased;
+            lease = self.find(begin, freshness) => {
                 let lease = lease?;
                 self.metrics().waited(started.elapsed());
                 Ok(lease)
             }
-            Err(_elapsed) => Err(self.gave_up(started)),
+            cause = self.hopeless() => Err(cause),
+            () = tokio::time::sleep_until(deadline.instant()) => Err(self.gave_up(started)),
         }
     }
 
@@ -86,11 +91,12 @@ impl Shared {
                 Err(permit) => permit,
             },
         };
+        let ticket = self.line().draw();
         // Each turn closes a connection found dead, so this ends with a new one at the latest.
         loop {
             let lease = match self.take_idle(permit) {
                 Ok(lease) => lease,
-                Err(permit) => self.wait_for_connection(permit).await?,
+                Err(permit) => self.wait_for_connection(permit, ticket).await,
             };
             if is_good(&lease, freshness) {
                 return Ok(lease);
@@ -102,41 +108,35 @@ impl Shared {
         }
     }
 
-    /// An idle connection if there is one now; otherwise bb8 has been told to open one.
+    /// An idle connection, if there is one that nobody waits for.
     fn take_idle(self: &Arc<Self>, permit: GatePermit) -> Result<Lease, GatePermit> {
-        match self.bb8().get_owned().now_or_never() {
-            Some(Ok(connection)) => Ok(Lease::new(connection, permit, Arc::clone(self))),
-            // bb8 gives no errors of its own, and its timeout is longer than any of ours.
-            Some(Err(_)) | None => Err(permit),
+        if !self.line().is_empty() {
+            return Err(permit);
+        }
+        match self.shelf().take(self.bb8()) {
+            Some(connection) => Ok(Lease::new(connection, permit, Arc::clone(self))),
+            None => Err(permit),
         }
     }
 
-    /// Waits for a connection to be opened or returned, or for the news that none can be opened.
-    async fn wait_for_connection(self: &Arc<Self>, permit: GatePermit) -> Result<Lease, PgError> {
-        // Before bb8 is asked, or a failure in between would go unnoticed.
-        let mut failures = self.manager().outage().listen();
-        let connection = self.bb8().get_owned();
-        tokio::pin!(connection);
+    /// Waits in the line for a connection to be opened or returned.
+    async fn wait_for_connection(self: &Arc<Self>, permit: GatePermit, ticket: Ticket) -> Lease {
+        let mut place = self.line().join(ticket);
         loop {
             tokio::select! {
-                // A connection beats the news that another attempt failed.
                 biased;
-                got = &mut connection => {
-                    return Ok(Lease::new(got.map_err(from_bb8)?, permit, Arc::clone(self)));
+                connection = place.turn() => {
+                    return Lease::new(connection, permit, Arc::clone(self));
                 }
-                cause = failures.next() => {
-                    if !self.may_still_come(&cause) {
-                        return Err(cause);
-                    }
+                // Asking is also what makes bb8 open one, if there may be more.
+                Ok(connection) = self.bb8().get_owned() => {
+                    // With nobody in the line it has just been this caller's turn.
+                    drop(self.line().serve(connection));
                 }
+                // An attempt to open one may have failed, or bb8 may have woken one of two.
+                () = tokio::time::sleep(ASK_AGAIN) => {}
             }
         }
-    }
-
-    /// Whether waiting makes sense although a connection could not be opened: a server that is
-    /// full still serves the connections that we have, and they come back.
-    fn may_still_come(&self, cause: &PgError) -> bool {
-        matches!(cause, PgError::ServerSlots { .. }) && self.bb8().state().connections > 0
     }
 
     /// What to tell a caller that got no connection in time.
@@ -146,7 +146,7 @@ impl Shared {
         if let Some(cause) = self.manager().outage().cause() {
             return cause;
         }
-        if self.bb8().state().connections == 0 {
+        if self.live().count() == 0 {
             let message = format!("no answer in {} ms", waited.as_millis());
             let error = io::Error::new(io::ErrorKind::TimedOut, message);
             return self.manager().connector().unreachable(error);
@@ -168,17 +168,10 @@ enum Begin {
 /// Whether the connection needs no check. One that is just opened has not been idle.
 fn is_good(lease: &Lease, freshness: Freshness) -> bool {
     let is_trusted = freshness == Freshness::Recent || lease.is_new();
-    is_trusted && !lease.is_dead() && lease.idle_for() < TRUSTED_FOR
+    is_trusted && !lease.is_dead() && lease.silent_for() < TRUSTED_FOR
 }
 
 /// The lease if its connection is alive, otherwise the permit for another one.
 async fn prove(mut lease: Lease) -> Result<Lease, GatePermit> {
     if !lease.is_dead() && lease.is_alive().await { Ok(lease) } else { Err(lease.discard()) }
-}
-
-fn from_bb8(error: RunError<PgError>) -> PgError {
-    match error {
-        RunError::User(error) => error,
-        RunError::TimedOut => PgError::Timeout { waited: Duration::ZERO, holders: Vec::new() },
-    }
 }

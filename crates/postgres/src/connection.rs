@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use crate::answer::Answer;
+use crate::closing::Reason;
 use crate::connector::{Canceller, Connector, Opened};
 use crate::dsn::Mode;
 use crate::failure::Failure;
@@ -17,10 +18,20 @@ use crate::{PgError, Sql};
 /// How long a statement that was left behind may go on before it is cancelled.
 /// Most end by themselves sooner, and cancelling costs the server a process.
 const CANCEL_GRACE: Duration = Duration::from_millis(5);
-/// How long cancelling and cleaning may take before the connection is closed instead.
-const CLEAN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the server may take to pass a cancel request on.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection keeps its place while the server is still at work for a caller that went
+/// away. After it the connection is closed, and the server finds that out by itself within the
+/// `client_connection_check_interval`.
+const LIMBO_MAX: Duration = Duration::from_secs(5);
 /// How long an idle connection may take to show that it is alive.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that nobody used for so long is checked, so that a network that forgets silent
+/// connections does not forget ours, and the next caller finds one that works.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A time differs by up to this share from connection to connection, so that those opened together
+/// do not go together.
+const JITTER: f64 = 0.1;
 
 /// A connection of the connection pool.
 ///
@@ -34,10 +45,13 @@ pub(crate) struct PgConnection {
     mode: Mode,
     activity: Activity,
     in_transaction: bool,
-    is_poisoned: bool,
+    poisoned: Option<Reason>,
     is_new: bool,
+    is_spared: bool,
     expires_at: Instant,
+    keepalive: Duration,
     used_at: Instant,
+    answered_at: Instant,
 }
 
 /// What the backend may be doing now.
@@ -54,10 +68,12 @@ pub(crate) enum Activity {
 }
 
 impl PgConnection {
-    /// A connection that is to be replaced after `lifetime`.
-    pub(crate) fn new(opened: Opened, mode: Mode, lifetime: Duration) -> Self {
+    /// A connection that is to be replaced after `lifetime_max`, or somewhat earlier.
+    pub(crate) fn new(opened: Opened, mode: Mode, lifetime_max: Duration) -> Self {
         let Opened { client, driver, canceller } = opened;
         let now = Instant::now();
+        let earlier = 1.0 - JITTER * rand::random::<f64>();
+        let either_way = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
         Self {
             client,
             driver,
@@ -66,10 +82,13 @@ impl PgConnection {
             mode,
             activity: Activity::None,
             in_transaction: false,
-            is_poisoned: false,
+            poisoned: None,
             is_new: true,
-            expires_at: now + lifetime,
+            is_spared: false,
+            expires_at: now + lifetime_max.mul_f64(earlier),
+            keepalive: KEEPALIVE.mul_f64(either_way),
             used_at: now,
+            answered_at: now,
         }
     }
 
@@ -85,7 +104,17 @@ impl PgConnection {
 
     /// Whether it can never be used again.
     pub(crate) fn is_dead(&self) -> bool {
-        self.is_poisoned || self.client.is_closed()
+        self.poisoned.is_some() || self.client.is_closed()
+    }
+
+    /// Why it must be closed when it comes back; `None` if the next caller can use it.
+    pub(crate) fn reason_to_close(&self) -> Option<Reason> {
+        match self.poisoned {
+            Some(reason) => Some(reason),
+            None if self.client.is_closed() => Some(Reason::Lost),
+            None if !self.is_clean() => Some(Reason::Unclean),
+            None => (self.is_expired() && !self.is_spared).then_some(Reason::Lifetime),
+        }
     }
 
     /// Whether nobody has used it yet.
@@ -98,20 +127,38 @@ impl PgConnection {
         self.expires_at <= Instant::now()
     }
 
-    /// How long nobody has used it.
-    pub(crate) fn idle_for(&self) -> Duration {
-        self.used_at.elapsed()
+    /// When a caller last used it.
+    pub(crate) fn used_at(&self) -> Instant {
+        self.used_at
+    }
+
+    /// How long the server has said nothing on it.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.answered_at.elapsed()
+    }
+
+    /// Whether it was silent for so long that somebody should look.
+    pub(crate) fn needs_keepalive(&self) -> bool {
+        self.silent_for() >= self.keepalive
+    }
+
+    /// Lets it go back although it is too old: only so many are replaced at a time.
+    pub(crate) fn spare(&mut self) {
+        self.is_spared = true;
     }
 
     /// Marks the moment of return.
     pub(crate) fn touch(&mut self) {
         self.used_at = Instant::now();
+        self.answered_at = self.used_at;
         self.is_new = false;
+        self.is_spared = false;
     }
 
-    /// Marks it as never to be used again and ends its task, which closes the socket.
-    pub(crate) fn poison(&mut self) {
-        self.is_poisoned = true;
+    /// Marks it as never to be used again and ends its task, which closes the socket. The first
+    /// reason stands.
+    pub(crate) fn poison(&mut self, reason: Reason) {
+        self.poisoned.get_or_insert(reason);
         self.driver.abort();
     }
 
@@ -121,8 +168,10 @@ impl PgConnection {
         let alive =
             matches!(timeout(CHECK_TIMEOUT, self.client.check_connection()).await, Ok(Ok(())));
         self.activity = Activity::None;
-        if !alive {
-            self.poison();
+        if alive {
+            self.answered_at = Instant::now();
+        } else {
+            self.poison(Reason::Lost);
         }
         alive
     }
@@ -178,35 +227,36 @@ impl PgConnection {
         Ok(())
     }
 
-    /// Brings a connection whose caller went away back to a clean state; `false` if it must be closed.
+    /// Brings a connection whose caller went away back to a clean state; `false` if it must be
+    /// closed. Takes as long as the server is at work on it, and [`LIMBO_MAX`] at most.
     pub(crate) async fn clean(&mut self, connector: &Connector) -> bool {
-        let was = self.activity;
-        if self.is_dead() || was == Activity::Prepare {
-            return false;
-        }
-        if was != Activity::None && !self.quiesce(connector, was).await {
+        timeout(LIMBO_MAX, self.settle_down(connector)).await.unwrap_or(false)
+    }
+
+    async fn settle_down(&mut self, connector: &Connector) -> bool {
+        if self.is_dead() || (self.is_busy() && !self.quiesce(connector).await) {
             return false;
         }
         self.activity = Activity::None;
-        let rolled_back = async { !self.in_transaction || self.rollback().await.is_ok() };
-        timeout(CLEAN_TIMEOUT, rolled_back).await.unwrap_or(false)
+        !self.in_transaction || self.rollback().await.is_ok()
     }
 
-    /// Waits until the backend is idle, and cancels what it does if that takes too long.
-    async fn quiesce(&self, connector: &Connector, activity: Activity) -> bool {
+    /// Waits until the backend is idle, and cancels what it does if that takes too long. `false`
+    /// if it cannot be used again.
+    async fn quiesce(&self, connector: &Connector) -> bool {
+        // Nobody knows the name of a statement whose preparation was not waited for.
+        let mut is_reusable = self.activity != Activity::Prepare;
         let idle = self.client.check_connection();
         tokio::pin!(idle);
         if let Ok(answer) = timeout(CANCEL_GRACE, &mut idle).await {
-            return answer.is_ok();
+            return is_reusable && answer.is_ok();
         }
-        if activity != Activity::Commit {
-            let cancelled = timeout(CLEAN_TIMEOUT, connector.cancel(&self.canceller)).await;
-            let is_safe_to_reuse = self.mode.cancels_at_once();
-            if !matches!(cancelled, Ok(Ok(()))) || !is_safe_to_reuse {
-                return false;
-            }
+        if self.activity != Activity::Commit {
+            let cancelled = timeout(CANCEL_TIMEOUT, connector.cancel(&self.canceller)).await;
+            is_reusable &= self.mode.cancels_at_once() && matches!(cancelled, Ok(Ok(())));
         }
-        matches!(timeout(CLEAN_TIMEOUT, idle).await, Ok(Ok(())))
+        // In any case: the place is taken for as long as the server is at work for it.
+        idle.await.is_ok() && is_reusable
     }
 
     /// How to run the statement on this connection, and whether that was known before.
@@ -264,7 +314,7 @@ impl PgConnection {
                 let is_answer = error.as_db_error().is_some();
                 let failure = Failure::of_driver(error);
                 if failure.is_lost {
-                    self.poison();
+                    self.poison(Reason::Lost);
                 } else if is_answer {
                     // The session goes on. Any other error leaves open what
                     // was sent: the janitor finds out.

@@ -14,6 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::PgError;
 use crate::budget::Limits;
 use crate::dsn::{Place, Target};
+use crate::live::{self, Live};
 use crate::stream::{Peer, Socket, UntilClosed};
 use crate::tls;
 
@@ -30,6 +31,7 @@ struct Inner {
     tls: Option<MakeRustlsConnect>,
     connect_timeout: Duration,
     limits: Limits,
+    live: Live,
 }
 
 /// A connection just opened.
@@ -68,7 +70,7 @@ impl Connector {
         let connect_timeout =
             asked.map_or(config.connect_timeout, |t| t.min(config.connect_timeout));
         let limits = Limits::new(config, target.mode);
-        Ok(Self(Arc::new(Inner { target, tls, connect_timeout, limits })))
+        Ok(Self(Arc::new(Inner { target, tls, connect_timeout, limits, live: Live::new() })))
     }
 
     /// What there is to share with other processes.
@@ -79,6 +81,11 @@ impl Connector {
     /// Where and how we connect.
     pub(crate) fn target(&self) -> &Target {
         &self.0.target
+    }
+
+    /// The connections opened here whose sockets are still open.
+    pub(crate) fn live(&self) -> &Live {
+        &self.0.live
     }
 
     /// Opens a connection within the connect timeout, encryption and authentication included.
@@ -132,14 +139,19 @@ impl Connector {
             Place::Unix(_) => String::new(),
         };
         let config = &self.0.target.config;
+        let entry = self.0.live.enter();
+        let id = entry.id();
         let started = match &self.0.tls {
-            None => config.connect_raw(socket, NoTls).await.map(spawn),
-            Some(tls) => {
-                config.connect_raw(socket, make_tls::<Socket>(tls, &host)).await.map(spawn)
-            }
+            None => config.connect_raw(socket, NoTls).await.map(|opened| spawn(opened, entry)),
+            Some(tls) => config
+                .connect_raw(socket, make_tls::<Socket>(tls, &host))
+                .await
+                .map(|opened| spawn(opened, entry)),
         };
         let (client, driver) = started.map_err(|error| PgError::from_connect(&address, error))?;
         let canceller = Canceller { token: client.cancel_token(), peer, host };
+        let handle = live::Handle { canceller: canceller.clone(), driver: driver.abort_handle() };
+        self.0.live.add(id, handle);
         Ok(Opened { client, driver, canceller })
     }
 }
@@ -163,11 +175,16 @@ async fn dial(place: &Place) -> io::Result<(Socket, Peer)> {
 }
 
 /// Gives the connection a task of its own, which ends with it.
-fn spawn<T>((client, connection): (Client, Connection<Socket, T>)) -> (Client, JoinHandle<()>)
+fn spawn<T>(
+    (client, connection): (Client, Connection<Socket, T>),
+    entry: live::Entry,
+) -> (Client, JoinHandle<()>)
 where
     T: TlsStream + Send + Unpin + 'static,
 {
     let driver = tokio::spawn(async move {
+        // Goes with the socket, also when the task is aborted.
+        let _entry = entry;
         // Every statement in flight gets the error too, and is where it is handled.
         if let Err(error) = connection.await {
             let error: &dyn std::error::Error = &error;

@@ -1,11 +1,12 @@
 //! Cleans up after callers that went away in the middle of something.
 //!
-//! The connection keeps its permit meanwhile: the server is still busy for us,
-//! and letting the next caller in would exceed the number of connections that
-//! the server granted us.
+//! The connection keeps its place and its permit meanwhile, also when it is to
+//! be closed in the end: the server is still at work for us, and letting the
+//! next caller in would have more statements run than there are connections.
 
 use std::sync::Arc;
 
+use crate::closing::Reason;
 use crate::lease::Held;
 use crate::pool::Shared;
 
@@ -16,8 +17,7 @@ pub(crate) fn clean(mut held: Held) {
     runtime.spawn(async move {
         let connector = held.shared.manager().connector().clone();
         if !held.connection.clean(&connector).await {
-            held.connection.poison();
-            held.shared.counters().discarded();
+            held.connection.poison(Reason::Unclean);
             tracing::debug!("a postgres connection could not be cleaned and is closed");
         }
         held.give_back();

@@ -7,6 +7,7 @@ use bb8_postgres::bb8::PooledConnection;
 use forebay_pooling::GatePermit;
 use tokio::time::Instant;
 
+use crate::closing::Reason;
 use crate::connection::PgConnection;
 use crate::janitor;
 use crate::manager::Manager;
@@ -38,7 +39,7 @@ impl Lease {
     pub(crate) fn discard(mut self) -> GatePermit {
         let Held { mut connection, permit, .. } =
             self.0.take().expect("only drop and discard take it");
-        connection.poison();
+        connection.poison(Reason::Lost);
         permit
     }
 }

@@ -2,22 +2,20 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bb8_postgres::bb8::ManageConnection;
 use forebay_pooling::PoolMetrics;
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::PgError;
+use crate::closing::{Closed, Reason};
 use crate::connection::PgConnection;
 use crate::connector::Connector;
 use crate::outage::Outage;
-
-/// A connection is replaced up to this share of its lifetime early, so that those opened together
-/// do not go together.
-const LIFETIME_JITTER: f64 = 0.1;
 
 /// Opens connections for bb8. Clones share everything.
 #[derive(Clone)]
@@ -28,7 +26,8 @@ struct Inner {
     lifetime_max: Duration,
     outage: Outage,
     created: AtomicU64,
-    is_draining: AtomicBool,
+    closed: Closed,
+    draining: watch::Sender<bool>,
     metrics: PoolMetrics,
 }
 
@@ -39,7 +38,8 @@ impl Manager {
             lifetime_max,
             outage: Outage::new(),
             created: AtomicU64::new(0),
-            is_draining: AtomicBool::new(false),
+            closed: Closed::default(),
+            draining: watch::Sender::new(false),
             metrics,
         }))
     }
@@ -57,13 +57,32 @@ impl Manager {
         self.0.created.load(Ordering::Relaxed)
     }
 
-    /// From now on nothing is opened and everything that comes back is closed.
-    pub(crate) fn drain(&self) {
-        self.0.is_draining.store(true, Ordering::Release);
+    /// Connections closed so far.
+    pub(crate) fn closed(&self) -> &Closed {
+        &self.0.closed
     }
 
-    fn is_draining(&self) -> bool {
-        self.0.is_draining.load(Ordering::Acquire)
+    /// From now on nothing is opened and everything that comes back is closed.
+    pub(crate) fn drain(&self) {
+        self.0.draining.send_replace(true);
+    }
+
+    /// Whether [`Manager::drain`] was called.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.0.draining.borrow()
+    }
+
+    /// Hears when [`Manager::drain`] is called.
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.0.draining.subscribe()
+    }
+
+    /// Opens a connection for whoever calls, under the same rules as one that bb8 asks for.
+    pub(crate) async fn open_one(&self) -> Result<PgConnection, PgError> {
+        if self.is_draining() {
+            return Err(PgError::Draining);
+        }
+        self.0.outage.attempt(self.open()).await
     }
 
     async fn open(&self) -> Result<PgConnection, PgError> {
@@ -76,9 +95,8 @@ impl Manager {
         })?;
         self.0.created.fetch_add(1, Ordering::Relaxed);
         self.0.metrics.created(started.elapsed());
-        let share = 1.0 - LIFETIME_JITTER * rand::random::<f64>();
         let mode = self.0.connector.target().mode;
-        Ok(PgConnection::new(opened, mode, self.0.lifetime_max.mul_f64(share)))
+        Ok(PgConnection::new(opened, mode, self.0.lifetime_max))
     }
 }
 
@@ -87,10 +105,7 @@ impl ManageConnection for Manager {
     type Error = PgError;
 
     async fn connect(&self) -> Result<PgConnection, PgError> {
-        if self.is_draining() {
-            return Err(PgError::Draining);
-        }
-        self.0.outage.attempt(self.open()).await
+        self.open_one().await
     }
 
     /// Never asked: we check on checkout ourselves, because bb8 would hand a
@@ -99,8 +114,13 @@ impl ManageConnection for Manager {
         Ok(())
     }
 
+    /// Asked once for every connection that comes back; `true` closes it.
     fn has_broken(&self, connection: &mut PgConnection) -> bool {
-        let is_usable = connection.is_clean() && !connection.is_dead() && !connection.is_expired();
-        !is_usable || self.is_draining()
+        let reason =
+            if self.is_draining() { Some(Reason::Drain) } else { connection.reason_to_close() };
+        if let Some(reason) = reason {
+            self.0.closed.count(reason);
+        }
+        reason.is_some()
     }
 }

@@ -35,6 +35,7 @@ struct State {
 
 struct Failed {
     cause: PgError,
+    since: Instant,
     retry_at: Instant,
 }
 
@@ -59,17 +60,25 @@ impl Outage {
         let _probe = self.probe.lock().await;
         match self.cause_if_too_early() {
             // The one before us has just failed, or the pause is not over.
-            Some(cause) => {
-                self.failures.send_replace(Some(cause.clone()));
-                Err(cause)
-            }
+            Some(cause) => Err(cause),
             None => self.settle(connect.await),
         }
     }
 
     /// Hears of every failure from now on.
-    pub(crate) fn listen(&self) -> Failures {
-        Failures(self.failures.subscribe())
+    pub(crate) fn listen(&self) -> watch::Receiver<Option<PgError>> {
+        self.failures.subscribe()
+    }
+
+    /// Why the last attempt failed, and when the outage began; `None` if it did not fail.
+    pub(crate) fn cause_since(&self) -> Option<(PgError, Instant)> {
+        let state = self.state.lock();
+        state.failed.as_ref().map(|failed| (failed.cause.clone(), failed.since))
+    }
+
+    /// When the server may be asked again; `None` if there is no outage.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.state.lock().failed.as_ref().map(|failed| failed.retry_at)
     }
 
     /// Why the last attempt failed; `None` if it did not.
@@ -111,25 +120,6 @@ impl Outage {
     }
 }
 
-/// The failures that happen while one caller waits.
-pub(crate) struct Failures(watch::Receiver<Option<PgError>>);
-
-impl Failures {
-    /// The next failure.
-    pub(crate) async fn next(&mut self) -> PgError {
-        loop {
-            // The sender lives as long as the connection pool that the caller holds.
-            if self.0.changed().await.is_err() {
-                return PgError::Draining;
-            }
-            let cause = self.0.borrow_and_update().clone();
-            if let Some(cause) = cause {
-                return cause;
-            }
-        }
-    }
-}
-
 impl State {
     /// `true` if an outage ended.
     fn recover(&mut self) -> bool {
@@ -147,7 +137,8 @@ impl State {
             self.failures += 1;
         }
         let retry_at = now + BACKOFF.delay(self.failures);
-        self.failed = Some(Failed { cause: cause.clone(), retry_at });
+        let since = self.failed.as_ref().map_or(now, |failed| failed.since);
+        self.failed = Some(Failed { cause: cause.clone(), since, retry_at });
         began
     }
 }

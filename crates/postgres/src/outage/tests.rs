@@ -42,11 +42,12 @@ async fn everyone_who_listens_hears_the_cause() {
     let mut listeners = [outage.listen(), outage.listen()];
     assert!(fail(&outage, &attempts).await);
     for listener in &mut listeners {
-        assert!(matches!(listener.next().await, PgError::Unreachable { .. }));
+        listener.changed().await.expect("the outage is there");
+        assert!(matches!(&*listener.borrow(), Some(PgError::Unreachable { .. })));
     }
     // What happened before does not concern who comes later.
     let mut late = outage.listen();
-    assert!(tokio::time::timeout(Duration::from_secs(9), late.next()).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(9), late.changed()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

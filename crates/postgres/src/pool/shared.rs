@@ -7,13 +7,17 @@ use std::time::Duration;
 use bb8_postgres::bb8::{self, QueueStrategy};
 use forebay_config::PostgresConfig;
 use forebay_pooling::{Deadline, Gate, GateConfig, PoolMetrics, PoolStats};
-use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
 use crate::PgError;
+use crate::closing::Reason;
 use crate::connector::Connector;
+use crate::line::Line;
+use crate::live::Live;
 use crate::manager::Manager;
 use crate::observe::Observer;
+use crate::shelf::{Shelf, Taken};
+use crate::visitor::Visitor;
 
 /// Name of the connection pool in metrics and statistics.
 const NAME: &str = "postgres";
@@ -24,6 +28,8 @@ const BB8_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Shared {
     pub(super) bb8: bb8::Pool<Manager>,
     gate: Gate,
+    line: Line<Taken>,
+    shelf: Shelf,
     manager: Manager,
     observer: Observer,
     metrics: PoolMetrics,
@@ -32,6 +38,8 @@ pub(crate) struct Shared {
     connections_max: u32,
     acquire_timeout: Duration,
     statement_timeout: Duration,
+    outage_grace: Duration,
+    visitor: OnceLock<Visitor>,
 }
 
 impl Shared {
@@ -40,9 +48,8 @@ impl Shared {
         application_name: &str,
     ) -> Result<Arc<Self>, PgError> {
         let connector = Connector::new(config, application_name)?;
-        // bb8 panics on zero and on more to keep than to have.
+        // bb8 panics on zero.
         let connections_max = connector.limits().connections_max(config.connections_max).max(1);
-        let connections_min = config.connections_min.min(connections_max);
         let observer = Observer::new(connector.target());
         let cell: Arc<OnceLock<Weak<Self>>> = Arc::default();
         let metrics = PoolMetrics::new(NAME, {
@@ -52,7 +59,8 @@ impl Shared {
         let manager = Manager::new(connector, config.lifetime_max, metrics.clone());
         let bb8 = bb8::Pool::builder()
             .max_size(connections_max)
-            .min_idle(connections_min)
+            // The visitor keeps as many open as there must be.
+            .min_idle(0)
             .test_on_check_out(false)
             .retry_connection(false)
             .max_lifetime(None)
@@ -70,6 +78,8 @@ impl Shared {
                     config.acquire_timeout,
                 )
             }),
+            line: Line::new(),
+            shelf: Shelf::default(),
             manager,
             observer,
             metrics,
@@ -78,9 +88,12 @@ impl Shared {
             connections_max,
             acquire_timeout: config.acquire_timeout,
             statement_timeout: config.statement_timeout,
+            outage_grace: config.outage_grace,
+            visitor: OnceLock::new(),
         });
-        // The cell is new, so nobody has set it.
+        // The cells are new, so nobody has set them.
         cell.get_or_init(|| Arc::downgrade(&shared));
+        shared.visitor.get_or_init(|| Visitor::start(&shared, config, connections_max));
         Ok(shared)
     }
 
@@ -90,6 +103,18 @@ impl Shared {
 
     pub(crate) fn bb8(&self) -> &bb8::Pool<Manager> {
         &self.bb8
+    }
+
+    pub(crate) fn line(&self) -> &Line<Taken> {
+        &self.line
+    }
+
+    pub(crate) fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        self.manager.connector().live()
     }
 
     pub(crate) fn manager(&self) -> &Manager {
@@ -127,6 +152,11 @@ impl Shared {
         self.acquire_timeout.saturating_add(self.statement_timeout)
     }
 
+    /// How long callers wait for a server that was there a moment ago.
+    pub(crate) fn outage_grace(&self) -> Duration {
+        self.outage_grace
+    }
+
     pub(crate) fn stats(&self) -> PoolStats {
         let gate = PoolStats::of_gate(&self.gate);
         let state = self.bb8.state();
@@ -139,20 +169,9 @@ impl Shared {
             timeouts: gate.timeouts + self.counters.timeouts.load(Ordering::Relaxed),
             created: self.manager.created(),
             connect_failures: self.manager.outage().attempts_failed(),
-            discarded: self.counters.discarded.load(Ordering::Relaxed),
+            discarded: self.manager.closed().of(Reason::Unclean),
             ..gate
         }
-    }
-
-    pub(crate) async fn drain(&self, deadline: Deadline) -> usize {
-        self.manager.drain();
-        self.gate.close();
-        self.gate.idle(deadline).await;
-        // With the manager draining, whatever is taken out here is closed on return.
-        while let Some(Ok(connection)) = self.bb8.get_owned().now_or_never() {
-            drop(connection);
-        }
-        self.gate.stats().held
     }
 }
 
@@ -161,7 +180,6 @@ impl Shared {
 pub(crate) struct Counters {
     limbo: AtomicU32,
     timeouts: AtomicU64,
-    discarded: AtomicU64,
 }
 
 impl Counters {
@@ -175,9 +193,5 @@ impl Counters {
 
     pub(crate) fn timed_out(&self) {
         self.timeouts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn discarded(&self) {
-        self.discarded.fetch_add(1, Ordering::Relaxed);
     }
 }
