@@ -69,7 +69,12 @@ fn troubled() -> GetConnectionPoolsResponse {
         mode: "direct".to_owned(),
         ..PostgresPoolStats::default()
     };
-    let redis = RedisPoolStats {
+    GetConnectionPoolsResponse { postgres: vec![postgres], redis: vec![reconnecting()] }
+}
+
+/// One lane of two lost its connection.
+fn reconnecting() -> RedisPoolStats {
+    RedisPoolStats {
         name: "redis".to_owned(),
         connected: true,
         status: "ready".to_owned(),
@@ -89,8 +94,7 @@ fn troubled() -> GetConnectionPoolsResponse {
         }),
         subscriptions: 1,
         ..RedisPoolStats::default()
-    };
-    GetConnectionPoolsResponse { postgres: vec![postgres], redis: vec![redis] }
+    }
 }
 
 fn answers() -> Vec<Answer> {
