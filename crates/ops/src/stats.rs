@@ -1,58 +1,54 @@
 //! Statistics of connection pools in their form on the wire.
 
-use forebay_postgres::PgPoolStats;
+use std::time::Duration;
+
+use forebay_pooling::{Holder, Priority};
 use forebay_proto::ops::v1 as pb;
-use forebay_redis::RedisPoolStats;
 
-pub(crate) fn postgres(stats: PgPoolStats) -> pb::PostgresPoolStats {
-    pb::PostgresPoolStats {
-        name: stats.name,
-        connections: stats.connections,
-        idle_connections: stats.idle_connections,
-        in_use_connections: stats.in_use_connections,
-        max_connections: stats.connections_max,
-        waiting: stats.waiting,
-        max_waiting: stats.waiting_max,
-        timeouts: stats.timeouts,
-        shed: stats.shed,
-        limbo_connections: stats.limbo_connections,
-        live_max_connections: stats.connections_max,
-        created: stats.created,
-        connect_failures: stats.connect_failures,
-        closed_by_reason: vec![reason("unclean", stats.discarded)],
-        shed_by_reason: vec![reason("queue_full", stats.shed)],
-        ..pb::PostgresPoolStats::default()
-    }
-}
+mod postgres;
+mod redis;
 
-pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
-    pb::RedisPoolStats {
-        name: stats.name,
-        connected: stats.connected,
-        status: stats.status.to_owned(),
-        command_queue_length: count(stats.command_queue_length),
-        offline_queue_length: count(stats.offline_queue_length),
-        reconnects: stats.reconnects,
-        timeouts: stats.timeouts,
-        waiting: count(stats.waiting),
-        unknown_outcomes: stats.unknown_outcomes,
-        shed: stats.shed,
-        retries: stats.retries,
-        dedicated: Some(pb::RedisDedicatedStats {
-            connections: stats.dedicated_connections,
-            idle_connections: stats.dedicated_idle_connections,
-            in_use_connections: stats
-                .dedicated_connections
-                .saturating_sub(stats.dedicated_idle_connections),
-            max_connections: stats.dedicated_connections_max,
-            ..pb::RedisDedicatedStats::default()
-        }),
-        ..pb::RedisPoolStats::default()
-    }
-}
+pub(crate) use postgres::postgres;
+pub(crate) use redis::redis;
 
 fn reason(reason: &str, count: u64) -> pb::ReasonCount {
     pb::ReasonCount { reason: reason.to_owned(), count }
+}
+
+fn holder(holder: &Holder) -> pb::ConnectionHolder {
+    let Holder { location, held, priority, trace: _, note } = holder;
+    pb::ConnectionHolder {
+        location: format!("{}:{}", location.file(), location.line()),
+        age: duration(*held),
+        statement: note.unwrap_or_default().to_owned(),
+        priority: priority.as_str().to_owned(),
+    }
+}
+
+/// Queues, the most urgent first.
+fn priorities(waiting: [u32; 3], reserved: u32) -> Vec<pb::PriorityQueueStats> {
+    let mut queues: Vec<_> = Priority::ALL
+        .into_iter()
+        .zip(waiting)
+        .map(|(priority, waiting)| pb::PriorityQueueStats {
+            priority: priority.as_str().to_owned(),
+            waiting,
+            reserved_connections: if priority == Priority::Admin { reserved } else { 0 },
+        })
+        .collect();
+    // Of the three, health checks and operators come first.
+    queues.rotate_right(1);
+    queues
+}
+
+/// A time on the wire; ages are days at most, far inside what it can carry.
+fn duration(time: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(time).ok()
+}
+
+/// The same where zero means that there is nothing of that age.
+fn age(time: Duration) -> Option<prost_types::Duration> {
+    duration(time).filter(|_| !time.is_zero())
 }
 
 /// A length on the wire; the queues are bounded far below the limit.

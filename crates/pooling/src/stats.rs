@@ -27,6 +27,8 @@ pub struct PoolStats {
     pub reserved: u32,
     /// This process's share of the connections of the server, if it was asked.
     pub budget_share: Option<u32>,
+    /// Connections of the server that all processes together may plan with, if it was asked.
+    pub budget_limit: Option<u32>,
     /// Callers waiting for a connection.
     pub waiting: u32,
     /// Callers waiting, in the order of [`crate::Priority::ALL`].
@@ -53,6 +55,8 @@ pub struct PoolStats {
     pub created: u64,
     /// Attempts to open a connection that failed.
     pub connect_failures: u64,
+    /// Class of the last failure to open a connection; `None` when the last attempt succeeded.
+    pub last_connect_failure: Option<&'static str>,
     /// Connections that could not be cleaned and were closed.
     pub discarded: u64,
     /// Connections closed, by reason.
@@ -61,6 +65,8 @@ pub struct PoolStats {
     pub retries: u64,
     /// Requests not sent again because too many had been.
     pub retries_denied: u64,
+    /// Requests that were sent and not answered, so that nobody knows whether they had an effect.
+    pub unknown_outcomes: u64,
 }
 
 impl PoolStats {

@@ -10,6 +10,7 @@ use forebay_boot::{Process, Readiness, Shutdown};
 use forebay_cache::{Cache, Consistency, DecodeError, Entity, EntityCache, Loader};
 use forebay_config::{CacheConfig, EntityCacheConfig, LogFormat, Setting, Source, TelemetryConfig};
 use forebay_ops::{DOMAIN, OpsService};
+use forebay_postgres::PgPool;
 use forebay_proto::ops::v1::ops_service_client::OpsServiceClient;
 use forebay_proto::ops::v1::ops_service_server::OpsService as _;
 use forebay_proto::ops::v1::*;
@@ -156,9 +157,82 @@ async fn shows_every_connection_pool() {
     assert!(!postgres.name.is_empty());
     assert!((1..=postgres.max_connections).contains(&postgres.connections), "{postgres:?}");
     assert_eq!(postgres.in_use_connections, 0);
+    assert_eq!(postgres.live_max_connections, postgres.max_connections);
+    let queues: Vec<_> = postgres.priorities.iter().map(|queue| queue.priority.as_str()).collect();
+    assert_eq!(queues, ["admin", "interactive", "batch"]);
+    let breaker = postgres.breaker.as_ref().expect("a breaker");
+    assert_eq!((breaker.state.as_str(), breaker.last_cause.as_str()), ("closed", ""));
+    assert_eq!(postgres.oldest_wait, None);
+    assert!(postgres.closed_by_reason.iter().any(|closed| closed.reason == "lifetime"));
     let [redis] = pools.redis.as_slice() else { panic!("one, not {pools:?}") };
     assert!(redis.connected, "{redis:?}");
     assert_eq!(redis.status, "ready");
+}
+
+/// Who holds the only connection, who waits behind, and why a server away is away.
+#[tokio::test]
+async fn shows_who_holds_and_who_waits() {
+    let url = std::env::var("FOREBAY_TEST_POSTGRES_URL").expect("run `cargo xtask test`");
+    let mut config = postgres_config(&url);
+    config.connections_max = 1;
+    let pool = PgPool::new(&config, "ops-test").expect("settings");
+    let held = pool.begin().await.expect("the only connection");
+    let line = format!("tests/it/main.rs:{}", line!() - 1);
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.ready().await }
+    });
+    let setup = setup().await;
+    let ops = setup.ops.postgres(&pool);
+    let shown = async || {
+        let request = Request::new(GetConnectionPoolsRequest {});
+        let pools = ops.get_connection_pools(request).await.expect("an answer").into_inner();
+        pools.postgres.into_iter().nth(1).expect("the second")
+    };
+    let waits = async {
+        loop {
+            let stats = shown().await;
+            if stats.waiting == 1 {
+                return stats;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let stats = tokio::time::timeout(Duration::from_secs(20), waits).await.expect("one waits");
+    let [holder] = stats.top_holders.as_slice() else { panic!("one, not {stats:?}") };
+    assert!(holder.location.ends_with(&line), "{holder:?}, not {line}");
+    assert!(holder.age.is_some() && stats.oldest_wait.is_some(), "{stats:?}");
+    assert_eq!(holder.priority, "interactive");
+    held.rollback().await.expect("a rollback");
+    waiting.await.expect("the task ends").expect("its turn");
+}
+
+/// Fails when an address, a user or a password gets into any field, also in the middle of an
+/// outage, when the cause of it is told.
+#[tokio::test]
+async fn shows_nothing_that_opens_a_store() {
+    const HIDDEN: [&str; 4] = ["hunter2", "mallory", "forbidden-database", "127.0.0.1"];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let url = format!("postgres://mallory:hunter2@{address}/forbidden-database");
+    let postgres = PgPool::new(&postgres_config(&url), "ops-test").expect("settings");
+    let url = format!("redis://mallory:hunter2@{address}/0");
+    let redis = RedisPool::new(&redis_config(&url, "")).expect("settings");
+    postgres.ready().await.expect_err("nobody listens");
+    let ready = forebay_pooling::Deadline::after(Duration::from_millis(200)).scope(redis.ready());
+    ready.await.expect_err("nobody listens");
+    let setup = setup().await;
+    let ops = setup.ops.postgres(&postgres).redis(&redis);
+    let request = Request::new(GetConnectionPoolsRequest {});
+    let pools = ops.get_connection_pools(request).await.expect("an answer").into_inner();
+    assert!(pools.postgres[1].connect_failures > 0, "{pools:?}");
+    assert_eq!(pools.postgres[1].breaker.as_ref().expect("it").last_cause, "unreachable");
+    assert!(!pools.redis[1].connected);
+    let everything = format!("{pools:?}");
+    for hidden in HIDDEN {
+        assert!(!everything.contains(hidden), "{hidden} is in {everything}");
+    }
 }
 
 #[tokio::test]

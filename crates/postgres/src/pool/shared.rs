@@ -169,6 +169,7 @@ impl Shared {
             timeouts: gate.timeouts + self.counters.timeouts.load(Ordering::Relaxed),
             created: self.manager.created(),
             connect_failures: self.manager.outage().attempts_failed(),
+            last_connect_failure: self.manager.outage().cause().map(|cause| cause.kind()),
             discarded: self.manager.closed().of(Reason::Unclean),
             ..gate
         }

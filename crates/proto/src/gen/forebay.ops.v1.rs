@@ -91,6 +91,12 @@ pub struct RedisLaneStats {
     /// Commands that wait for their turn.
     #[prost(uint32, tag = "3")]
     pub waiting: u32,
+    /// How long the oldest command that was sent has had no answer; absent when none is under way.
+    #[prost(message, optional, tag = "4")]
+    pub oldest_in_flight: ::core::option::Option<::prost_types::Duration>,
+    /// Time since the last answer; absent before the first.
+    #[prost(message, optional, tag = "5")]
+    pub answered_ago: ::core::option::Option<::prost_types::Duration>,
 }
 /// State of the Redis connections that are leased to one caller at a time.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -182,7 +188,7 @@ pub struct PostgresPoolStats {
     /// Acquires refused, by reason, since the start of the process.
     #[prost(message, repeated, tag = "17")]
     pub shed_by_reason: ::prost::alloc::vec::Vec<ReasonCount>,
-    /// Statements whose caller went away before the answer, since the start of the process.
+    /// Callers that went away while they waited, since the start of the process.
     #[prost(uint64, tag = "18")]
     pub cancelled: u64,
     /// Statements and transactions sent again since the start of the process.
@@ -210,6 +216,10 @@ pub struct PostgresPoolStats {
     /// session, transaction.
     #[prost(string, tag = "26")]
     pub mode: ::prost::alloc::string::String,
+    /// Statements and transactions not sent again because too many had been, since the start of the
+    /// process.
+    #[prost(uint64, tag = "27")]
+    pub retries_denied: u64,
 }
 /// State of one Redis connection pool.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -266,6 +276,19 @@ pub struct RedisPoolStats {
     /// Subscriptions that are open now, each on a connection of its own.
     #[prost(uint32, tag = "17")]
     pub subscriptions: u32,
+    /// Bytes of the commands that wait for a connection to come back.
+    #[prost(uint64, tag = "18")]
+    pub offline_queue_bytes: u64,
+    /// Attempts to open a connection that failed since the start of the process.
+    #[prost(uint64, tag = "19")]
+    pub connect_failures: u64,
+    /// Messages of subscriptions that wait for their consumers.
+    #[prost(uint32, tag = "20")]
+    pub subscription_events: u32,
+    /// Times a subscription started over because its consumer was too slow, since the start of the
+    /// process.
+    #[prost(uint64, tag = "21")]
+    pub subscription_overflows: u64,
 }
 /// Request for GetEffectiveConfig.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
