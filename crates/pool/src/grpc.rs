@@ -206,6 +206,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::Draining
         | PgError::Unreachable { .. }
         | PgError::ServerSlots { .. }
+        | PgError::Pooler { .. }
         | PgError::Auth { .. }
         | PgError::UnknownDatabase { .. }
         | PgError::Tls { .. }
@@ -230,6 +231,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::TransactionFailed
         | PgError::RowCount { .. }
         | PgError::SessionStatement { .. }
+        | PgError::CustomType { .. }
         | PgError::Database { .. }
         | PgError::Mismatch { .. } => internal(whole),
     }

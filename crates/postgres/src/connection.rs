@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::Client;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Statement};
 
 use crate::answer::Answer;
 use crate::closing::Reason;
@@ -284,6 +284,15 @@ impl PgConnection {
         self.activity = Activity::Prepare;
         let result = self.client.prepare(sql.text()).await;
         let statement = self.settle(result)?;
+        if !self.mode.keeps_session()
+            && let Some((place, type_name)) = custom_type(&statement)
+        {
+            // To learn the type, the driver has left names of its own on the server connection. It
+            // goes with ours, because we are inside a transaction.
+            self.poison(Reason::Unclean);
+            let summary = sql.summary();
+            return Err(Failure::refused(PgError::CustomType { summary, place, type_name }));
+        }
         let prepared = if !self.mode.keeps_session() || sql.is_planned_each_time() {
             Prepared::Unnamed(statement.params().into())
         } else {
@@ -324,4 +333,13 @@ impl PgConnection {
             }
         }
     }
+}
+
+/// The first parameter or column whose type is not built in.
+fn custom_type(statement: &Statement) -> Option<(&'static str, String)> {
+    let parameters = statement.params().iter().map(|kind| ("parameter", kind));
+    let columns = statement.columns().iter().map(|column| ("column", column.type_()));
+    let (place, kind) =
+        parameters.chain(columns).find(|(_, kind)| Type::from_oid(kind.oid()).is_none())?;
+    Some((place, format!("{}.{}", kind.schema(), kind.name())))
 }

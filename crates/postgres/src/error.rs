@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_pooling::{GateError, Holder};
-use tokio_postgres::error::DbError;
+use forebay_pooling::Holder;
 
 pub(crate) use driver::{is_fatal, was_not_sent};
-use driver::{is_lost, is_tls};
-use sqlstate::Class;
 
+mod convert;
 mod driver;
+mod meaning;
+mod pooler;
 mod sqlstate;
 
 /// The error below a [`PgError`]. Shared, because one failed attempt to connect answers many callers.
@@ -25,11 +25,14 @@ pub enum PgError {
         /// What is wrong with it, without the address itself: it holds a password.
         reason: String,
     },
-    /// Too many callers wait for a connection already.
-    #[error("{waiting} callers wait for a postgres connection already")]
+    /// Too many callers wait for a connection already, or the turn of this one would come after
+    /// its deadline.
+    #[error("{waiting} callers wait for a postgres connection already{}", would_wait(*predicted))]
     Shed {
         /// Callers that waited at that moment.
         waiting: usize,
+        /// How long this one would have had to wait, when that is why it was turned away.
+        predicted: Option<Duration>,
     },
     /// No connection came free in time.
     #[error("no postgres connection came free in {} ms{}", waited.as_millis(), held_by(holders))]
@@ -54,6 +57,15 @@ pub enum PgError {
     #[error("postgres has no free connection slot")]
     ServerSlots {
         /// The server's words.
+        source: Cause,
+    },
+    /// The pooler in front of the server refuses, or could not get a server connection in time. It
+    /// has sent nothing to the server.
+    #[error("the postgres pooler refuses ({code})")]
+    Pooler {
+        /// What it says, in its own terms: `EMAXCONN`, `query_wait_timeout`, …
+        code: &'static str,
+        /// The pooler's words.
         source: Cause,
     },
     /// The server refuses the user or the password (SQLSTATE class 28).
@@ -151,6 +163,19 @@ pub enum PgError {
         /// Summary of the statement.
         summary: &'static str,
     },
+    /// Behind a transaction pooler, a parameter or a column has a type that is not built in. The
+    /// driver would have to ask for it, and the answer may come from another server connection.
+    #[error(
+        "{summary} has a {place} of type {type_name}: behind a transaction pooler cast it, as in ::text"
+    )]
+    CustomType {
+        /// Summary of the statement.
+        summary: &'static str,
+        /// What has the type: `parameter` or `column`.
+        place: &'static str,
+        /// Name of the type.
+        type_name: String,
+    },
     /// The server reports any other error.
     #[error("postgres reports an error (SQLSTATE {sqlstate})")]
     Database {
@@ -167,185 +192,16 @@ pub enum PgError {
     },
 }
 
-impl PgError {
-    /// Whether Postgres cannot serve now, whatever the statement: a gRPC service answers UNAVAILABLE.
-    ///
-    /// [`PgError::UnknownOutcome`] is among them; whether a repetition is safe is for the caller to know.
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Shed { .. }
-            | Self::Timeout { .. }
-            | Self::Draining
-            | Self::Unreachable { .. }
-            | Self::ServerSlots { .. }
-            | Self::Auth { .. }
-            | Self::UnknownDatabase { .. }
-            | Self::Tls { .. }
-            | Self::ConnectionLost { .. }
-            | Self::UnknownOutcome { .. }
-            | Self::ReadOnly { .. } => true,
-            Self::InvalidUrl { .. }
-            | Self::StatementTimeout { .. }
-            | Self::LockTimeout { .. }
-            | Self::UniqueViolation { .. }
-            | Self::ForeignKeyViolation { .. }
-            | Self::CheckViolation { .. }
-            | Self::Serialization { .. }
-            | Self::TransactionFailed
-            | Self::RowCount { .. }
-            | Self::SessionStatement { .. }
-            | Self::Database { .. }
-            | Self::Mismatch { .. } => false,
-        }
-    }
-
-    /// When a repetition may succeed; `None` when it would fail again.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            // Work ends soon, or another transaction does.
-            Self::Shed { .. } | Self::Serialization { .. } | Self::LockTimeout { .. } => {
-                Some(Duration::from_millis(100))
-            }
-            // The server or its operator needs a moment.
-            Self::Timeout { .. }
-            | Self::Draining
-            | Self::Unreachable { .. }
-            | Self::ServerSlots { .. }
-            | Self::ConnectionLost { .. }
-            | Self::UnknownOutcome { .. }
-            | Self::ReadOnly { .. } => Some(Duration::from_secs(1)),
-            // A person has to act.
-            Self::Auth { .. } | Self::UnknownDatabase { .. } | Self::Tls { .. } => {
-                Some(Duration::from_secs(10))
-            }
-            Self::InvalidUrl { .. }
-            | Self::StatementTimeout { .. }
-            | Self::UniqueViolation { .. }
-            | Self::ForeignKeyViolation { .. }
-            | Self::CheckViolation { .. }
-            | Self::TransactionFailed
-            | Self::RowCount { .. }
-            | Self::SessionStatement { .. }
-            | Self::Database { .. }
-            | Self::Mismatch { .. } => None,
-        }
-    }
-
-    /// The SQLSTATE that the server sent, if this error began with one.
-    pub fn sqlstate(&self) -> Option<&str> {
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            if let Some(error) = error.downcast_ref::<DbError>() {
-                return Some(error.code().code());
-            }
-            next = error.source();
-        }
-        None
-    }
-
-    /// A short stable name, for `error.type` in spans and metrics.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::InvalidUrl { .. } => "invalid_url",
-            Self::Shed { .. } => "shed",
-            Self::Timeout { .. } => "acquire_timeout",
-            Self::Draining => "draining",
-            Self::Unreachable { .. } => "unreachable",
-            Self::ServerSlots { .. } => "server_slots",
-            Self::Auth { .. } => "auth",
-            Self::UnknownDatabase { .. } => "unknown_database",
-            Self::Tls { .. } => "tls",
-            Self::ConnectionLost { .. } => "connection_lost",
-            Self::UnknownOutcome { .. } => "unknown_outcome",
-            Self::ReadOnly { .. } => "read_only",
-            Self::StatementTimeout { .. } => "statement_timeout",
-            Self::LockTimeout { .. } => "lock_timeout",
-            Self::UniqueViolation { .. } => "unique_violation",
-            Self::ForeignKeyViolation { .. } => "foreign_key_violation",
-            Self::CheckViolation { .. } => "check_violation",
-            Self::Serialization { .. } => "serialization",
-            Self::TransactionFailed => "transaction_failed",
-            Self::RowCount { .. } => "row_count",
-            Self::SessionStatement { .. } => "session_statement",
-            Self::Database { .. } => "database",
-            Self::Mismatch { .. } => "mismatch",
-        }
-    }
-
-    /// What a refusal of the gate means to a caller.
-    pub(crate) fn from_gate(error: GateError, holders: impl FnOnce() -> Vec<Holder>) -> Self {
-        match error {
-            GateError::Shed { waiting, .. } => Self::Shed { waiting },
-            GateError::Timeout { waited } => Self::Timeout { waited, holders: holders() },
-            GateError::Closed => Self::Draining,
-        }
-    }
-
-    /// What an error during the start of a connection means.
-    pub(crate) fn from_connect(address: &str, error: tokio_postgres::Error) -> Self {
-        let class = error.as_db_error().map(|error| sqlstate::classify(error.code().code()));
-        let is_tls = is_tls(&error);
-        let is_password_missing = error.to_string() == "invalid configuration";
-        let source: Cause = Arc::new(error);
-        match class {
-            Some(Class::Auth) => Self::Auth { source },
-            Some(Class::UnknownDatabase) => Self::UnknownDatabase { source },
-            Some(Class::ServerSlots) => Self::ServerSlots { source },
-            None if is_tls => Self::Tls { source },
-            // The server asks for a password and the url has none.
-            None if is_password_missing => Self::Auth { source },
-            Some(
-                Class::ConnectionLost
-                | Class::CannotConnectNow
-                | Class::UnknownOutcome
-                | Class::ReadOnly
-                | Class::StatementTimeout
-                | Class::LockTimeout
-                | Class::Unique
-                | Class::ForeignKey
-                | Class::Check
-                | Class::Serialization
-                | Class::TransactionFailed
-                | Class::Other,
-            )
-            | None => Self::Unreachable { address: address.to_owned(), source },
-        }
-    }
-}
-
-/// What an error of a statement, or of reading its rows, means.
-impl From<tokio_postgres::Error> for PgError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let Some(database) = error.as_db_error() else {
-            let lost = is_lost(&error);
-            let source: Cause = Arc::new(error);
-            return if lost { Self::ConnectionLost { source } } else { Self::Mismatch { source } };
-        };
-        let sqlstate = database.code().code().to_owned();
-        let constraint = database.constraint().or(database.column()).unwrap_or_default().to_owned();
-        let source: Cause = Arc::new(error);
-        match sqlstate::classify(&sqlstate) {
-            Class::Auth => Self::Auth { source },
-            Class::UnknownDatabase => Self::UnknownDatabase { source },
-            Class::ServerSlots => Self::ServerSlots { source },
-            Class::ConnectionLost | Class::CannotConnectNow => Self::ConnectionLost { source },
-            Class::UnknownOutcome => Self::UnknownOutcome { source },
-            Class::ReadOnly => Self::ReadOnly { source },
-            Class::StatementTimeout => Self::StatementTimeout { source: Some(source) },
-            Class::LockTimeout => Self::LockTimeout { source },
-            Class::Unique => Self::UniqueViolation { constraint, source },
-            Class::ForeignKey => Self::ForeignKeyViolation { constraint, source },
-            Class::Check => Self::CheckViolation { constraint, source },
-            Class::Serialization => Self::Serialization { source },
-            Class::TransactionFailed => Self::TransactionFailed,
-            Class::Other => Self::Database { sqlstate, source },
-        }
-    }
-}
-
 fn held_by(holders: &[Holder]) -> String {
     let names: Vec<_> = holders.iter().map(Holder::to_string).collect();
     if names.is_empty() { String::new() } else { format!("; held by {}", names.join(", ")) }
+}
+
+fn would_wait(predicted: Option<Duration>) -> String {
+    match predicted {
+        Some(wait) => format!(", the next would wait {} ms", wait.as_millis()),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -31,8 +31,11 @@ impl Failure {
     pub(crate) fn of_driver(error: tokio_postgres::Error) -> Self {
         let is_lost = is_fatal(&error);
         let is_answer = error.as_db_error().is_some() && !is_lost;
-        let is_outcome_known = is_answer || was_not_sent(&error);
-        Self { error: error.into(), is_lost, reached_server: true, is_outcome_known }
+        let is_known = is_answer || was_not_sent(&error);
+        let error = PgError::from(error);
+        // A pooler that refuses has not passed the statement on.
+        let is_outcome_known = is_known || matches!(error, PgError::Pooler { .. });
+        Self { error, is_lost, reached_server: true, is_outcome_known }
     }
 
     /// Our own deadline came first.

@@ -148,7 +148,8 @@ impl PgPool {
     pub fn check_budget(
         &self,
     ) -> impl Future<Output = Result<BudgetReport, BudgetError>> + Send + '_ {
-        let row = self.query_one(&SERVER_LIMIT, &[]);
+        // On the heap: it is rare, and would make the start of a process large.
+        let row = Box::pin(self.query_one(&SERVER_LIMIT, &[]));
         async move {
             let limits = self.0.manager().connector().limits();
             let limit = match limits.known() {

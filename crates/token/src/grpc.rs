@@ -196,6 +196,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::Draining
         | PgError::Unreachable { .. }
         | PgError::ServerSlots { .. }
+        | PgError::Pooler { .. }
         | PgError::Auth { .. }
         | PgError::UnknownDatabase { .. }
         | PgError::Tls { .. }
@@ -220,6 +221,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::TransactionFailed
         | PgError::RowCount { .. }
         | PgError::SessionStatement { .. }
+        | PgError::CustomType { .. }
         | PgError::Database { .. }
         | PgError::Mismatch { .. } => internal(whole),
     }

@@ -53,7 +53,8 @@ fn unavailable_errors_say_when_to_come_back() {
     let source = || Arc::new(io::Error::other("x"));
     let waited = Duration::from_millis(5);
     for error in [
-        PgError::Shed { waiting: 1 },
+        PgError::Shed { waiting: 1, predicted: None },
+        PgError::Pooler { code: "EMAXCONN", source: source() },
         PgError::Timeout { waited, holders: Vec::new() },
         PgError::Draining,
         PgError::ServerSlots { source: source() },

@@ -64,7 +64,7 @@ impl<K: Eq + Hash, V> Queue<K, V> {
     ) -> Result<Seat<V>, PgError> {
         if self.stats.waiting >= bounds.waiting_max {
             self.stats.shed += 1;
-            return Err(PgError::Shed { waiting: self.stats.waiting });
+            return Err(PgError::Shed { waiting: self.stats.waiting, predicted: None });
         }
         let (sender, answer) = oneshot::channel();
         let has_room = |batch: &Batch<K, V>| {

@@ -2,6 +2,7 @@
 //!
 //! Each test of a guarantee says what has to be removed to make it fail.
 
+mod budget;
 mod cancel;
 mod connect;
 mod drain;
@@ -9,6 +10,7 @@ mod errors;
 mod fake_server;
 mod lost;
 mod point_reads;
+mod poolers;
 mod queue;
 mod recover;
 mod spans;

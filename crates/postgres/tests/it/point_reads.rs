@@ -195,7 +195,7 @@ async fn one_more_caller_than_may_wait_is_shed_at_once() {
         callers.push(queued(&points, key).await);
     }
     let shed = points.get(5).await;
-    assert!(matches!(shed, Err(PgError::Shed { waiting: 3 })), "{shed:?}");
+    assert!(matches!(shed, Err(PgError::Shed { waiting: 3, .. })), "{shed:?}");
     tx.rollback().await.expect("the connection back");
     first.await.expect("an answer");
     for caller in callers {

@@ -49,7 +49,7 @@ async fn one_more_waiter_than_allowed_is_shed_at_once() {
     it.wait_for_stats(|stats| stats.waiting == 2).await;
     let started = Instant::now();
     let shed = it.postgres.query(&PID, &[]).await;
-    assert!(matches!(shed, Err(PgError::Shed { waiting: 2 })), "{shed:?}");
+    assert!(matches!(shed, Err(PgError::Shed { waiting: 2, predicted: None })), "{shed:?}");
     assert!(started.elapsed() < ms(50));
     assert_eq!(it.postgres.stats().shed, 1);
     held.rollback().await.expect("a rollback");

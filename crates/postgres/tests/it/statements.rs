@@ -132,3 +132,46 @@ async fn what_is_committed_stays() {
     assert_eq!(it.postgres.query_one(&ADD, &[&4]).await.expect("a row").get::<_, i32>(0), 4);
     assert_eq!(it.postgres.query_one(&SUM, &[]).await.expect("a row").get::<_, i64>(0), 7);
 }
+
+/// Fails when the driver asks for the type: its names would stay on a server connection that the
+/// next transaction may not get, and many rows of such a type hang for good.
+#[tokio::test]
+async fn behind_a_transaction_pooler_a_type_of_its_own_is_refused() {
+    static SETUP: [&str; 3] = [
+        "CREATE TYPE mood AS ENUM ('calm', 'wild')",
+        "CREATE TABLE t (mood mood, id int)",
+        "INSERT INTO t SELECT 'calm', n FROM generate_series(1, 1000) AS n",
+    ];
+    let it = Fixture::with(|config| {
+        config.connections_max = 1;
+        config.mode = forebay_config::PostgresMode::Transaction;
+    })
+    .await;
+    for text in SETUP {
+        it.postgres.execute(&Sql::owned("CREATE mood", text.to_owned()), &[]).await.expect(text);
+    }
+    let cases = [
+        ("SELECT mood FROM t", Some("column of type public.mood")),
+        ("SELECT array_agg(mood) FROM t", Some("column of type public._mood")),
+        ("UPDATE t SET mood = $1", Some("parameter of type public.mood")),
+        ("SELECT mood::text FROM t", None),
+        ("SELECT id FROM t WHERE mood::text <> ''", None),
+    ];
+    for (text, refused) in cases {
+        let sql = Sql::new("SELECT moods", text);
+        let outcome = it.postgres.query(&sql, &[]).await;
+        let mut tx = it.postgres.begin().await.expect("a transaction");
+        let inside = tx.query(&sql, &[]).await;
+        for outcome in [outcome, inside] {
+            match (outcome, refused) {
+                (Ok(rows), None) => assert_eq!(rows.len(), 1000),
+                (Err(error @ PgError::CustomType { .. }), Some(words)) => {
+                    assert!(error.to_string().starts_with(&format!("SELECT moods has a {words}")));
+                    assert!(!error.is_unavailable() && error.retry_after().is_none());
+                }
+                (outcome, _) => panic!("{text}: {outcome:?}"),
+            }
+        }
+    }
+    it.pid().await;
+}
