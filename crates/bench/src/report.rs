@@ -1,6 +1,6 @@
 //! Medians, ratios, and the one line a case is reported in.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// One finished case: the same work by us and by a peer.
 #[derive(Debug)]
@@ -10,7 +10,7 @@ pub struct Case {
     /// What was compared.
     pub case: String,
     /// Who we were compared with.
-    pub peer: &'static str,
+    pub peer: String,
     /// Unit of the figures.
     pub unit: &'static str,
     /// Our figure of each round.
@@ -41,7 +41,7 @@ impl Case {
     pub fn json(&self) -> String {
         let ratio = self.ratio();
         let (goal, met) = match self.goal {
-            None => (serde_json::Value::Null, serde_json::Value::Null),
+            None => (Value::Null, Value::Null),
             Some(Goal::AtLeast(bound)) => (json!(format!(">= {bound}")), json!(ratio >= bound)),
             Some(Goal::AtMost(bound)) => (json!(format!("<= {bound}")), json!(ratio <= bound)),
         };
@@ -58,6 +58,22 @@ impl Case {
         })
         .to_string()
     }
+}
+
+/// A peer that could not be run: the keys of a case, no figures, and why in the place of the unit.
+pub fn absent(bench: &str, case: &str, peer: &str, reason: &str) -> String {
+    json!({
+        "bench": bench,
+        "case": case,
+        "ours": Value::Null,
+        "peer": peer,
+        "theirs": Value::Null,
+        "unit": format!("absent: {reason}"),
+        "ratio": Value::Null,
+        "goal": Value::Null,
+        "met": Value::Null,
+    })
+    .to_string()
 }
 
 /// The median; the mean of the middle two for an even count, NaN for none.

@@ -27,11 +27,7 @@ impl Server {
     ///
     /// # Errors
     /// When it cannot be started, or ends, or does not listen in time.
-    pub async fn start(
-        program: &str,
-        port: u16,
-        env: &[(&str, String)],
-    ) -> anyhow::Result<Self> {
+    pub async fn start(program: &str, port: u16, env: &[(&str, String)]) -> anyhow::Result<Self> {
         let mut child = Command::new(program)
             .envs(env.iter().map(|(key, value)| (*key, value.as_str())))
             .stdin(Stdio::null())

@@ -13,19 +13,57 @@ use crate::ephemeral::{Backends, Dir};
 use crate::workspace::Workspace;
 use crate::{cargo, say, stdout};
 
+mod page;
 mod report;
 
-const USAGE: &str = "usage: cargo xtask bench [NAME] [--json]
-Runs one bench, or all: grpc.
-Us and the peers run in turn, on a Postgres and a Redis of their own; the table goes to
-docs/benchmarks.md. With --json one object a line goes to the standard output and no file is
-written.";
+const USAGE: &str = "usage: cargo xtask bench [NAME..] [--json]
+Runs the benches that are named, or all: grpc, pools.
+Us and the peers run in turn, on a Postgres and a Redis of their own; each bench replaces its
+section of docs/benchmarks.md. With --json one object a line goes to the standard output and no
+file is written.";
 
-/// Every bench: its name, and the program in `crates/bench` that runs it.
-const BENCHES: [&str; 1] = ["grpc"];
+/// A program in `crates/bench`.
+#[derive(Debug, Clone, Copy)]
+struct Bench {
+    name: &'static str,
+    /// How long it runs, for people.
+    takes: &'static str,
+    /// The programs of `crates/bench` that it needs, its own first.
+    programs: &'static [&'static str],
+    /// Package of ours that it starts.
+    starts: Option<&'static str>,
+    /// What it compares, for the page.
+    about: &'static str,
+}
+
+const BENCHES: [Bench; 2] = [
+    Bench {
+        name: "grpc",
+        takes: "about a minute",
+        programs: &["grpc", "bare-tonic"],
+        starts: Some("forebay-token-server"),
+        about: "\
+GetToken answered from L1 by token-server, and by a bare tonic service that returns the same
+bytes. 7 rounds of 2 s a side.",
+    },
+    Bench {
+        name: "pools",
+        takes: "about 6 minutes",
+        programs: &["pools"],
+        starts: None,
+        about: "\
+Connection pools, 5 rounds of 1 s a side. Postgres: one row of 100,000 by its primary key, 8
+connections a side. Redis: a value of 100 bytes under one of 1,000 keys. A task asks again when
+it has its answer. A wait is the time from the call to the answer; the longest is the median of
+the rounds' longest. The least-served task is given as its answers / the mean. Peers have their
+default settings but for the number of connections. pgbench and redis-benchmark are programs of
+their own and no connection pools: pgbench has a client a task, up to 8; redis-benchmark as many
+commands in flight as there are tasks. ioredis needs Node.",
+    },
+];
 
 struct Request {
-    names: Vec<&'static str>,
+    benches: Vec<Bench>,
     json: bool,
     help: bool,
 }
@@ -42,51 +80,63 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         say::line(USAGE);
         return Ok(ExitCode::SUCCESS);
     }
-    build(workspace)?;
+    build(workspace, &request.benches)?;
     guard::install(&cargo::own_program()?).context("start the guard")?;
     let dir = Dir::create()?;
     let backends = Backends::start(dir.path())?;
     prepare(&backends.postgres_url())?;
-    let mut cases = Vec::new();
-    for name in request.names {
-        cases.extend(run_one(name, workspace, &backends, request.json)?);
+    let mut runs = Vec::new();
+    for bench in request.benches {
+        let cases = run_one(&bench, workspace, &backends, request.json)?;
+        if !request.json {
+            // At once: a bench that fails later does not take the others' figures along.
+            runs.push((bench, cases));
+            let file = workspace.root.join("docs/benchmarks.md");
+            page::update(&file, &machine(&backends), &runs)?;
+        }
     }
     backends.stop();
     guard::close();
-    if !request.json {
-        let file = workspace.root.join("docs/benchmarks.md");
-        std::fs::write(&file, report::page(&cases)).context("write docs/benchmarks.md")?;
-        stdout::write(&report::table(&cases))?;
+    for (_, cases) in &runs {
+        stdout::write(&report::tables(cases))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn parse(args: Vec<OsString>) -> anyhow::Result<Request> {
-    let mut request = Request { names: Vec::new(), json: false, help: false };
+    let mut request = Request { benches: Vec::new(), json: false, help: false };
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("json") => request.json = true,
             Long("help") | Short('h') => request.help = true,
             Value(name) => {
-                let known = BENCHES.into_iter().find(|known| name == *known);
-                request.names.push(known.with_context(|| format!("no bench {name:?}"))?);
+                let known = BENCHES.into_iter().find(|known| name == *known.name);
+                request.benches.push(known.with_context(|| format!("no bench {name:?}"))?);
             }
             other => return Err(other.unexpected().into()),
         }
     }
-    if request.names.is_empty() {
-        request.names.extend(BENCHES);
+    if request.benches.is_empty() {
+        request.benches.extend(BENCHES);
     }
     Ok(request)
 }
 
-/// Both sides in release mode: a debug build measures the compiler.
-fn build(workspace: &Workspace) -> anyhow::Result<()> {
-    let ours = ["build", "--release", "--package", "forebay-token-server"];
-    let peers = ["build", "--release", "--locked", "--manifest-path", "crates/bench/Cargo.toml"];
-    for args in [&ours[..], &peers[..]] {
-        let status = cargo::command(workspace).args(args).status().context("start cargo")?;
+/// All sides in release mode: a debug build measures the compiler.
+fn build(workspace: &Workspace, benches: &[Bench]) -> anyhow::Result<()> {
+    say::warn("bench: build all sides in release mode, minutes the first time");
+    let mut peers =
+        vec!["build", "--release", "--locked", "--manifest-path", "crates/bench/Cargo.toml"];
+    for program in benches.iter().flat_map(|bench| bench.programs) {
+        peers.extend(["--bin", program]);
+    }
+    let mut builds = vec![peers];
+    for package in benches.iter().filter_map(|bench| bench.starts) {
+        builds.push(vec!["build", "--release", "--package", package]);
+    }
+    for args in builds {
+        let status = cargo::command(workspace).args(&args).status().context("start cargo")?;
         ensure!(status.success(), "cargo {} failed: {status}", args.join(" "));
     }
     Ok(())
@@ -104,13 +154,25 @@ fn prepare(url: &str) -> anyhow::Result<()> {
     })
 }
 
+/// Where the figures come from.
+fn machine(backends: &Backends) -> String {
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{processors} processors, {}, Postgres {}, {}",
+        std::env::consts::ARCH,
+        backends.postgres_tools().version,
+        backends.redis_tools().version
+    )
+}
+
 fn run_one(
-    name: &str,
+    bench: &Bench,
     workspace: &Workspace,
     backends: &Backends,
     json: bool,
 ) -> anyhow::Result<Vec<Case>> {
-    say::warn(&format!("bench: {name}, about a minute"));
+    let Bench { name, takes, .. } = bench;
+    say::warn(&format!("bench: {name}, {takes}"));
     let target = cargo::bin_dir()?;
     let target = target.parent().context("programs are built into target/<profile>")?;
     let output = Command::new(workspace.root.join("crates/bench/target/release").join(name))
@@ -129,7 +191,11 @@ fn run_one(
     if json {
         stdout::write(&lines)?;
     }
-    lines.lines().map(report::parse).collect()
+    let cases: Vec<Case> = lines.lines().map(report::parse).collect::<anyhow::Result<_>>()?;
+    if let Some(stray) = cases.iter().find(|case| case.bench != *name) {
+        bail!("the bench {name} printed {stray:?}");
+    }
+    Ok(cases)
 }
 
 #[cfg(test)]
@@ -139,10 +205,11 @@ mod tests {
     #[test]
     fn benches_are_named_or_all_are_run() {
         let names = |args: &[&str]| {
-            parse(args.iter().map(OsString::from).collect()).ok().map(|request| request.names)
+            let request = parse(args.iter().map(OsString::from).collect()).ok()?;
+            Some(request.benches.into_iter().map(|bench| bench.name).collect::<Vec<_>>())
         };
-        assert_eq!(names(&[]), Some(BENCHES.to_vec()));
-        assert_eq!(names(&["--json", "grpc"]), Some(vec!["grpc"]));
+        assert_eq!(names(&[]), Some(vec!["grpc", "pools"]));
+        assert_eq!(names(&["--json", "pools"]), Some(vec!["pools"]));
         assert_eq!(names(&["nonsense"]), None);
     }
 }

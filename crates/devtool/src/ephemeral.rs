@@ -117,6 +117,16 @@ impl Backends {
         self.redis.url()
     }
 
+    /// The programs of the Postgres.
+    pub(crate) fn postgres_tools(&self) -> &postgres::PostgresTools {
+        &self.postgres_tools
+    }
+
+    /// The programs of the Redis.
+    pub(crate) fn redis_tools(&self) -> &redis::RedisTools {
+        &self.redis_tools
+    }
+
     /// What the tests read; `testkit` says what each is for.
     ///
     /// # Errors

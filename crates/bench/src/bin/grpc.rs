@@ -117,7 +117,7 @@ async fn measure(
     let case = |what: &str, unit, goal, ours: Vec<f64>, theirs: Vec<f64>| Case {
         bench: "grpc",
         case: format!("GetToken from L1, {callers} callers: {what}"),
-        peer: "bare tonic",
+        peer: "bare tonic".to_owned(),
         unit,
         ours,
         theirs,
@@ -130,7 +130,13 @@ async fn measure(
     print(&case("median latency", "us", None, ours, theirs));
     let (ours, theirs) = figures(|round| round.p99_us);
     print(&case("p99 latency", "us", None, ours, theirs));
-    print(&case("server processor time", "us/call", None, our_side.server_us, their_side.server_us));
+    print(&case(
+        "server processor time",
+        "us/call",
+        None,
+        our_side.server_us,
+        their_side.server_us,
+    ));
     Ok(())
 }
 

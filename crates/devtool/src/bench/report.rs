@@ -1,22 +1,35 @@
-//! The table of a run, and the page it is kept on.
+//! The tables of a run.
 
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
-/// One case, as a bench prints it.
+/// One case, as a bench prints it. A peer that could not be run has no figures, and the reason in
+/// the place of the unit.
 #[derive(Debug, Deserialize)]
 pub(super) struct Case {
-    bench: String,
+    pub(super) bench: String,
     case: String,
-    ours: f64,
+    ours: Option<f64>,
     peer: String,
-    theirs: f64,
+    theirs: Option<f64>,
     unit: String,
-    ratio: f64,
+    ratio: Option<f64>,
     goal: Option<String>,
     met: Option<bool>,
+}
+
+impl Case {
+    /// What was compared, and the figure of it.
+    fn parts(&self) -> (&str, &str) {
+        self.case.rsplit_once(": ").unwrap_or((&self.case, ""))
+    }
+
+    /// Whether the peer is somebody, and not the bound of a goal.
+    fn has_peer(&self) -> bool {
+        self.ours.is_some() && self.peer != "the bound"
+    }
 }
 
 /// Reads one line of a bench.
@@ -24,56 +37,132 @@ pub(super) fn parse(line: &str) -> anyhow::Result<Case> {
     serde_json::from_str(line).with_context(|| format!("a bench printed {line:?}"))
 }
 
-/// The cases as a Markdown table.
-pub(super) fn table(cases: &[Case]) -> String {
-    let mut text = String::from(
-        "| bench | case | peer | ours | theirs | unit | ours / theirs | goal |\n\
-         |---|---|---|---:|---:|---|---:|---|\n",
-    );
-    for case in cases {
-        let goal = match (&case.goal, case.met) {
-            (Some(goal), Some(true)) => format!("{goal}: met"),
-            (Some(goal), _) => format!("{goal}: **missed**"),
-            (None, _) => String::new(),
-        };
-        writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {:.3} | {goal} |",
-            case.bench, case.case, case.peer, case.ours, case.theirs, case.unit, case.ratio
-        )
-        .expect("a String takes all that is written to it");
+/// The cases as Markdown: for everything that was compared a table, and its goals.
+pub(super) fn tables(cases: &[Case]) -> String {
+    let mut text = String::new();
+    let absent: Vec<_> = cases.iter().filter(|case| case.ours.is_none()).collect();
+    for case in &absent {
+        put(&mut text, &format!("Not in this run: {} ({}).\n", case.peer, case.unit));
+    }
+    for what in distinct(cases.iter().filter(|case| case.ours.is_some()).map(|c| c.parts().0)) {
+        let group: Vec<&Case> = cases.iter().filter(|case| case.parts().0 == what).collect();
+        put(&mut text, &format!("\n### {what}\n\n{}", table(&group)));
+        for case in group {
+            if let (Some(goal), Some(ratio)) = (&case.goal, case.ratio) {
+                put(&mut text, &format!("- {}\n", verdict(case, goal, ratio)));
+            }
+        }
     }
     text
 }
 
-/// The page `docs/benchmarks.md`.
-pub(super) fn page(cases: &[Case]) -> String {
-    let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "# Benchmarks\n\n\
-         Written by `cargo xtask bench`; run it to repeat them. Both sides run in turn, round by\n\
-         round, in one run on one machine ({processors} processors, shared with the load). Figures are\n\
-         medians over the rounds; the ratio is the median of the ratios of neighbouring rounds. A\n\
-         ratio counts, an absolute figure does not.\n\n{}",
-        table(cases)
-    )
+/// Rows are we and the peers, columns are figures; a peer's has ours / theirs beside it.
+fn table(group: &[&Case]) -> String {
+    let cases: Vec<&Case> = group.iter().copied().filter(|case| case.has_peer()).collect();
+    if cases.is_empty() {
+        return String::new();
+    }
+    let figures = distinct(cases.iter().map(|case| case.parts().1));
+    let find = |figure: &str, peer: Option<&str>| {
+        cases
+            .iter()
+            .find(|case| case.parts().1 == figure && peer.is_none_or(|peer| case.peer == peer))
+    };
+    let (mut head, mut line, mut ours) =
+        (String::from("| |"), String::from("|---|"), String::from("| ours |"));
+    for figure in &figures {
+        let case = find(figure, None);
+        put(&mut head, &format!(" {figure}, {} |", case.map_or("", |case| &case.unit)));
+        line.push_str("---:|");
+        put(&mut ours, &format!(" {} |", number(case.and_then(|case| case.ours))));
+    }
+    let mut text = format!("{head}\n{line}\n{ours}\n");
+    for peer in distinct(cases.iter().map(|case| case.peer.as_str())) {
+        put(&mut text, &format!("| {peer} |"));
+        for figure in &figures {
+            match find(figure, Some(peer)) {
+                Some(Case { theirs, ratio: Some(ratio), .. }) => {
+                    put(&mut text, &format!(" {} ({ratio:.3}) |", number(*theirs)));
+                }
+                Some(Case { theirs, ratio: None, .. }) => {
+                    put(&mut text, &format!(" {} |", number(*theirs)));
+                }
+                None => text.push_str("  |"),
+            }
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+    text
+}
+
+fn verdict(case: &Case, goal: &str, ratio: f64) -> String {
+    let (what, figure) = case.parts();
+    let figure = if figure.is_empty() { what } else { figure };
+    let outcome = if case.met == Some(true) { "met" } else { "**missed**" };
+    if case.has_peer() {
+        return format!("{figure}, ours / {} {goal}: {ratio:.3}, {outcome}", case.peer);
+    }
+    let (ours, bound) = (number(case.ours), number(case.theirs));
+    format!("{figure} <= {bound} {}: {ours}, {outcome}", case.unit)
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// The values without repetitions, in their order.
+fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    seen
+}
+
+fn put(text: &mut String, more: &str) {
+    text.write_str(more).expect("a String takes all that is written to it");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn line(case: &str, peer: &str, ours: &str, theirs: &str, ratio: &str, goal: &str) -> Case {
+        let unit = if ours == "null" { "absent: no node" } else { "ops/s" };
+        parse(&format!(
+            r#"{{"bench":"pools","case":"{case}","ours":{ours},"peer":"{peer}","theirs":{theirs},"unit":"{unit}","ratio":{ratio},{goal}}}"#
+        ))
+        .unwrap()
+    }
+
     #[test]
-    fn a_missed_goal_is_shown() {
-        let line = |met| {
-            format!(
-                r#"{{"bench":"grpc","case":"c","ours":9.0,"peer":"p","theirs":10.0,"unit":"calls/s","ratio":0.9,"goal":">= 0.9","met":{met}}}"#
-            )
-        };
-        let cases = [parse(&line(true)).unwrap(), parse(&line(false)).unwrap()];
-        let table = table(&cases);
-        assert!(table.contains("| 0.900 | >= 0.9: met |"), "{table}");
-        assert!(table.contains("| 0.900 | >= 0.9: **missed** |"), "{table}");
+    fn a_table_has_a_row_a_peer_and_every_goal_below() {
+        let (none, goal) = (r#""goal":null,"met":null"#, r#""goal":">= 0.9","met""#);
+        let cases = [
+            line("GET, 8 tasks: rate", "a", "9.0", "10.0", "0.9", &format!("{goal}:true")),
+            line("GET, 8 tasks: wait", "a", "3.5", "7.0", "0.5", none),
+            line("GET, 8 tasks: rate", "b", "9.0", "20.0", "0.45", &format!("{goal}:false")),
+            line("GET, 8 tasks: wait", "the bound", "3.5", "7", "0.5", &format!("{goal}:true")),
+            line("GET", "c", "null", "null", "null", none),
+        ];
+        let text = tables(&cases);
+        for expected in [
+            "Not in this run: c (absent: no node).",
+            "### GET, 8 tasks\n",
+            "| | rate, ops/s | wait, ops/s |",
+            "| ours | 9 | 3.5 |",
+            "| a | 10 (0.900) | 7 (0.500) |",
+            "| b | 20 (0.450) |  |",
+            "- rate, ours / a >= 0.9: 0.900, met",
+            "- rate, ours / b >= 0.9: 0.450, **missed**",
+            "- wait <= 7 ops/s: 3.5, met",
+        ] {
+            assert!(text.contains(expected), "no {expected:?} in {text}");
+        }
+        assert!(!text.contains("| the bound"), "{text}");
         assert!(parse("{}").is_err());
     }
 }

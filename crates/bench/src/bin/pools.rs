@@ -1,0 +1,16 @@
+//! Connection pools: ours, those of others, and the stores' own load programs.
+//!
+//! Run it by `cargo xtask bench pools`, which starts the stores and passes where they are:
+//! `DATABASE_URL`, `REDIS_URL`, and `PGBENCH` and `REDIS_BENCHMARK` when there are such programs.
+
+use anyhow::Context as _;
+use forebay_bench::pools::{gate, postgres, redis};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let postgres_url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
+    let redis_url = std::env::var("REDIS_URL").context("REDIS_URL")?;
+    gate::measure().await.context("gate")?;
+    postgres::measure(&postgres_url).await.context("Postgres")?;
+    redis::measure(&redis_url).await.context("Redis")
+}
