@@ -9,6 +9,7 @@ mod drain;
 mod errors;
 mod fake_server;
 mod lost;
+mod pgbouncer;
 mod point_reads;
 mod poolers;
 mod queue;

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use forebay_provision::pgbouncer::{Options, PgBouncerTools, Server};
+use forebay_provision::postgres::{Rows, query};
 use url::Url;
 
 use super::{PrivateDir, owned, start_on_free_port};
@@ -70,6 +71,17 @@ impl PrivatePgBouncer {
     /// Port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.server.port()
+    }
+
+    /// What its console answers to `sql`, such as `SHOW CLIENTS`: rows of columns in text form.
+    /// Blocks, for some milliseconds.
+    ///
+    /// # Panics
+    ///
+    /// With the cause, when it does not answer.
+    pub fn show(&self, sql: &str) -> Rows {
+        let rows = query(self.port(), "pgbouncer", sql);
+        crate::database::unwrap(rows.with_context(|| format!("ask pgbouncer to {sql}")))
     }
 
     /// Ends it at once, as a crash would: connections are reset and new ones refused.

@@ -1,0 +1,52 @@
+//! What callers learn when the pooler itself has no place left.
+
+use forebay_postgres::{PgError, PgPool, Sql};
+use forebay_testkit::{PrivatePgBouncer, empty_database, postgres_config};
+
+use super::tally::{chain, print};
+use super::through;
+
+static ONE: Sql = Sql::new("SELECT 1", "SELECT 1");
+static WRITE: Sql = Sql::new("DO", "DO $$ BEGIN END $$");
+
+fn check(what: &str, refused: &PgError, reason: &str) {
+    let text = chain(refused);
+    print(&format!("{what}: {text}"));
+    assert!(text.contains(reason), "{text}");
+    assert!(refused.is_unavailable(), "the statement is not at fault: {refused:?}");
+}
+
+/// Fails when the words of the pooler are lost on the way.
+#[tokio::test]
+async fn one_client_too_many_is_told_so() {
+    let database = empty_database().await;
+    let pooler = PrivatePgBouncer::start_with(database.url(), &[("max_client_conn", "1")]);
+    let pool =
+        || PgPool::new(&postgres_config(&through(&pooler)), "it").expect("a connection pool");
+    let (first, second) = (pool(), pool());
+    first.query_one(&ONE, &[]).await.expect("the only place");
+    let refused = second.query_one(&ONE, &[]).await.expect_err("one too many");
+    check("one client too many", &refused, "max_client_conn");
+}
+
+/// Fails when the words of the pooler are lost on the way, or when a write that the server has
+/// never seen is said to have an unknown outcome.
+#[tokio::test]
+async fn who_waits_too_long_for_a_server_connection_is_told_so() {
+    let database = empty_database().await;
+    let settings = [("default_pool_size", "1"), ("query_wait_timeout", "1")];
+    let pooler = PrivatePgBouncer::start_with(database.url(), &settings);
+    let postgres =
+        PgPool::new(&postgres_config(&through(&pooler)), "it").expect("a connection pool");
+    let mut holder = postgres.begin().await.expect("the only server connection");
+    holder.query_one(&ONE, &[]).await.expect("an answer");
+    let read = postgres.query_one(&ONE, &[]).await.expect_err("nobody gives it back");
+    let begin = postgres.begin().await.expect_err("nobody gives it back");
+    let write = postgres.execute(&WRITE, &[]).await.expect_err("nobody gives it back");
+    for (what, refused) in [("a read", read), ("a transaction", begin), ("a write", write)] {
+        check(&format!("{what} waited too long"), &refused, "query_wait_timeout");
+        assert!(!matches!(refused, PgError::UnknownOutcome { .. }), "{refused:?}");
+    }
+    holder.commit().await.expect("a commit");
+    postgres.query_one(&ONE, &[]).await.expect("it goes on");
+}
