@@ -10,8 +10,9 @@ use std::time::Duration;
 pub struct GateConfig {
     /// Permits that may be held at once; [`crate::Gate::resize`] changes it later.
     pub permits: usize,
-    /// Callers that may wait for one, Interactive and Batch together; one more is shed. Admin
-    /// callers have a queue of [`GateConfig::ADMIN_WAITING_MAX`] beside it.
+    /// Callers that may wait for one, Interactive and Batch together; one more is shed. Batch may
+    /// take half of the places (rounded up), so that a large import sheds no interactive caller.
+    /// Admin callers have a queue of [`GateConfig::ADMIN_WAITING_MAX`] beside it.
     pub waiting_max: usize,
     /// How long a caller may wait, if its own deadline is not nearer.
     pub timeout: Duration,
@@ -34,6 +35,11 @@ impl GateConfig {
     /// A gate of this size, the rest by default.
     pub const fn new(permits: usize, waiting_max: usize, timeout: Duration) -> Self {
         Self { permits, waiting_max, timeout, reserved: None, leak_after: Self::LEAK_AFTER }
+    }
+
+    /// Callers of Batch that may wait.
+    pub(super) fn batch_waiting_max(&self) -> usize {
+        self.waiting_max.div_ceil(2)
     }
 
     /// Permits kept for Admin when there are `permits` of them.

@@ -129,6 +129,12 @@ impl Queue {
         Some(entry)
     }
 
+    /// Entries, used and free.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn caller(&self, entry: usize) -> Caller {
         self.entries[entry].caller
     }

@@ -11,8 +11,8 @@ use super::queue::{Queue, Turn};
 use super::{GateConfig, GateError, GateStats, Holder};
 use crate::Priority;
 
-/// See the module. Its methods never wake anyone: they return the waker, to be called once the
-/// lock is free.
+/// See the module. Its methods neither wake nor drop a waker: they return it, to be used once
+/// the lock is free.
 #[derive(Debug)]
 pub(super) struct State {
     config: GateConfig,
@@ -108,16 +108,18 @@ impl State {
     }
 
     /// A waiter went away. What it was given goes to the next one.
-    pub(super) fn cancel(&mut self, entry: usize, now: Instant) -> Option<Waker> {
+    pub(super) fn cancel(&mut self, entry: usize, now: Instant) -> (Turn, Option<Waker>) {
         self.cancelled += 1;
-        match self.queue.leave(entry) {
+        let turn = self.queue.leave(entry);
+        let next = match &turn {
             Turn::Given(lease) => {
                 // Nobody used it, so it says nothing about how long permits are held.
-                self.clear(lease);
+                self.clear(*lease);
                 self.hand_on(now)
             }
             Turn::Waiting(_) | Turn::Closed => None,
-        }
+        };
+        (turn, next)
     }
 
     /// A permit comes back and goes to the next waiter, if there is one.
@@ -197,6 +199,12 @@ impl State {
         }
     }
 
+    /// Places for waiters that were ever needed at once.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.queue.places()
+    }
+
     fn reserved(&self) -> usize {
         self.config.reserved_of(self.permits)
     }
@@ -213,9 +221,12 @@ impl State {
 
     fn has_room(&self, priority: Priority) -> bool {
         let admin = self.queue.waiting(Priority::Admin);
+        let has_room = self.queue.waiting_all() - admin < self.config.waiting_max;
         match priority {
-            Priority::Interactive | Priority::Batch => {
-                self.queue.waiting_all() - admin < self.config.waiting_max
+            Priority::Interactive => has_room,
+            Priority::Batch => {
+                let batch = self.queue.waiting(Priority::Batch);
+                has_room && batch < self.config.batch_waiting_max()
             }
             Priority::Admin => admin < GateConfig::ADMIN_WAITING_MAX,
         }

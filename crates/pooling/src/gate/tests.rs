@@ -2,9 +2,12 @@
 
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use parking_lot::Mutex;
 use tokio::time::advance;
 
@@ -39,14 +42,14 @@ async fn waiters_are_served_in_the_order_they_came() {
         waiters.push(tokio::spawn(async move {
             let permit = gate.acquire(here()).await.expect("a permit in time");
             order.lock().push(number);
-            // A newcomer that asks while others wait must not pass them.
-            assert!(gate.try_acquire(here()).expect("open").is_none());
             tokio::task::yield_now().await;
             drop(permit);
         }));
         tokio::task::yield_now().await;
     }
     drop(first);
+    // The permit is the first waiter's before it knows of it.
+    assert!(gate.try_acquire(here()).expect("open").is_none(), "a newcomer passed a waiter");
     for waiter in waiters {
         waiter.await.expect("the waiter ends");
     }
@@ -130,17 +133,20 @@ async fn the_longest_holders_are_named() {
     assert_eq!(gate.oldest_holders(8).len(), 1);
 }
 
-/// 10,000 waits dropped at any point leave every permit and no count.
-#[tokio::test]
+/// Fails when a permit is let out twice, or is lost with a caller that goes away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn cancelled_waits_leave_nothing_behind() {
     let gate = gate(4, 10_000);
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let tasks: Vec<_> = (0..10_000)
         .map(|number: u32| {
-            let gate = gate.clone();
+            let (gate, inside, most) = (gate.clone(), Arc::clone(&inside), Arc::clone(&most));
             tokio::spawn(async move {
                 let timeout = Duration::from_micros(u64::from(number % 500));
                 let work = async {
-                    let _permit = gate.acquire(here()).await;
+                    let Ok(_permit) = gate.acquire(here()).await else { return };
+                    most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    let _out = Out(&inside);
                     tokio::task::yield_now().await;
                 };
                 // Whether it ended or was cut off is not the point.
@@ -153,6 +159,47 @@ async fn cancelled_waits_leave_nothing_behind() {
     }
     let stats = gate.stats();
     assert_eq!((stats.held, stats.waiting), (0, 0));
+    let most = most.load(Ordering::SeqCst);
+    assert!(most <= 4, "{most} were inside at once");
     let all: Vec<_> = (0..4).map(|_| gate.try_acquire(here())).collect();
     assert!(all.iter().all(|permit| matches!(permit, Ok(Some(_)))));
+    assert!(stats.cancelled > 0, "no wait was cut off");
+}
+
+/// Counts one out, also when its task is cut off.
+struct Out<'a>(&'a AtomicUsize);
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Fails when a waiter that goes away leaves its place in the queue behind until its turn comes.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_cancelled_waits_take_two_places() {
+    let gate = gate(1, 10_000);
+    let _held = gate.acquire(here()).await.expect("a free permit");
+    let mut first = Box::pin(gate.acquire(here()));
+    assert!(first.as_mut().now_or_never().is_none());
+    for _ in 0..10_000 {
+        assert!(gate.acquire(here()).now_or_never().is_none());
+    }
+    let stats = gate.stats();
+    assert_eq!((stats.waiting, stats.cancelled), (1, 10_000));
+    assert_eq!(gate.0.state.lock().places(), 2);
+}
+
+/// Fails when the trace is not the caller's.
+#[tokio::test(start_paused = true)]
+async fn a_holder_is_known_by_its_trace() {
+    let gate = gate(2, 0);
+    let _without = gate.acquire(here()).await.expect("a free permit");
+    let trace = TraceId::from(7);
+    let span =
+        SpanContext::new(trace, SpanId::from(1), TraceFlags::SAMPLED, true, TraceState::default());
+    let _active = Context::new().with_remote_span_context(span).attach();
+    let _with = gate.acquire(here()).await.expect("a free permit");
+    let traces: Vec<_> = gate.oldest_holders(2).iter().map(|holder| holder.trace).collect();
+    assert_eq!(traces, [None, Some(trace)]);
 }

@@ -46,13 +46,13 @@ impl Future for Wait<'_> {
         let Some(entry) = self.entry else {
             return Poll::Pending;
         };
+        let mut waker = Some(context.waker().clone());
         let turn = {
             let mut state = self.gate.state.lock();
-            if let Turn::Waiting(waker) = state.turn(entry) {
-                match waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    None => *waker = Some(context.waker().clone()),
-                }
+            if let Turn::Waiting(earlier) = state.turn(entry) {
+                // The earlier one is dropped after the lock: with it may go a task, and with
+                // that a permit of this gate.
+                std::mem::swap(earlier, &mut waker);
                 return Poll::Pending;
             }
             state.leave_queue(entry)
@@ -70,7 +70,8 @@ impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry {
             let now = Instant::now();
-            let next = self.gate.state.lock().cancel(entry, now);
+            // What it would have found is dropped after the lock as well.
+            let (_turn, next) = self.gate.state.lock().cancel(entry, now);
             self.gate.settle(next);
         }
     }

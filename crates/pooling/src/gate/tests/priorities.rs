@@ -110,3 +110,22 @@ async fn admin_waits_in_a_small_queue_of_its_own() {
     drop(waiters.remove(0));
     assert!(gate.acquire(here()).now_or_never().is_none());
 }
+
+/// Fails when Batch may take the whole queue: an import would shed the callers of people.
+#[tokio::test(start_paused = true)]
+async fn batch_leaves_room_in_the_queue() {
+    let gate = gate(1, 5);
+    let _held = gate.acquire(here()).await.expect("a free permit");
+    let mut waiters: Vec<_> = [Batch, Batch, Batch, Interactive, Interactive]
+        .into_iter()
+        .map(|priority| Box::pin(priority.scope(gate.acquire(here()))))
+        .collect();
+    for waiter in &mut waiters[..3] {
+        assert!(waiter.as_mut().now_or_never().is_none());
+    }
+    let refused = Batch.scope(gate.acquire(here())).now_or_never().expect("an answer");
+    assert_eq!(refused.err(), Some(GateError::Shed { waiting: 3, predicted: None }));
+    for waiter in &mut waiters[3..] {
+        assert!(waiter.as_mut().now_or_never().is_none());
+    }
+}
