@@ -2,6 +2,9 @@
 
 use bb8_redis::redis;
 
+use crate::idempotent::Spec;
+use crate::request::Packed;
+
 /// One Redis command with its keys and arguments in order.
 ///
 /// Only a [`DedicatedRedis`](crate::DedicatedRedis) takes commands of any kind. The shared handle
@@ -11,20 +14,27 @@ use bb8_redis::redis;
 pub struct Command {
     name: &'static str,
     parts: Vec<Part>,
-    idempotent: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Part {
-    Word(&'static str),
     Key(String),
     Argument(Vec<u8>),
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        match self {
+            Self::Key(key) => key.len(),
+            Self::Argument(argument) => argument.len(),
+        }
+    }
 }
 
 impl Command {
     /// A command by its name, such as `BLMOVE`.
     pub fn new(name: &'static str) -> Self {
-        Self { name, parts: Vec::new(), idempotent: false }
+        Self { name, parts: Vec::new() }
     }
 
     /// Adds a key; the connection pool's key prefix is put before it.
@@ -41,49 +51,19 @@ impl Command {
         self
     }
 
-    /// Adds a keyword of the command.
-    #[must_use]
-    pub(crate) fn word(mut self, word: &'static str) -> Self {
-        self.parts.push(Part::Word(word));
-        self
-    }
-
-    /// Marks a command that may be sent again when its answer was lost.
-    #[must_use]
-    pub(crate) fn idempotent(mut self) -> Self {
-        self.idempotent = true;
-        self
-    }
-
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    pub(crate) fn is_idempotent(&self) -> bool {
-        self.idempotent
-    }
-
-    /// The last key, which decides on which lane the command travels: a key that many commands
-    /// share, such as that of a lock or an epoch, stands before the key that a command is about.
-    pub(crate) fn last_key(&self) -> Option<&str> {
-        self.parts.iter().rev().find_map(|part| match part {
-            Part::Key(key) => Some(key.as_str()),
-            Part::Word(_) | Part::Argument(_) => None,
-        })
-    }
-
     /// The command as the driver sends it.
     pub(crate) fn encode(&self, key_prefix: &str) -> redis::Cmd {
-        let mut command = redis::cmd(self.name);
-        for part in &self.parts {
-            match part {
-                Part::Word(word) => command.arg(*word),
-                Part::Key(key) if key_prefix.is_empty() => command.arg(key),
-                Part::Key(key) => command.arg([key_prefix, key].concat()),
-                Part::Argument(argument) => command.arg(argument.as_slice()),
-            };
-        }
-        command
+        let bytes = self.parts.iter().map(|part| key_prefix.len() + part.len()).sum();
+        let packed = Packed::new(self.name, self.parts.len(), bytes);
+        let add = |packed: Packed, part: &Part| match part {
+            Part::Key(key) => packed.key(key_prefix, key),
+            Part::Argument(argument) => packed.arg(argument),
+        };
+        self.parts.iter().fold(packed, add).into_cmd()
     }
 }
 
@@ -119,21 +99,32 @@ impl Script {
         self.summary
     }
 
-    pub(crate) fn by_hash(&self, call: &ScriptCall) -> Command {
-        self.command("EVALSHA", self.sha1.as_bytes(), call)
+    /// A run by the name that the server knows the script by, once it was told its text.
+    pub(crate) fn by_hash(&self, call: &ScriptCall, key_prefix: &str) -> Packed {
+        pack("EVALSHA", self.sha1.as_bytes(), call, key_prefix)
     }
 
-    pub(crate) fn by_text(&self, call: &ScriptCall) -> Command {
-        self.command("EVAL", self.text.as_bytes(), call)
+    /// A run that also tells the text.
+    pub(crate) fn by_text(&self, call: &ScriptCall, key_prefix: &str) -> Packed {
+        pack("EVAL", self.text.as_bytes(), call, key_prefix)
     }
 
-    fn command(&self, name: &'static str, script: &[u8], call: &ScriptCall) -> Command {
-        let mut command = Command::new(name).arg(script).arg(call.keys.len().to_string());
-        command.idempotent = self.idempotent;
-        command.parts.extend(call.keys.iter().cloned().map(Part::Key));
-        command.parts.extend(call.arguments.iter().cloned().map(Part::Argument));
-        command
+    pub(crate) fn spec(&self, name: &'static str) -> Spec {
+        Spec { name, repeatable: self.idempotent }
     }
+}
+
+fn pack(name: &'static str, script: &[u8], call: &ScriptCall, key_prefix: &str) -> Packed {
+    let ScriptCall { keys, arguments } = call;
+    let key_count = keys.len().to_string();
+    let bytes = script.len()
+        + key_count.len()
+        + keys.iter().map(|key| key_prefix.len() + key.len()).sum::<usize>()
+        + arguments.iter().map(Vec::len).sum::<usize>();
+    let packed = Packed::new(name, 2 + keys.len() + arguments.len(), bytes);
+    let packed = packed.arg(script).arg(key_count.as_bytes());
+    let packed = keys.iter().fold(packed, |packed, key| packed.key(key_prefix, key));
+    arguments.iter().fold(packed, |packed, argument| packed.arg(argument))
 }
 
 /// Keys and arguments of one run of a [`Script`].

@@ -6,13 +6,19 @@ use std::time::Duration;
 use bb8_redis::bb8::{PooledConnection, RunError};
 use bb8_redis::redis::Value;
 use forebay_pooling::{Deadline, GateError, GatePermit};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::execute::server_error;
 use crate::manager::RedisManager;
+use crate::pool::{Inner, LEASE_WAIT_MAX};
+use crate::request::server_error;
 use crate::stats::add_one;
 use crate::{Command, RedisError, RedisPool, Reply, span};
+
+/// Time that the answer of a blocking command may take beyond the time it may block: the way there
+/// and back, and the server's own work.
+const BLOCK_MARGIN: Duration = Duration::from_millis(500);
 
 /// A connection leased to one caller, given back on drop.
 ///
@@ -25,14 +31,18 @@ pub struct DedicatedRedis {
     // Dropped before the permit, so that whoever gets the permit finds the connection given back.
     connection: PooledConnection<'static, RedisManager>,
     pool: RedisPool,
+    _leak_watch: LeakWatch,
     _permit: GatePermit,
 }
 
 impl DedicatedRedis {
-    pub(crate) async fn lease(pool: &RedisPool) -> Result<Self, RedisError> {
+    pub(crate) async fn lease(
+        pool: RedisPool,
+        caller: &'static Location<'static>,
+    ) -> Result<Self, RedisError> {
         let inner = &pool.0;
-        let deadline = Deadline::within(inner.config.connect_timeout);
-        let turn = deadline.scope(inner.dedicated_gate.acquire(Location::caller())).await;
+        let deadline = Deadline::within(LEASE_WAIT_MAX);
+        let turn = deadline.scope(inner.dedicated_gate.acquire(caller)).await;
         let permit = turn.map_err(|refused| match refused {
             GateError::Shed { waiting, .. } => {
                 add_one(&inner.counters.shed);
@@ -41,21 +51,25 @@ impl DedicatedRedis {
             GateError::Timeout { waited } => RedisError::Timeout { command: "LEASE", waited },
             GateError::Closed => RedisError::Draining,
         })?;
-        let mut failures = inner.dedicated_manager.attempts().watch();
-        failures.mark_unchanged();
-        // bb8 goes on trying for the whole timeout and then only says that it ran out. Whoever
-        // waits here learns of the first failed attempt, with its cause.
-        let connection = tokio::select! {
-            biased;
-            connection = inner.dedicated.get_owned() => connection.map_err(|error| match error {
-                RunError::User(_) | RunError::TimedOut => inner.dedicated_manager.unreachable(),
-            })?,
-            _ = failures.changed() => return Err(inner.dedicated_manager.unreachable()),
-            () = tokio::time::sleep_until(deadline.instant()) => {
-                return Err(inner.dedicated_manager.unreachable());
-            }
-        };
-        Ok(Self { connection, pool: pool.clone(), _permit: permit })
+        let connection = connect(inner, deadline).await?;
+        let leak_watch = LeakWatch::start(inner.config.dedicated_leak_after, caller);
+        Ok(Self { connection, pool, _leak_watch: leak_watch, _permit: permit })
+    }
+
+    /// Sends a command that may block for `block` and waits that long and half a second for its
+    /// answer. The time to block must be among the command's own arguments too, in the form and
+    /// place the command wants it. Zero means for ever, as it does to Redis: then only the deadline
+    /// in scope ends the wait.
+    ///
+    /// # Errors
+    /// As [`DedicatedRedis::call`].
+    pub async fn call_blocking(
+        &mut self,
+        command: &Command,
+        block: Duration,
+    ) -> Result<Reply, RedisError> {
+        let timeout = if block.is_zero() { LEASE_WAIT_MAX } else { block + BLOCK_MARGIN };
+        self.call(command, timeout).await
     }
 
     /// Sends a command and waits up to `timeout` for its answer. For a command that blocks, the
@@ -79,6 +93,7 @@ impl DedicatedRedis {
         let deadline = Deadline::within(timeout);
         let span = span::of(name, inner.manager.address(), None, None);
         let encoded = command.encode(&inner.config.key_prefix);
+        self.connection.used_at = started;
         self.connection.poisoned = true;
         let sent = self.connection.inner.send_packed_command(&encoded).instrument(span.clone());
         let result = match tokio::time::timeout_at(deadline.instant(), sent).await {
@@ -109,5 +124,64 @@ impl DedicatedRedis {
         }
         inner.durations.record(name, started.elapsed(), result.as_ref().err());
         result
+    }
+}
+
+/// A connection of bb8, for which one place at least is free. The wait ends with the deadline, with
+/// a drain, or when no attempt can succeed.
+async fn connect(
+    inner: &Inner,
+    deadline: Deadline,
+) -> Result<PooledConnection<'static, RedisManager>, RedisError> {
+    let mut failures = inner.dedicated_manager.attempts().watch();
+    failures.mark_unchanged();
+    loop {
+        let get = inner.dedicated.get_owned();
+        tokio::pin!(get);
+        loop {
+            tokio::select! {
+                biased;
+                connection = &mut get => match connection {
+                    Ok(connection) => return Ok(connection),
+                    // The server is away for longer than bb8 waits.
+                    Err(RunError::User(_) | RunError::TimedOut) => break,
+                },
+                () = inner.draining.wait() => return Err(RedisError::Draining),
+                // The sender lives as long as the manager.
+                _ = failures.changed() => {
+                    if inner.dedicated_manager.is_refused() {
+                        return Err(inner.dedicated_manager.unreachable());
+                    }
+                }
+                () = tokio::time::sleep_until(deadline.instant()) => {
+                    return Err(inner.dedicated_manager.unreachable());
+                }
+            }
+        }
+    }
+}
+
+/// Warns once of a lease that is held for long, with the line that took it.
+#[derive(Debug)]
+struct LeakWatch(AbortHandle);
+
+impl LeakWatch {
+    fn start(after: Duration, caller: &'static Location<'static>) -> Self {
+        let watch = async move {
+            tokio::time::sleep(after).await;
+            tracing::warn!(
+                code.file.path = caller.file(),
+                code.line.number = caller.line(),
+                held_for = ?after,
+                "a dedicated connection is held for long: it may have been forgotten"
+            );
+        };
+        Self(tokio::spawn(watch).abort_handle())
+    }
+}
+
+impl Drop for LeakWatch {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -114,3 +114,7 @@ impl RedisError {
 /// Codes by which a server says that it did not execute a command and may do so later.
 pub(crate) const REFUSED_FOR_NOW: [&str; 5] =
     ["LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN"];
+
+/// Those of them by which a server says that it is not, or no longer, the one to talk to: the lane
+/// is replaced, and the ready check finds out who is.
+pub(crate) const NOT_READY: [&str; 3] = ["LOADING", "MASTERDOWN", "READONLY"];

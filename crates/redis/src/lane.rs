@@ -1,263 +1,275 @@
-//! One shared, pipelined connection and the task that keeps it alive.
+//! One shared, pipelined connection: what waits for it, what travels on it, what state it is in.
+//!
+//! Requests leave in the order in which they came. While few messages are on their way, a request
+//! leaves at once; above that, requests gather and leave together when a message has been answered:
+//! the busier a lane is, the more requests share one message, one write and one wake-up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use bb8_redis::bb8;
-use bb8_redis::redis::{self, Value, aio::MultiplexedConnection};
-use forebay_pooling::{Backoff, Deadline, Gate, GateConfig};
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use bb8_redis::redis::aio::MultiplexedConnection;
+use forebay_pooling::Deadline;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::RedisError;
-use crate::manager::{RedisConnection, RedisManager};
-use crate::stats::{Counters, add_one};
+use crate::offline::Offline;
+use crate::signal::Signal;
 
-/// The first pause between two attempts to connect; it doubles up to the configured maximum.
-const BACKOFF_BASE: Duration = Duration::from_millis(50);
-/// How often a lane is asked for a sign of life, so that a half-open socket is found also when
-/// nobody sends commands.
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// Time a sign of life may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+mod delivery;
+mod message;
+mod queue;
+mod status;
+mod supervisor;
+mod transit;
+
+pub(crate) use delivery::{Delivered, Refused, Returned};
+pub(crate) use status::{LaneStatus, StatusCell};
+pub(crate) use supervisor::supervise;
+pub(crate) use transit::{Submitted, Withdrawn};
+
+use queue::Queue;
+
 /// Timeouts in a row after which a lane is suspected: one slow command proves nothing.
 const TIMEOUTS_IN_A_ROW_MAX: u32 = 3;
-/// Commands that may wait for their turn on one lane; one more is shed.
-const WAITING_MAX: usize = 8192;
-
-/// In which state a lane is, in the words of ioredis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum LaneStatus {
-    /// Closed for good.
-    End,
-    /// Not wanted by anyone yet.
-    Wait,
-    /// Never connected so far.
-    Connecting,
-    /// Was connected before.
-    Reconnecting,
-    /// Commands can be sent.
-    Ready,
-}
-
-impl LaneStatus {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::End => "end",
-            Self::Wait => "wait",
-            Self::Connecting => "connecting",
-            Self::Reconnecting => "reconnecting",
-            Self::Ready => "ready",
-        }
-    }
-}
 
 /// A connection of a lane. The number tells it apart from the one before, so that a late report
 /// about the old one does not close the new one.
 #[derive(Debug)]
 pub(crate) struct Connected {
-    number: u64,
-    connection: MultiplexedConnection,
+    pub(crate) number: u64,
+    handle: MultiplexedConnection,
+    /// The driver reported the end of the connection.
+    closed: Arc<Signal>,
+    /// The lane gave the connection up: no answer is waited for any longer.
+    gone: Signal,
 }
 
-impl Connected {
-    /// A handle on the connection; all handles share one socket.
-    pub(crate) fn handle(&self) -> MultiplexedConnection {
-        self.connection.clone()
-    }
+/// How much a lane takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Commands sent and not yet answered.
+    pub(crate) in_flight_max: usize,
+    /// Requests that wait for their turn while the lane is connected.
+    pub(crate) waiting_max: usize,
+    /// Failed attempts to connect that a request waits through.
+    pub(crate) failures_max: u32,
 }
 
 /// A shared, pipelined connection that replaces itself.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    connected: ArcSwapOption<Connected>,
-    status: watch::Sender<LaneStatus>,
+    limits: Limits,
+    state: Mutex<State>,
+    status: Arc<StatusCell>,
+    offline: Arc<Offline>,
+    runtime: Handle,
+    /// Whether `state` has a connection, to be read without its lock.
+    connected: AtomicBool,
     wanted: Notify,
     suspected: Notify,
+    idle: Notify,
     timeouts_in_a_row: AtomicU32,
-    gate: Gate,
+    epoch: Instant,
+    /// Milliseconds from `epoch` to the last answer.
+    answered_ms: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connection: Option<Arc<Connected>>,
+    queue: Queue,
+    /// Messages sent and not yet answered.
+    flights: Vec<FlightRecord>,
+    commands_in_flight: usize,
+    flights_so_far: u64,
+    /// Somebody hands a message to the driver. Nobody else does meanwhile, or a later message
+    /// could overtake it.
+    boarding: bool,
+    failures: u64,
+    draining: bool,
+}
+
+#[derive(Debug)]
+struct FlightRecord {
+    number: u64,
+    since: Instant,
+    commands: usize,
+}
+
+/// A lane at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LaneSnapshot {
+    pub(crate) status: LaneStatus,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
+    pub(crate) oldest_in_flight: Duration,
+    pub(crate) answered_ago: Option<Duration>,
 }
 
 impl Lane {
-    pub(crate) fn new(in_flight_max: usize, timeout: Duration) -> Self {
+    pub(crate) fn new(limits: Limits, offline: Arc<Offline>, status: Arc<StatusCell>) -> Self {
         Self {
-            connected: ArcSwapOption::empty(),
-            status: watch::channel(LaneStatus::Wait).0,
+            limits,
+            state: Mutex::default(),
+            status,
+            offline,
+            runtime: Handle::current(),
+            connected: AtomicBool::new(false),
             wanted: Notify::new(),
             suspected: Notify::new(),
+            idle: Notify::new(),
             timeouts_in_a_row: AtomicU32::new(0),
-            gate: Gate::new(GateConfig {
-                reserved: Some(0),
-                ..GateConfig::new(in_flight_max, WAITING_MAX, timeout)
-            }),
+            epoch: Instant::now(),
+            answered_ms: AtomicU64::new(u64::MAX),
         }
     }
 
-    pub(crate) fn gate(&self) -> &Gate {
-        &self.gate
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
     }
 
-    pub(crate) fn status(&self) -> LaneStatus {
-        *self.status.borrow()
-    }
-
-    /// The connection if there is one now.
-    pub(crate) fn current(&self) -> Option<Arc<Connected>> {
-        self.connected.load_full()
+    pub(crate) fn snapshot(&self) -> LaneSnapshot {
+        let now = Instant::now();
+        let answered = match self.answered_ms.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            ms => Some(self.epoch + Duration::from_millis(ms)),
+        };
+        let state = self.state.lock();
+        let oldest = state.flights.iter().map(|flight| flight.since).min();
+        let waiting = if state.connection.is_some() { state.queue.len() } else { 0 };
+        LaneSnapshot {
+            status: if state.draining { self.status.get().draining() } else { self.status.get() },
+            in_flight: state.commands_in_flight,
+            waiting,
+            oldest_in_flight: oldest.map_or(Duration::ZERO, |since| now - since),
+            answered_ago: answered.map(|at| now.saturating_duration_since(at)),
+        }
     }
 
     /// Asks for a connection: the first caller makes the lane connect.
     pub(crate) fn want(&self) {
-        if self.status() == LaneStatus::Wait {
+        if self.status.get() == LaneStatus::Wait {
             self.wanted.notify_one();
         }
     }
 
-    /// Waits for a connection until `deadline`, or until `failures_max + 1` attempts to connect
-    /// have failed meanwhile, or until it is clear that none can succeed.
-    pub(crate) async fn wait_connected(
-        &self,
-        manager: &RedisManager,
-        deadline: Deadline,
-        failures_max: u32,
-    ) -> Result<Arc<Connected>, RedisError> {
-        let mut status = self.status.subscribe();
-        let mut failures = manager.attempts().watch();
-        let failures_before = *failures.borrow_and_update();
-        self.want();
-        loop {
-            if let Some(connected) = self.current() {
-                return Ok(connected);
-            }
-            if *status.borrow_and_update() == LaneStatus::End {
-                return Err(RedisError::Draining);
-            }
-            let failed = *failures.borrow_and_update() - failures_before;
-            if failed > u64::from(failures_max) || (failed > 0 && manager.is_refused()) {
-                return Err(manager.unreachable());
-            }
-            let either = async {
-                tokio::select! {
-                    // Both senders live as long as the lane and its manager.
-                    _ = status.changed() => {}
-                    _ = failures.changed() => {}
-                }
-            };
-            if tokio::time::timeout_at(deadline.instant(), either).await.is_err() {
-                return Err(manager.unreachable());
-            }
-        }
-    }
-
     /// The server answered on this lane.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn answered(&self, now: Instant) {
+        let ms = u64::try_from((now - self.epoch).as_millis()).unwrap_or(u64::MAX - 1);
+        // Read first: two processors that write the same line all the time slow each other down.
+        if self.answered_ms.load(Ordering::Relaxed) != ms {
+            self.answered_ms.store(ms, Ordering::Relaxed);
+        }
         if self.timeouts_in_a_row.load(Ordering::Relaxed) != 0 {
             self.timeouts_in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A command on this lane had no answer in time.
+    /// A request on this lane had no answer in time.
     pub(crate) fn timed_out(&self) {
         if self.timeouts_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_IN_A_ROW_MAX {
             self.suspected.notify_one();
         }
     }
 
-    /// This connection cannot be used any more; the next one is opened at once.
-    pub(crate) fn broken(&self, connected: &Arc<Connected>) {
-        let previous = self.connected.compare_and_swap(connected, None);
-        if previous.as_ref().is_some_and(|current| current.number == connected.number) {
+    /// The connection of this number cannot be used any more; the next one is opened at once.
+    pub(crate) fn broken(&self, number: u64) {
+        let current = self.state.lock().connection.as_ref().map(|current| current.number);
+        if current == Some(number) {
+            self.disconnect();
             self.suspected.notify_one();
         }
     }
 
-    pub(crate) fn end(&self) {
-        self.gate.close();
-        self.connected.store(None);
-        self.status.send_replace(LaneStatus::End);
-    }
-}
-
-/// Connects the lane, watches the connection and replaces it, until aborted.
-///
-/// `replaced` is raised before the connection that replaces another one is used: who read it before
-/// a command and finds it unchanged after the answer knows that the server was not lost meanwhile.
-pub(crate) async fn supervise(
-    lane: Arc<Lane>,
-    pool: bb8::Pool<RedisManager>,
-    backoff_max: Duration,
-    replaced: Arc<AtomicU64>,
-    counters: Arc<Counters>,
-) {
-    lane.wanted.notified().await;
-    lane.status.send_replace(LaneStatus::Connecting);
-    for number in 1_u64.. {
-        let connection = connect(&pool, backoff_max).await;
-        if number > 1 {
-            replaced.fetch_add(1, Ordering::SeqCst);
-        }
-        lane.timeouts_in_a_row.store(0, Ordering::Relaxed);
-        let handle = connection.inner.clone();
-        lane.connected.store(Some(Arc::new(Connected { number, connection: handle })));
-        lane.status.send_replace(LaneStatus::Ready);
-        tracing::debug!(redis.lane.connection = number, "lane connected");
-        let reason = watch_connection(&lane, connection).await;
-        lane.connected.store(None);
-        lane.status.send_replace(LaneStatus::Reconnecting);
-        add_one(&counters.reconnects);
-        tracing::warn!(redis.lane.connection = number, reason, "lane lost its connection");
-    }
-}
-
-async fn connect(pool: &bb8::Pool<RedisManager>, backoff_max: Duration) -> RedisConnection {
-    let backoff = Backoff::new(BACKOFF_BASE, backoff_max);
-    let mut failures = 0_u32;
-    loop {
-        match pool.dedicated_connection().await {
-            Ok(connection) => return connection,
-            Err(error) => {
-                failures = failures.saturating_add(1);
-                let pause = backoff.delay(failures);
-                tracing::debug!(error = %error, failures, ?pause, "attempt to connect failed");
-                tokio::time::sleep(pause).await;
+    /// Takes no more requests, and waits until none is under way; `false` if `deadline` came first.
+    pub(crate) async fn drain(&self, deadline: Deadline) -> bool {
+        self.state.lock().draining = true;
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            // Registered before the check, or the last answer between the two would be missed.
+            idle.as_mut().enable();
+            if self.is_idle() {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline.instant(), idle).await.is_err() {
+                return self.is_idle();
             }
         }
     }
-}
 
-/// Returns why the connection must be replaced, once it must.
-async fn watch_connection(lane: &Lane, mut connection: RedisConnection) -> &'static str {
-    let closed = Arc::clone(&connection.closed);
-    let mut ticks = tokio::time::interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = closed.closed() => return "closed",
-            () = lane.suspected.notified() => {}
-            _ = ticks.tick() => {}
+    fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.flights.is_empty() && state.queue.is_empty()
+    }
+
+    /// Closes the lane for good.
+    pub(crate) fn end(&self) {
+        self.state.lock().draining = true;
+        self.disconnect();
+        self.status.set(LaneStatus::End);
+        let rest = self.state.lock().queue.take_all();
+        for queued in rest {
+            queued.refuse(Refused::Draining);
         }
-        if lane.current().is_none() {
-            return "broken";
+        self.idle.notify_waiters();
+    }
+
+    /// Uses `connection` from now on and sends what waited for it.
+    fn connect(self: &Arc<Self>, connected: Connected) {
+        self.timeouts_in_a_row.store(0, Ordering::Relaxed);
+        {
+            let mut state = self.state.lock();
+            if self.status.get() == LaneStatus::End {
+                return;
+            }
+            state.connection = Some(Arc::new(connected));
+            state.failures = 0;
+            state.queue.came_online();
         }
-        match probe(&mut connection.inner).await {
-            Ok(()) => lane.answered(),
-            Err(reason) => return reason,
+        self.connected.store(true, Ordering::Release);
+        self.status.set(LaneStatus::Ready);
+        self.depart();
+    }
+
+    /// Gives the connection up: whoever waits for an answer on it is told, and what has not been
+    /// sent moves to the offline queue as far as that has room.
+    fn disconnect(&self) {
+        self.connected.store(false, Ordering::Release);
+        let (connected, surplus) = {
+            let mut state = self.state.lock();
+            let connected = state.connection.take();
+            let surplus = state.queue.went_offline(&self.offline);
+            (connected, surplus)
+        };
+        if let Some(connected) = connected {
+            self.status.set(LaneStatus::Close);
+            connected.gone.raise();
+        }
+        for queued in surplus {
+            queued.refuse(Refused::Shed { waiting: self.offline.held().requests });
         }
     }
-}
 
-/// Asks for a sign of life. A server that refuses the command is alive.
-async fn probe(connection: &mut MultiplexedConnection) -> Result<(), &'static str> {
-    let ping = redis::cmd("PING");
-    let answer = tokio::time::timeout(PROBE_TIMEOUT, ping.query_async::<Value>(connection)).await;
-    match answer {
-        Err(_elapsed) => Err("no sign of life"),
-        Ok(Err(error)) if error.is_unrecoverable_error() || error.is_io_error() => Err("broken"),
-        Ok(Err(error)) if matches!(error.code(), Some("MASTERDOWN" | "LOADING")) => {
-            Err("not ready")
+    /// An attempt to connect failed. Requests that waited through enough of them are told why, all
+    /// of them if no attempt can succeed.
+    fn connect_failed(&self, error: &RedisError, is_refused: bool) {
+        let given_up = {
+            let mut state = self.state.lock();
+            state.failures += 1;
+            let failures = state.failures;
+            if is_refused {
+                state.queue.take_all()
+            } else {
+                state.queue.take_while_since(failures, u64::from(self.limits.failures_max))
+            }
+        };
+        for queued in given_up {
+            queued.refuse(Refused::NoConnection(error.clone()));
         }
-        Ok(_) => Ok(()),
     }
 }

@@ -33,15 +33,21 @@
 //! # }
 //! ```
 
+mod address;
 mod command;
+mod connection;
 mod dedicated;
 mod error;
 mod execute;
+mod idempotent;
 mod lane;
 mod manager;
+mod offline;
 mod pool;
 mod reply;
+mod request;
 mod shared;
+mod signal;
 mod span;
 mod stats;
 mod subscription;
@@ -52,5 +58,5 @@ pub use error::RedisError;
 pub use pool::RedisPool;
 pub use reply::Reply;
 pub use shared::SharedRedis;
-pub use stats::RedisPoolStats;
+pub use stats::{RedisLaneStats, RedisPoolStats};
 pub use subscription::{Event, Subscription};

@@ -1,56 +1,54 @@
 //! How a connection is opened, checked and told to be broken.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::io::tcp::TcpSettings;
-use bb8_redis::redis::io::tcp::socket2::TcpKeepalive;
-use bb8_redis::redis::{
-    self, AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo,
-    ProtocolVersion, PushInfo, PushKind, Value,
-};
+use bb8_redis::redis::{self, AsyncConnectionConfig, ErrorKind, PushInfo, PushKind};
 use forebay_config::RedisConfig;
+use forebay_pooling::Backoff;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::RedisError;
+use crate::address::{Address, Topology, client_name, is_auth};
+use crate::connection::RedisConnection;
+use crate::lane::{LaneStatus, StatusCell};
+use crate::signal::Signal;
 
-/// An unacknowledged segment older than this closes the socket (`TCP_USER_TIMEOUT`), so that a
-/// peer that vanished without a word is noticed while data is in flight.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+/// The first pause between two attempts to connect a lease; it doubles up to the configured
+/// maximum.
+const BACKOFF_BASE: Duration = Duration::from_millis(50);
+/// Messages that the driver's queue takes: more than can be under way on one connection, so that
+/// handing one over never waits.
+const DRIVER_QUEUE: usize = 64;
 
-/// Where the server is, as spans and errors name it.
-#[derive(Debug, Clone)]
-pub(crate) struct Address {
-    pub(crate) host: String,
-    pub(crate) port: Option<u16>,
-    pub(crate) database: String,
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.port {
-            Some(port) => write!(f, "{}:{port}", self.host),
-            None => f.write_str(&self.host),
-        }
-    }
-}
-
-/// Opens connections for the lanes, the leases and the subscriptions of one connection pool.
+/// Opens connections of one kind.
 #[derive(Debug, Clone)]
 pub(crate) struct RedisManager {
-    client: Client,
-    address: Address,
+    topology: Topology,
+    kind: Kind,
     client_name: String,
     connect_timeout: Duration,
+    backoff: Backoff,
     attempts: Arc<Attempts>,
-    ready_check: bool,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone)]
+enum Kind {
+    /// Shared; checked for readiness, which the lane's status shows.
+    Lane(Arc<StatusCell>),
+    /// For one caller; any server that answers will do.
+    Lease,
+    /// For messages of a channel.
+    Subscription,
 }
 
 /// The failed attempts to connect, for those who wait for one to succeed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Attempts {
     failed: watch::Sender<u64>,
     last_error: Mutex<Option<redis::RedisError>>,
@@ -62,6 +60,10 @@ impl Attempts {
         self.failed.subscribe()
     }
 
+    pub(crate) fn failed_so_far(&self) -> u64 {
+        *self.failed.borrow()
+    }
+
     fn failed(&self, error: &redis::RedisError) {
         *self.last_error.lock() = Some(error.clone());
         self.failed.send_modify(|failed| *failed += 1);
@@ -69,46 +71,31 @@ impl Attempts {
 }
 
 impl RedisManager {
+    /// The manager of subscriptions, from which the others are made.
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisError> {
-        let info = config.url.expose().into_connection_info().map_err(RedisError::Config)?;
-        let address = address_of(&info);
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_keepalive(
-                TcpKeepalive::new().with_time(config.keep_alive).with_interval(config.keep_alive),
-            )
-            .set_user_timeout(UNACKNOWLEDGED_MAX);
-        // The newer protocol tells us when a connection ends, also when nothing is in flight.
-        let protocol = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let info = info.set_tcp_settings(tcp).set_redis_settings(protocol);
         Ok(Self {
-            client: Client::open(info).map_err(RedisError::Config)?,
-            address,
-            client_name: client_name(),
+            topology: Topology::new(config)?,
+            kind: Kind::Subscription,
+            client_name: client_name("subscription"),
             connect_timeout: config.connect_timeout,
-            attempts: Arc::new(Attempts {
-                failed: watch::channel(0).0,
-                last_error: Mutex::new(None),
-            }),
-            ready_check: true,
+            backoff: Backoff::new(BACKOFF_BASE, config.backoff_max),
+            attempts: Arc::default(),
         })
     }
 
-    /// The same without the ready check and with attempts of its own: leases are told apart from
-    /// lanes in what their failures mean to callers.
-    pub(crate) fn without_ready_check(&self) -> Self {
-        Self {
-            attempts: Arc::new(Attempts {
-                failed: watch::channel(0).0,
-                last_error: Mutex::new(None),
-            }),
-            ready_check: false,
-            ..self.clone()
-        }
+    pub(crate) fn for_lane(&self, index: usize, status: Arc<StatusCell>) -> Self {
+        let client_name = client_name(&format!("lane-{index}"));
+        Self { kind: Kind::Lane(status), client_name, ..self.clone() }
+    }
+
+    /// Leases are told apart from lanes in what their failures mean to callers.
+    pub(crate) fn for_leases(&self) -> Self {
+        let client_name = client_name("lease");
+        Self { kind: Kind::Lease, client_name, attempts: Arc::default(), ..self.clone() }
     }
 
     pub(crate) fn address(&self) -> &Address {
-        &self.address
+        self.topology.address()
     }
 
     pub(crate) fn attempts(&self) -> &Attempts {
@@ -117,7 +104,7 @@ impl RedisManager {
 
     /// Why there is no connection, with the last failure as its cause.
     pub(crate) fn unreachable(&self) -> RedisError {
-        let address = self.address.to_string();
+        let address = self.address().to_string();
         let last_error = self.attempts.last_error.lock().clone();
         match last_error {
             Some(source) if is_auth(&source) => RedisError::Auth { address, source },
@@ -135,7 +122,8 @@ impl RedisManager {
         &self,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<RedisConnection, redis::RedisError> {
-        let opened = tokio::time::timeout(self.connect_timeout, self.handshake(on_push)).await;
+        let handshake = contained(self.handshake(on_push));
+        let opened = tokio::time::timeout(self.connect_timeout, handshake).await;
         let opened = opened.unwrap_or_else(|_elapsed| {
             let detail = format!("not connected after {:?}", self.connect_timeout);
             Err((ErrorKind::Io, "connect timeout", detail).into())
@@ -151,34 +139,53 @@ impl RedisManager {
         &self,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<RedisConnection, redis::RedisError> {
-        let closed = Arc::new(Closed::default());
+        let closed = Arc::new(Signal::default());
         let closing = Arc::clone(&closed);
         let options = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             // Each command brings a deadline of its own.
             .set_response_timeout(None)
+            .set_pipeline_buffer_size(DRIVER_QUEUE)
             .set_push_sender(move |push: PushInfo| -> Result<(), redis::aio::SendError> {
                 if push.kind == PushKind::Disconnection {
-                    closing.close();
+                    closing.raise();
                 }
                 on_push(push);
                 Ok(())
             });
-        let mut inner = self.client.get_multiplexed_async_connection_with_config(&options).await?;
-        self.set_name(&mut inner).await?;
-        if self.ready_check {
-            check_ready(&mut inner).await?;
+        let client = self.topology.locate();
+        let inner = client.get_multiplexed_async_connection_with_config(&options).await?;
+        let mut connection = RedisConnection::new(inner, closed);
+        if let Kind::Lane(status) = &self.kind {
+            status.set(LaneStatus::Connect);
         }
-        Ok(RedisConnection { inner, closed, poisoned: false })
+        connection.set_name(&self.client_name).await?;
+        match self.kind {
+            Kind::Lane(_) | Kind::Subscription => connection.check_ready().await?,
+            Kind::Lease => {}
+        }
+        Ok(connection)
     }
 
-    async fn set_name(&self, inner: &mut MultiplexedConnection) -> Result<(), redis::RedisError> {
-        let named = redis::cmd("CLIENT")
-            .arg("SETNAME")
-            .arg(&self.client_name)
-            .query_async::<Value>(inner)
-            .await;
-        tolerate_missing_permission(named)
+    /// Tries again and again: bb8 itself pauses for seconds without jitter, and whoever waits for it
+    /// is not told. It ends after the time of one attempt, because bb8 has nobody who wants the
+    /// connection after that.
+    async fn open_patiently(&self) -> Result<RedisConnection, redis::RedisError> {
+        let started = Instant::now();
+        let mut failures = 0_u32;
+        loop {
+            let error = match self.open(drop).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            failures = failures.saturating_add(1);
+            let pause = self.backoff.delay(failures);
+            if is_auth(&error) || started.elapsed() + pause >= self.connect_timeout {
+                return Err(error);
+            }
+            tracing::debug!(error = %error, failures, ?pause, "attempt to connect a lease failed");
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 
@@ -187,110 +194,38 @@ impl bb8_redis::bb8::ManageConnection for RedisManager {
     type Error = redis::RedisError;
 
     async fn connect(&self) -> Result<RedisConnection, redis::RedisError> {
-        self.open(drop).await
+        match self.kind {
+            // The supervisor of the lane has pauses of its own.
+            Kind::Lane(_) | Kind::Subscription => self.open(drop).await,
+            Kind::Lease => self.open_patiently().await,
+        }
     }
 
     async fn is_valid(&self, connection: &mut RedisConnection) -> Result<(), redis::RedisError> {
-        redis::cmd("PING").query_async::<Value>(&mut connection.inner).await.map(drop)
+        connection.validate().await
     }
 
     fn has_broken(&self, connection: &mut RedisConnection) -> bool {
-        connection.poisoned || connection.closed.is_closed()
+        connection.is_broken()
     }
 }
 
-/// One connection.
-#[derive(Debug)]
-pub(crate) struct RedisConnection {
-    pub(crate) inner: MultiplexedConnection,
-    pub(crate) closed: Arc<Closed>,
-    /// Set while a command is under way: dropped in this state, the connection is not used again.
-    pub(crate) poisoned: bool,
-}
-
-/// Whether the driver reported the end of a connection.
-#[derive(Debug, Default)]
-pub(crate) struct Closed {
-    flag: AtomicBool,
-    notify: Notify,
-}
-
-impl Closed {
-    fn close(&self) {
-        self.flag.store(true, Ordering::Release);
-        self.notify.notify_one();
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.flag.load(Ordering::Acquire)
-    }
-
-    /// Waits for the end of the connection. One task may wait.
-    pub(crate) async fn closed(&self) {
-        while !self.is_closed() {
-            self.notify.notified().await;
+/// A panic while connecting must not take bb8's place for the connection with it: the task that it
+/// would end is the one that gives the place back.
+async fn contained<T>(
+    connecting: impl Future<Output = Result<T, redis::RedisError>>,
+) -> Result<T, redis::RedisError> {
+    match AssertUnwindSafe(connecting).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            let detail = text.unwrap_or("no message").to_owned();
+            tracing::error!(panic = detail, "connecting panicked");
+            Err((ErrorKind::Io, "connecting panicked", detail).into())
         }
     }
 }
 
-/// A server that is loading its data or that is a replica would refuse what we are about to send.
-async fn check_ready(inner: &mut MultiplexedConnection) -> Result<(), redis::RedisError> {
-    let info = redis::cmd("INFO").arg("persistence").query_async::<Option<String>>(inner).await;
-    let info = match info {
-        Err(error) if error.code() == Some("NOPERM") => None,
-        other => other?,
-    };
-    if info.is_some_and(|text| text.lines().any(|line| line.trim_end() == "loading:1")) {
-        return Err((ErrorKind::Io, "the server is loading its data").into());
-    }
-    let role = redis::cmd("ROLE").query_async::<Value>(inner).await;
-    match role {
-        Err(error) if error.code() == Some("NOPERM") => Ok(()),
-        Err(error) => Err(error),
-        Ok(Value::Array(parts)) if is_replica(&parts) => {
-            Err((ErrorKind::Io, "the server is a replica").into())
-        }
-        Ok(_) => Ok(()),
-    }
-}
-
-fn is_replica(role: &[Value]) -> bool {
-    matches!(role.first(), Some(Value::BulkString(name)) if name.as_slice() == b"slave")
-}
-
-fn tolerate_missing_permission(
-    answer: Result<Value, redis::RedisError>,
-) -> Result<(), redis::RedisError> {
-    match answer {
-        Err(error) if error.code() == Some("NOPERM") => {
-            tracing::debug!(error = %error, "a connection keeps its default name");
-            Ok(())
-        }
-        other => other.map(drop),
-    }
-}
-
-fn is_auth(error: &redis::RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed
-        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
-}
-
-fn address_of(info: &redis::ConnectionInfo) -> Address {
-    let (host, port) = match info.addr() {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            (host.clone(), Some(*port))
-        }
-        ConnectionAddr::Unix(path) => (path.display().to_string(), None),
-        other => (other.to_string(), None),
-    };
-    Address { host, port, database: info.redis_settings().db().to_string() }
-}
-
-/// The program's name, so that `CLIENT LIST` tells which process holds a connection.
-fn client_name() -> String {
-    let program = std::env::current_exe().ok();
-    let stem = program.as_deref().and_then(|path| path.file_stem()).and_then(|stem| stem.to_str());
-    let mut name = String::from("forebay:");
-    name.extend(stem.unwrap_or("process").chars().filter(char::is_ascii_graphic));
-    name
-}
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,34 @@
 //! The connection pool: lanes, leases and subscriptions of one server.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bb8_redis::bb8;
 use forebay_config::RedisConfig;
 use forebay_pooling::{Deadline, Gate, GateConfig};
+use futures_util::future::join_all;
 use tokio::task::AbortHandle;
 
-use crate::lane::{Lane, LaneStatus, supervise};
+use crate::lane::{Lane, LaneStatus, Limits, StatusCell, supervise};
 use crate::manager::RedisManager;
+use crate::offline::Offline;
+use crate::signal::Signal;
 use crate::span::Durations;
-use crate::stats::{Counters, observe};
+use crate::stats::{Counters, RedisLaneStats, observe};
 use crate::{DedicatedRedis, RedisError, RedisPoolStats, SharedRedis, Subscription};
 
 /// Leases that may wait for a dedicated connection; one more is shed.
 const DEDICATED_WAITING_MAX: usize = 1024;
+/// How long a lease is waited for when there is no deadline in scope: longer than any process runs.
+/// A consumer of a queue has nothing better to do than to wait.
+pub(crate) const LEASE_WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Holders of leases that the statistics name.
+const HOLDERS_MAX: usize = 3;
+/// A lane that was not answered for this long does not count as connected. Ten signs of life are
+/// due in this time.
+const ANSWERED_MAX: Duration = Duration::from_secs(5);
 
 /// Connections to one Redis server: shared lanes, dedicated leases, subscriptions.
 ///
@@ -27,13 +40,16 @@ pub struct RedisPool(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) manager: RedisManager,
     pub(crate) config: RedisConfig,
-    pub(crate) lanes: Vec<Arc<Lane>>,
     pub(crate) dedicated: bb8::Pool<RedisManager>,
     pub(crate) dedicated_manager: RedisManager,
     pub(crate) dedicated_gate: Gate,
-    pub(crate) replaced: Arc<AtomicU64>,
+    /// No more leases are given out.
+    pub(crate) draining: Signal,
     pub(crate) counters: Arc<Counters>,
     pub(crate) durations: Durations,
+    lanes: Vec<Arc<Lane>>,
+    offline: Arc<Offline>,
+    replaced: Arc<AtomicU64>,
     supervisors: Vec<AbortHandle>,
 }
 
@@ -47,44 +63,48 @@ impl RedisPool {
     /// no error here: [`RedisPool::ready`] tells.
     pub fn new(config: &RedisConfig) -> Result<Self, RedisError> {
         let manager = RedisManager::new(config)?;
-        let dedicated_manager = manager.without_ready_check();
+        let dedicated_manager = manager.for_leases();
         let counters = Arc::new(Counters::default());
         let replaced = Arc::new(AtomicU64::new(0));
-        let lanes: Vec<_> = (0..config.lanes.max(1))
-            .map(|_| Arc::new(Lane::new(config.lane_in_flight_max.max(1), config.command_timeout)))
-            .collect();
-        // The lanes' connections come from a bb8 pool without ever being checked out of it: bb8
-        // builds and customizes them, and the lane owns them.
-        let source = builder(config).max_size(config.lanes.max(1)).build_unchecked(manager.clone());
-        let supervisors = lanes
-            .iter()
-            .map(|lane| {
-                let supervisor = supervise(
-                    Arc::clone(lane),
-                    source.clone(),
-                    config.backoff_max,
-                    Arc::clone(&replaced),
-                    Arc::clone(&counters),
-                );
-                tokio::spawn(supervisor).abort_handle()
+        let offline =
+            Arc::new(Offline::new(config.offline_queue_max, config.offline_queue_bytes_max));
+        let limits = Limits {
+            in_flight_max: config.lane_in_flight_max.max(1),
+            waiting_max: config.lane_waiting_max,
+            failures_max: config.retries_max,
+        };
+        let lane_count = usize::try_from(config.lanes.max(1)).unwrap_or(1);
+        let (lanes, supervisors) = (0..lane_count)
+            .map(|index| {
+                let status = Arc::new(StatusCell::new());
+                let manager = manager.for_lane(index, Arc::clone(&status));
+                let lane = Arc::new(Lane::new(limits, Arc::clone(&offline), status));
+                // The lane's connection comes from a bb8 pool without ever being checked out of
+                // it: bb8 builds it, and the lane owns it.
+                let source = builder(config).max_size(1).build_unchecked(manager.clone());
+                let (replaced, counters) = (Arc::clone(&replaced), Arc::clone(&counters));
+                let run = Arc::clone(&lane);
+                let run = supervise(run, source, manager, config.backoff_max, replaced, counters);
+                (lane, tokio::spawn(run).abort_handle())
             })
-            .collect();
+            .unzip();
         let dedicated_max = config.dedicated_max.max(1);
+        let permits = usize::try_from(dedicated_max).unwrap_or(usize::MAX);
         let pool = Self(Arc::new(Inner {
             dedicated: builder(config)
                 .max_size(dedicated_max)
                 .build_unchecked(dedicated_manager.clone()),
             dedicated_gate: Gate::new(GateConfig {
+                // All leases are for work that blocks, and none is kept back for looking on.
                 reserved: Some(0),
-                ..GateConfig::new(
-                    usize::try_from(dedicated_max).unwrap_or(usize::MAX),
-                    DEDICATED_WAITING_MAX,
-                    config.connect_timeout,
-                )
+                leak_after: config.dedicated_leak_after,
+                ..GateConfig::new(permits, DEDICATED_WAITING_MAX, LEASE_WAIT_MAX)
             }),
+            draining: Signal::default(),
             manager,
             config: config.clone(),
             lanes,
+            offline,
             dedicated_manager,
             replaced,
             counters,
@@ -112,11 +132,19 @@ impl RedisPool {
 
     /// A connection for the caller alone, for commands that block or that belong together.
     ///
+    /// Waits for a place, and then for the server for as long as the deadline in scope allows:
+    /// without one, until the server is there, because a consumer has nothing better to do. Dropping
+    /// the future ends the wait. The line that calls this is shown as the holder of the lease.
+    ///
     /// # Errors
-    /// [`RedisError::Shed`], [`RedisError::Unreachable`], [`RedisError::Auth`] or
-    /// [`RedisError::Draining`].
-    pub async fn dedicated(&self) -> Result<DedicatedRedis, RedisError> {
-        DedicatedRedis::lease(self).await
+    /// [`RedisError::Shed`] when too many wait already, [`RedisError::Timeout`] or
+    /// [`RedisError::Unreachable`] with the cause when the deadline came first, and at once
+    /// [`RedisError::Auth`] or [`RedisError::Draining`].
+    #[track_caller]
+    pub fn dedicated(&self) -> impl Future<Output = Result<DedicatedRedis, RedisError>> + Send {
+        // Taken here: inside the future it would be the line of whoever polls it.
+        let caller = Location::caller();
+        DedicatedRedis::lease(self.clone(), caller)
     }
 
     /// Listens on a channel, across reconnections. The key prefix is put before its name.
@@ -140,42 +168,83 @@ impl RedisPool {
         self.0.stats()
     }
 
-    /// Refuses new commands, waits for those under way until `deadline`, then closes the lanes.
+    /// Refuses new commands and leases, waits for the commands under way until `deadline`, then
+    /// closes the lanes. Leases end with their holders.
     pub async fn drain(&self, deadline: Deadline) {
         self.0.dedicated_gate.close();
-        for lane in &self.0.lanes {
-            lane.gate().close();
-        }
-        for lane in &self.0.lanes {
-            if !lane.gate().idle(deadline).await {
-                tracing::warn!("commands were still under way when the drain ended");
-            }
+        self.0.draining.raise();
+        let drained = join_all(self.0.lanes.iter().map(|lane| lane.drain(deadline))).await;
+        if drained.contains(&false) {
+            tracing::warn!("commands were still under way when the drain ended");
         }
         self.0.end();
     }
 }
 
 impl Inner {
+    /// The lane of a key, so that commands on one key keep their order, or another one that is
+    /// connected if that one is not.
+    pub(crate) fn lane_of(&self, key_hash: u64) -> &Arc<Lane> {
+        let count = u64::try_from(self.lanes.len()).unwrap_or(u64::MAX);
+        let index = usize::try_from(key_hash % count).unwrap_or(0);
+        let preferred = &self.lanes[index];
+        if preferred.is_connected() {
+            return preferred;
+        }
+        preferred.want();
+        self.lanes.iter().find(|lane| lane.is_connected()).unwrap_or(preferred)
+    }
+
     fn stats(&self) -> RedisPoolStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
-        let status = self.lanes.iter().map(|lane| lane.status()).max().unwrap_or(LaneStatus::End);
-        let gates: Vec<_> = self.lanes.iter().map(|lane| lane.gate().stats()).collect();
+        let lanes: Vec<_> = self.lanes.iter().map(|lane| lane.snapshot()).collect();
+        let status = lanes.iter().map(|lane| lane.status).max().unwrap_or(LaneStatus::End);
+        let offline = self.offline.held();
         let dedicated = self.dedicated.state();
+        let gate = self.dedicated_gate.stats();
+        let failures =
+            [&self.manager, &self.dedicated_manager].map(|it| it.attempts().failed_so_far());
         RedisPoolStats {
             name: "redis".to_owned(),
-            connected: self.lanes.iter().any(|lane| lane.current().is_some()),
+            connected: lanes.iter().any(|lane| {
+                lane.status == LaneStatus::Ready
+                    && lane.answered_ago.is_some_and(|ago| ago < ANSWERED_MAX)
+            }),
             status: status.as_str(),
-            command_queue_length: gates.iter().map(|gate| gate.held).sum(),
-            offline_queue_length: counters.offline.load(Ordering::Relaxed),
-            waiting: gates.iter().map(|gate| gate.waiting).sum(),
-            reconnects: counters.reconnects.load(Ordering::Relaxed),
-            timeouts: counters.timeouts.load(Ordering::Relaxed),
-            retries: counters.retries.load(Ordering::Relaxed),
-            shed: counters.shed.load(Ordering::Relaxed),
-            unknown_outcomes: counters.unknown_outcomes.load(Ordering::Relaxed),
+            command_queue_length: lanes.iter().map(|lane| lane.in_flight).sum(),
+            offline_queue_length: offline.requests,
+            offline_queue_bytes: offline.bytes,
+            waiting: lanes.iter().map(|lane| lane.waiting).sum(),
+            oldest_in_flight: lanes
+                .iter()
+                .map(|lane| lane.oldest_in_flight)
+                .max()
+                .unwrap_or_default(),
+            lanes: lanes
+                .iter()
+                .map(|lane| RedisLaneStats {
+                    status: lane.status.as_str(),
+                    in_flight: lane.in_flight,
+                    waiting: lane.waiting,
+                    oldest_in_flight: lane.oldest_in_flight,
+                    answered_ago: lane.answered_ago,
+                })
+                .collect(),
+            reconnects: read(&counters.reconnects),
+            connect_failures: failures.iter().sum(),
+            timeouts: read(&counters.timeouts),
+            retries: read(&counters.retries),
+            shed: read(&counters.shed),
+            unknown_outcomes: read(&counters.unknown_outcomes),
             dedicated_connections: dedicated.connections,
             dedicated_idle_connections: dedicated.idle_connections,
+            dedicated_in_use: gate.held,
+            dedicated_waiting: gate.waiting,
             dedicated_connections_max: self.config.dedicated_max,
+            dedicated_holders: self.dedicated_gate.oldest_holders(HOLDERS_MAX),
+            subscription_events: counters.subscription_events.load(Ordering::Relaxed),
+            subscription_overflows: read(&counters.subscription_overflows),
         }
     }
 

@@ -4,9 +4,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::command::{Command, Script, ScriptCall};
-use crate::execute::{Request, execute};
+use crate::command::{Script, ScriptCall};
+use crate::execute::execute;
+use crate::idempotent::Spec;
+use crate::request::{Packed, Request};
 use crate::{RedisError, RedisPool, Reply};
+
+const GET: Spec = Spec::repeatable("GET", &[]);
+const MGET: Spec = Spec::repeatable("MGET", &[]);
+const SET_PX: Spec = Spec::repeatable("SET", &["PX"]);
+const DEL: Spec = Spec::repeatable("DEL", &[]);
+const PTTL: Spec = Spec::repeatable("PTTL", &[]);
+const PING: Spec = Spec::repeatable("PING", &[]);
+/// Sent twice, a message would arrive twice.
+const PUBLISH: Spec = Spec::once("PUBLISH");
 
 /// Commands on connections shared by the whole process.
 ///
@@ -40,7 +51,7 @@ impl SharedRedis {
     /// # Errors
     /// Any [`RedisError`].
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, RedisError> {
-        self.one(Command::new("GET").key(key).idempotent()).await?.into_optional_bytes("GET")
+        self.one(GET, self.with_keys(GET, &[key])).await?.into_optional_bytes("GET")
     }
 
     /// The values of several keys, in their order.
@@ -51,8 +62,7 @@ impl SharedRedis {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let command = keys.iter().fold(Command::new("MGET"), |command, key| command.key(key));
-        let values = self.one(command.idempotent()).await?.into_list("MGET")?;
+        let values = self.one(MGET, self.with_keys(MGET, keys)).await?.into_list("MGET")?;
         values.into_iter().map(|value| value.into_optional_bytes("MGET")).collect()
     }
 
@@ -67,8 +77,11 @@ impl SharedRedis {
         ttl: Duration,
     ) -> Result<(), RedisError> {
         let ttl_ms = ttl.as_millis().max(1).to_string();
-        let command = Command::new("SET").key(key).arg(value).word("PX").arg(ttl_ms);
-        self.one(command.idempotent()).await.map(drop)
+        let prefix = self.prefix();
+        let value = value.as_ref();
+        let bytes = prefix.len() + key.len() + value.len() + "PX".len() + ttl_ms.len();
+        let packed = Packed::new(SET_PX.name, 4, bytes).key(prefix, key).arg(value);
+        self.one(SET_PX, packed.arg(b"PX").arg(ttl_ms.as_bytes())).await.map(drop)
     }
 
     /// Deletes keys; the number of those that existed.
@@ -79,8 +92,7 @@ impl SharedRedis {
         if keys.is_empty() {
             return Ok(0);
         }
-        let command = keys.iter().fold(Command::new("DEL"), |command, key| command.key(key));
-        let deleted = self.one(command.idempotent()).await?.into_int("DEL")?;
+        let deleted = self.one(DEL, self.with_keys(DEL, keys)).await?.into_int("DEL")?;
         Ok(u64::try_from(deleted).unwrap_or(0))
     }
 
@@ -89,7 +101,7 @@ impl SharedRedis {
     /// # Errors
     /// Any [`RedisError`].
     pub async fn pttl(&self, key: &str) -> Result<Option<Duration>, RedisError> {
-        let left = self.one(Command::new("PTTL").key(key).idempotent()).await?.into_int("PTTL")?;
+        let left = self.one(PTTL, self.with_keys(PTTL, &[key])).await?.into_int("PTTL")?;
         Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 
@@ -103,8 +115,8 @@ impl SharedRedis {
         message: impl AsRef<[u8]>,
     ) -> Result<u64, RedisError> {
         // A channel gets the prefix of a key: systems that share a server share its channels too.
-        let command = Command::new("PUBLISH").key(channel).arg(message);
-        let receivers = self.one(command).await?.into_int("PUBLISH")?;
+        let packed = self.with_keys(PUBLISH, &[channel]).arg(message.as_ref());
+        let receivers = self.one(PUBLISH, packed).await?.into_int("PUBLISH")?;
         Ok(u64::try_from(receivers).unwrap_or(0))
     }
 
@@ -113,7 +125,7 @@ impl SharedRedis {
     /// # Errors
     /// Any [`RedisError`].
     pub async fn ping(&self) -> Result<(), RedisError> {
-        self.one(Command::new("PING").idempotent()).await.map(drop)
+        self.one(PING, Packed::new(PING.name, 0, 0)).await.map(drop)
     }
 
     /// Runs a script once.
@@ -122,14 +134,17 @@ impl SharedRedis {
     /// Any [`RedisError`]; [`RedisError::UnknownOutcome`] if the answer was lost and the script
     /// is not [`Script::idempotent`].
     pub async fn eval(&self, script: &Script, call: &ScriptCall) -> Result<Reply, RedisError> {
-        let request = Request::script(script.by_hash(call), script.summary());
-        match execute(&self.pool, request, self.timeout).await {
+        let run = |spec: Spec, packed| {
+            let request = Request::script(spec, script.summary(), packed);
+            execute(&self.pool, request, self.timeout)
+        };
+        let (by_hash, by_text) = (script.spec("EVALSHA"), script.spec("EVAL"));
+        match run(by_hash, script.by_hash(call, self.prefix())).await {
             // The server forgets scripts when it restarts. It refused this one without running it.
             Err(RedisError::Server { code, .. }) if code == "NOSCRIPT" => {
-                let request = Request::script(script.by_text(call), script.summary());
-                execute(&self.pool, request, self.timeout).await?.into_one("EVAL")
+                run(by_text, script.by_text(call, self.prefix())).await?.into_one("EVAL")
             }
-            other => other?.into_one("EVALSHA"),
+            answers => answers?.into_one("EVALSHA"),
         }
     }
 
@@ -147,14 +162,25 @@ impl SharedRedis {
         };
         // The first call carries the text, so the others find the script on any server. That
         // costs a few hundred bytes a pipeline and saves the round trip to ask.
-        let mut commands = vec![script.by_text(first)];
-        commands.extend(rest.iter().map(|call| script.by_hash(call)));
-        let request = Request::pipeline(commands, script.summary());
+        let mut packed = vec![script.by_text(first, self.prefix())];
+        packed.extend(rest.iter().map(|call| script.by_hash(call, self.prefix())));
+        let request = Request::scripts(script.spec("EVALSHA"), script.summary(), packed);
         Ok(execute(&self.pool, request, self.timeout).await?.into_many("EVALSHA"))
     }
 
-    async fn one(&self, command: Command) -> Result<Reply, RedisError> {
-        let name = command.name();
-        execute(&self.pool, Request::command(command), self.timeout).await?.into_one(name)
+    async fn one(&self, spec: Spec, packed: Packed) -> Result<Reply, RedisError> {
+        let request = Request::command(spec, packed);
+        execute(&self.pool, request, self.timeout).await?.into_one(spec.name)
+    }
+
+    fn with_keys<K: AsRef<str>>(&self, spec: Spec, keys: &[K]) -> Packed {
+        let prefix = self.prefix();
+        let bytes = keys.iter().map(|key| prefix.len() + key.as_ref().len()).sum();
+        let packed = Packed::new(spec.name, keys.len(), bytes);
+        keys.iter().fold(packed, |packed, key| packed.key(prefix, key.as_ref()))
+    }
+
+    fn prefix(&self) -> &str {
+        &self.pool.0.config.key_prefix
     }
 }

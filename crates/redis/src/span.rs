@@ -10,7 +10,7 @@ use opentelemetry::{KeyValue, global};
 use tracing::{Span, field};
 
 use crate::RedisError;
-use crate::manager::Address;
+use crate::address::Address;
 
 /// A span for `operation`, a child of the current one. `batch` is the number of commands of a
 /// pipeline, `script` the name of a script.

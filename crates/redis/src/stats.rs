@@ -1,7 +1,9 @@
 //! What an operator sees of a Redis connection pool.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use forebay_pooling::Holder;
 use opentelemetry::global;
 use opentelemetry::metrics::Meter;
 
@@ -10,23 +12,33 @@ use opentelemetry::metrics::Meter;
 pub struct RedisPoolStats {
     /// Name of the connection pool.
     pub name: String,
-    /// Whether a shared lane can send commands now.
+    /// Whether a shared lane is ready and was answered less than five seconds ago.
     pub connected: bool,
-    /// State of the best lane: `wait`, `connecting`, `ready`, `reconnecting` or `end`.
+    /// State of the best lane, in the words of ioredis: `wait` (nobody wanted it yet),
+    /// `connecting`, `connect` (accepted, being checked), `ready`, `close` (lost just now),
+    /// `reconnecting` (between two attempts), `draining` or `end`.
     pub status: &'static str,
     /// Commands sent on shared lanes and not yet answered.
     pub command_queue_length: usize,
-    /// Commands that wait for a lane to connect.
+    /// Requests that wait for a lane to connect.
     pub offline_queue_length: usize,
-    /// Commands that wait for their turn on a connected lane.
+    /// Bytes of the requests that wait for a lane to connect.
+    pub offline_queue_bytes: usize,
+    /// Requests that wait for their turn on a connected lane.
     pub waiting: usize,
+    /// Age of the oldest message that was sent and has no answer yet; zero if there is none.
+    pub oldest_in_flight: Duration,
+    /// Each shared lane.
+    pub lanes: Vec<RedisLaneStats>,
     /// Connections of lanes and subscriptions that were replaced.
     pub reconnects: u64,
+    /// Attempts to open a connection of a lane, a subscription or a lease that failed.
+    pub connect_failures: u64,
     /// Commands that ran out of time.
     pub timeouts: u64,
     /// Commands sent again after their answer was lost.
     pub retries: u64,
-    /// Commands refused because too many were waiting.
+    /// Commands and leases refused because too many were waiting.
     pub shed: u64,
     /// Commands whose outcome is unknown.
     pub unknown_outcomes: u64,
@@ -34,19 +46,45 @@ pub struct RedisPoolStats {
     pub dedicated_connections: u32,
     /// Open dedicated connections that nobody leases.
     pub dedicated_idle_connections: u32,
+    /// Leases given out or being prepared.
+    pub dedicated_in_use: usize,
+    /// Callers that wait for a lease.
+    pub dedicated_waiting: usize,
     /// The limit of dedicated connections.
     pub dedicated_connections_max: u32,
+    /// Who has held a lease for the longest time, by line of code.
+    pub dedicated_holders: Vec<Holder>,
+    /// Events of subscriptions that wait for their consumers.
+    pub subscription_events: usize,
+    /// Times a subscription started over because its consumer was too slow.
+    pub subscription_overflows: u64,
+}
+
+/// One shared lane at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisLaneStats {
+    /// Its state, in the words of [`RedisPoolStats::status`].
+    pub status: &'static str,
+    /// Commands sent and not yet answered.
+    pub in_flight: usize,
+    /// Requests that wait for their turn.
+    pub waiting: usize,
+    /// Age of the oldest message without an answer.
+    pub oldest_in_flight: Duration,
+    /// Time since the last answer; `None` before the first.
+    pub answered_ago: Option<Duration>,
 }
 
 /// Counters shared by all parts of one connection pool.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) offline: AtomicUsize,
     pub(crate) reconnects: AtomicU64,
     pub(crate) timeouts: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) shed: AtomicU64,
     pub(crate) unknown_outcomes: AtomicU64,
+    pub(crate) subscription_events: AtomicUsize,
+    pub(crate) subscription_overflows: AtomicU64,
 }
 
 pub(crate) fn add_one(counter: &AtomicU64) {
@@ -61,12 +99,27 @@ type Observed<T> = (&'static str, &'static str, fn(&RedisPoolStats) -> T);
 pub(crate) fn observe(stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static) {
     let meter = global::meter("forebay.redis");
     observe_counters(&meter, stats.clone());
-    let gauges: [Observed<usize>; 3] = [
+    let gauges: [Observed<usize>; 8] = [
         ("forebay.redis.commands.in_flight", "Commands sent and not yet answered.", |stats| {
             stats.command_queue_length
         }),
         ("forebay.redis.commands.offline", "Commands that wait for a connection.", |stats| {
             stats.offline_queue_length
+        }),
+        ("forebay.redis.commands.offline_bytes", "Bytes of those commands.", |stats| {
+            stats.offline_queue_bytes
+        }),
+        ("forebay.redis.commands.waiting", "Commands that wait for their turn.", |stats| {
+            stats.waiting
+        }),
+        ("forebay.redis.leases.in_use", "Leases given out or being prepared.", |stats| {
+            stats.dedicated_in_use
+        }),
+        ("forebay.redis.leases.waiting", "Callers that wait for a lease.", |stats| {
+            stats.dedicated_waiting
+        }),
+        ("forebay.redis.subscription.events", "Events that wait for their consumers.", |stats| {
+            stats.subscription_events
         }),
         ("forebay.redis.connected", "One if commands can be sent.", |stats| {
             usize::from(stats.connected)
@@ -90,8 +143,14 @@ fn observe_counters(
     meter: &Meter,
     stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static,
 ) {
-    let counters: [Observed<u64>; 5] = [
+    let counters: [Observed<u64>; 7] = [
         ("forebay.redis.reconnects", "Connections that were replaced.", |stats| stats.reconnects),
+        ("forebay.redis.connect_failures", "Attempts to connect that failed.", |stats| {
+            stats.connect_failures
+        }),
+        ("forebay.redis.subscription.overflows", "Slow consumers' fresh starts.", |stats| {
+            stats.subscription_overflows
+        }),
         ("forebay.redis.timeouts", "Commands that ran out of time.", |stats| stats.timeouts),
         ("forebay.redis.retries", "Commands that were sent again.", |stats| stats.retries),
         ("forebay.redis.shed", "Commands refused by a full queue.", |stats| stats.shed),

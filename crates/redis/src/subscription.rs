@@ -12,7 +12,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::RedisPool;
-use crate::manager::{RedisConnection, RedisManager};
+use crate::connection::RedisConnection;
+use crate::manager::RedisManager;
 use crate::stats::{Counters, add_one};
 
 /// Events that may wait for the consumer. When one more comes, the subscription starts over, and
@@ -162,7 +163,7 @@ impl Listener {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = closed.closed() => return "closed",
+                () = closed.wait() => return "closed",
                 _ = ticks.tick() => {}
             }
             let asked_at = Instant::now();

@@ -35,13 +35,16 @@ pub fn redis_config(url: &str, key_prefix: &str) -> RedisConfig {
         url: Secret::new(url),
         key_prefix: key_prefix.to_owned(),
         lanes: 2,
-        lane_in_flight_max: 1024,
+        lane_in_flight_max: 256,
+        lane_waiting_max: 8192,
         dedicated_max: 4,
+        dedicated_leak_after: Duration::from_secs(60),
         connect_timeout: Duration::from_secs(2),
         command_timeout: Duration::from_secs(2),
         keep_alive: Duration::from_secs(30),
         retries_max: 3,
         backoff_max: Duration::from_millis(200),
-        offline_queue_max: 1024,
+        offline_queue_max: 1000,
+        offline_queue_bytes_max: 1_048_576,
     }
 }

@@ -34,7 +34,9 @@ async fn a_lease_keeps_one_connection() {
     assert_eq!(first, fourth, "a clean connection is used again");
     let name = Command::new("CLIENT").arg("GETNAME");
     let name = text(&again.call(&name, LONG).await.expect("name"));
-    assert!(name.starts_with("forebay:"), "{name}");
+    let parts: Vec<_> = name.split('/').collect();
+    let own = std::process::id().to_string();
+    assert_eq!((parts.len(), parts[1], parts[2]), (3, own.as_str(), "lease"), "{name}");
 }
 
 /// Without poisoning, the blocked command would still take the element, for a caller that is gone.

@@ -29,7 +29,8 @@ async fn a_dead_server_is_told_with_its_cause_and_a_new_one_is_used() {
     assert!(error.is_unavailable());
     let cause = error.source().expect("the cause is kept").to_string();
     assert!(!error.to_string().contains(&cause), "the message repeats its cause: {error}");
-    assert!(matches!(pool.dedicated().await, Err(RedisError::Unreachable { .. })));
+    let lease = Deadline::after(SHORT).scope(pool.dedicated()).await;
+    assert!(matches!(lease, Err(RedisError::Unreachable { source: Some(_), .. })), "{lease:?}");
     server.restart();
     eventually("the lane comes back", async || shared.get("k").await.is_ok()).await;
     pool.dedicated().await.expect("leases come back");

@@ -1,0 +1,307 @@
+//! How requests get from a lane to the server and their answers back to the callers.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bb8_redis::redis;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::delivery::{Delivered, Refused, Returned, deliver_one};
+use super::message::Message;
+use super::queue::Queued;
+use super::{Connected, FlightRecord, Lane, State};
+use crate::request::{Answers, Payload, Request};
+
+/// Messages that may be on their way on one lane before requests gather. Measured on loopback,
+/// see `docs/benchmarks.md`.
+pub(super) const FLIGHTS_MAX: usize = 4;
+
+/// A request that a lane has taken.
+#[derive(Debug)]
+pub(crate) enum Submitted {
+    /// It is on its way already.
+    Sent(Solo),
+    /// It waits for its turn.
+    Queued(Place),
+}
+
+impl Lane {
+    /// Takes a request, or gives it back.
+    pub(crate) fn submit(self: &Arc<Self>, request: Request) -> Result<Submitted, Returned> {
+        let mut state = self.state.lock();
+        if state.draining {
+            return Err(Returned::Unsent(Refused::Draining));
+        }
+        let commands = request.len();
+        if let Some(connected) = state.may_board(commands, self.limits.in_flight_max) {
+            let flight = state.board(self, commands);
+            drop(state);
+            let solo = Solo::depart(flight, connected, request);
+            // Those who came meanwhile found the door shut.
+            self.depart();
+            return Ok(Submitted::Sent(solo));
+        }
+        let waiting = state.queue.len();
+        let place = if state.connection.is_some() {
+            if waiting >= self.limits.waiting_max {
+                return Err(Returned::Unsent(Refused::Shed { waiting }));
+            }
+            None
+        } else {
+            match self.offline.take(request.bytes()) {
+                Ok(place) => Some(place),
+                Err(waiting) => {
+                    return Err(Returned::Unsent(Refused::Shed { waiting }));
+                }
+            }
+        };
+        let is_offline = place.is_some();
+        let failures = state.failures;
+        let (ticket, answer) = state.queue.push(request, failures, place);
+        drop(state);
+        if is_offline {
+            self.wanted.notify_one();
+        }
+        Ok(Submitted::Queued(Place { lane: Arc::clone(self), ticket, answer: Some(answer) }))
+    }
+
+    /// Sends what waits, as far as there is room.
+    pub(super) fn depart(self: &Arc<Self>) {
+        while let Some((flight, connected, requests)) = self.load() {
+            let message = Message::depart(flight, connected, requests);
+            self.runtime.spawn(message.deliver());
+        }
+    }
+
+    fn load(self: &Arc<Self>) -> Option<(Flight, Arc<Connected>, Vec<Queued>)> {
+        let mut state = self.state.lock();
+        let connected = state.free_connection()?;
+        let room = self.limits.in_flight_max.saturating_sub(state.commands_in_flight);
+        if state.queue.is_empty() || room == 0 {
+            return None;
+        }
+        let requests = state.queue.take_message(room);
+        let commands = requests.iter().map(|queued| queued.request.len()).sum();
+        let flight = state.board(self, commands);
+        Some((flight, connected, requests))
+    }
+
+    fn landed(self: &Arc<Self>, number: u64) {
+        let (more, idle) = {
+            let mut state = self.state.lock();
+            if let Some(index) = state.flights.iter().position(|flight| flight.number == number) {
+                let landed = state.flights.swap_remove(index);
+                state.commands_in_flight -= landed.commands;
+            }
+            let more = !state.queue.is_empty();
+            (more, state.draining && !more && state.flights.is_empty())
+        };
+        if more {
+            self.depart();
+        }
+        if idle {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+impl State {
+    /// The connection, if a message may leave on it now.
+    fn free_connection(&self) -> Option<Arc<Connected>> {
+        let connected = self.connection.as_ref()?;
+        let is_free =
+            !self.boarding && self.flights.len() < FLIGHTS_MAX && !connected.closed.is_raised();
+        is_free.then(|| Arc::clone(connected))
+    }
+
+    /// The connection, if a request may leave without waiting for its turn.
+    fn may_board(&self, commands: usize, in_flight_max: usize) -> Option<Arc<Connected>> {
+        let fits = self.commands_in_flight == 0
+            || self.commands_in_flight.saturating_add(commands) <= in_flight_max;
+        if fits && self.queue.is_empty() { self.free_connection() } else { None }
+    }
+
+    fn board(&mut self, lane: &Arc<Lane>, commands: usize) -> Flight {
+        self.boarding = true;
+        self.flights_so_far += 1;
+        let number = self.flights_so_far;
+        self.flights.push(FlightRecord { number, since: Instant::now(), commands });
+        self.commands_in_flight += commands;
+        Flight { lane: Arc::clone(lane), number }
+    }
+}
+
+/// One message under way. Dropped, it makes room for the next one.
+#[derive(Debug)]
+pub(super) struct Flight {
+    lane: Arc<Lane>,
+    number: u64,
+}
+
+impl Flight {
+    pub(super) fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// The message has been handed to the driver: the next one may be.
+    pub(super) fn boarded(&self) {
+        self.lane.state.lock().boarding = false;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.lane.landed(self.number);
+    }
+}
+
+/// The answers or the loss of a message, and what was sent.
+pub(super) type Outcome<T> = (Result<Answers, redis::RedisError>, T);
+
+/// A message that the driver has.
+pub(super) struct Sending<T> {
+    future: BoxFuture<'static, Outcome<T>>,
+    early: Option<Outcome<T>>,
+}
+
+impl<T: Send + 'static> Sending<T> {
+    /// The first poll puts the message into the driver's queue, which has room for every message
+    /// that can be under way: messages reach the server in the order of these calls.
+    pub(super) fn start(future: impl Future<Output = Outcome<T>> + Send + 'static) -> Self {
+        let mut future: BoxFuture<'static, Outcome<T>> = Box::pin(future);
+        let mut context = Context::from_waker(Waker::noop());
+        let early = match future.as_mut().poll(&mut context) {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending => None,
+        };
+        Self { future, early }
+    }
+
+    pub(super) async fn outcome(&mut self) -> Outcome<T> {
+        match self.early.take() {
+            Some(outcome) => outcome,
+            None => self.future.as_mut().await,
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Sending<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sending").finish_non_exhaustive()
+    }
+}
+
+/// The answer to `sent`, or the loss of it once the lane gives the connection up. Without that, the
+/// callers on a silent connection would sit out their whole timeout.
+pub(super) async fn unless_gone<T>(
+    connected: &Connected,
+    sent: impl Future<Output = Result<T, redis::RedisError>>,
+) -> Result<T, redis::RedisError> {
+    tokio::select! {
+        biased;
+        answer = sent => answer,
+        () = connected.gone.wait() => {
+            Err((redis::ErrorKind::Io, "the connection gave no sign of life").into())
+        }
+    }
+}
+
+/// A request that left alone.
+#[derive(Debug)]
+pub(crate) struct Solo {
+    sending: Sending<Request>,
+    number: u64,
+    flight: Flight,
+}
+
+impl Solo {
+    fn depart(flight: Flight, connected: Arc<Connected>, request: Request) -> Self {
+        let number = connected.number;
+        let sending = Sending::start(async move {
+            let mut handle = connected.handle.clone();
+            let answers = match &request.payload {
+                Payload::One(cmd) => {
+                    let sent = handle.send_packed_command(cmd);
+                    unless_gone(&connected, sent).await.map(Answers::One)
+                }
+                Payload::Many(pipeline) => {
+                    let sent = handle.send_packed_commands(pipeline, 0, pipeline.len());
+                    unless_gone(&connected, sent).await.map(Answers::Many)
+                }
+            };
+            (answers, request)
+        });
+        flight.boarded();
+        Self { sending, number, flight }
+    }
+
+    /// The answer. Dropped before it came, it is not waited for any more.
+    pub(crate) async fn delivered(&mut self) -> Delivered {
+        match self.sending.outcome().await {
+            (Ok(answers), request) => {
+                self.flight.lane.answered(Instant::now());
+                match answers {
+                    Answers::One(value) => deliver_one(value, self.number, || request),
+                    Answers::Many(_) => Ok((answers, self.number)),
+                }
+            }
+            (Err(cause), request) => Err(Returned::Lost(request, self.number, cause)),
+        }
+    }
+}
+
+/// A request in the queue of a lane. Dropped, it leaves the queue.
+#[derive(Debug)]
+pub(crate) struct Place {
+    lane: Arc<Lane>,
+    ticket: u64,
+    answer: Option<oneshot::Receiver<Delivered>>,
+}
+
+/// How far a request came whose caller waits no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Withdrawn {
+    /// It waited for a connection.
+    Offline,
+    /// It waited for its turn.
+    Waiting,
+    /// It was sent.
+    Sent,
+}
+
+impl Place {
+    /// The answer. Cancel-safe: it can be waited for again.
+    pub(crate) async fn delivered(&mut self) -> Delivered {
+        let Some(answer) = self.answer.as_mut() else {
+            return std::future::pending().await;
+        };
+        match answer.await {
+            Ok(delivered) => {
+                self.answer = None;
+                delivered
+            }
+            // The sender is dropped without a word only when the runtime ends.
+            Err(_closed) => std::future::pending().await,
+        }
+    }
+
+    /// Leaves the queue.
+    pub(crate) fn withdraw(mut self) -> Withdrawn {
+        self.answer = None;
+        match self.lane.state.lock().queue.withdraw(self.ticket) {
+            Some(true) => Withdrawn::Offline,
+            Some(false) => Withdrawn::Waiting,
+            None => Withdrawn::Sent,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.answer.is_some() {
+            self.lane.state.lock().queue.withdraw(self.ticket);
+        }
+    }
+}
