@@ -6,7 +6,6 @@ use std::time::Duration;
 use bb8_redis::bb8::{PooledConnection, RunError};
 use bb8_redis::redis::Value;
 use forebay_pooling::{Deadline, GateError, GatePermit};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -31,7 +30,6 @@ pub struct DedicatedRedis {
     // Dropped before the permit, so that whoever gets the permit finds the connection given back.
     connection: PooledConnection<'static, RedisManager>,
     pool: RedisPool,
-    _leak_watch: LeakWatch,
     _permit: GatePermit,
 }
 
@@ -52,8 +50,7 @@ impl DedicatedRedis {
             GateError::Closed => RedisError::Draining,
         })?;
         let connection = connect(inner, deadline).await?;
-        let leak_watch = LeakWatch::start(inner.config.dedicated_leak_after, caller);
-        Ok(Self { connection, pool, _leak_watch: leak_watch, _permit: permit })
+        Ok(Self { connection, pool, _permit: permit })
     }
 
     /// Sends a command that may block for `block` and waits that long and half a second for its
@@ -158,30 +155,5 @@ async fn connect(
                 }
             }
         }
-    }
-}
-
-/// Warns once of a lease that is held for long, with the line that took it.
-#[derive(Debug)]
-struct LeakWatch(AbortHandle);
-
-impl LeakWatch {
-    fn start(after: Duration, caller: &'static Location<'static>) -> Self {
-        let watch = async move {
-            tokio::time::sleep(after).await;
-            tracing::warn!(
-                code.file.path = caller.file(),
-                code.line.number = caller.line(),
-                held_for = ?after,
-                "a dedicated connection is held for long: it may have been forgotten"
-            );
-        };
-        Self(tokio::spawn(watch).abort_handle())
-    }
-}
-
-impl Drop for LeakWatch {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

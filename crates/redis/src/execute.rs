@@ -46,7 +46,7 @@ pub(crate) async fn execute(
 struct Failure {
     error: RedisError,
     /// The request, if it may be sent again and that may help.
-    again: Option<Request>,
+    again: Option<Box<Request>>,
 }
 
 impl Failure {
@@ -82,7 +82,7 @@ impl Attempts<'_> {
             retries += 1;
             add_one(&self.pool.counters.retries);
             tokio::time::sleep(pause).await;
-            request = again;
+            request = *again;
         }
     }
 
@@ -90,7 +90,7 @@ impl Attempts<'_> {
         let lane = self.pool.lane_of(self.head.key_hash);
         let until = self.deadline.instant();
         match lane.submit(request) {
-            Err(returned) => self.sort(lane, Err(returned)),
+            Err(refused) => Err(Failure::last(self.refused(refused))),
             Ok(Submitted::Sent(mut solo)) => {
                 match tokio::time::timeout_at(until, solo.delivered()).await {
                     Ok(delivered) => self.sort(lane, delivered),
@@ -146,7 +146,7 @@ impl Attempts<'_> {
     }
 
     /// The connection ended before the answer came.
-    fn lost(&self, request: Request, source: redis::RedisError) -> Failure {
+    fn lost(&self, request: Box<Request>, source: redis::RedisError) -> Failure {
         if !self.head.repeatable {
             return Failure::last(self.unknown(Some(source)));
         }

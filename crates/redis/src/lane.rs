@@ -106,7 +106,7 @@ pub(crate) struct LaneSnapshot {
     pub(crate) status: LaneStatus,
     pub(crate) in_flight: usize,
     pub(crate) waiting: usize,
-    pub(crate) oldest_in_flight: Duration,
+    pub(crate) oldest_in_flight: Option<Duration>,
     pub(crate) answered_ago: Option<Duration>,
 }
 
@@ -145,7 +145,7 @@ impl Lane {
             status: if state.draining { self.status.get().draining() } else { self.status.get() },
             in_flight: state.commands_in_flight,
             waiting,
-            oldest_in_flight: oldest.map_or(Duration::ZERO, |since| now - since),
+            oldest_in_flight: oldest.map(|since| now.saturating_duration_since(since)),
             answered_ago: answered.map(|at| now.saturating_duration_since(at)),
         }
     }

@@ -24,6 +24,8 @@ const DEDICATED_WAITING_MAX: usize = 1024;
 /// How long a lease is waited for when there is no deadline in scope: longer than any process runs.
 /// A consumer of a queue has nothing better to do than to wait.
 pub(crate) const LEASE_WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often leases are looked at.
+const LEAK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Holders of leases that the statistics name.
 const HOLDERS_MAX: usize = 3;
 /// A lane that was not answered for this long does not count as connected. Ten signs of life are
@@ -50,7 +52,8 @@ pub(crate) struct Inner {
     lanes: Vec<Arc<Lane>>,
     offline: Arc<Offline>,
     replaced: Arc<AtomicU64>,
-    supervisors: Vec<AbortHandle>,
+    /// Supervisors of lanes and the watch on leases.
+    tasks: Vec<AbortHandle>,
 }
 
 impl RedisPool {
@@ -74,7 +77,7 @@ impl RedisPool {
             failures_max: config.retries_max,
         };
         let lane_count = usize::try_from(config.lanes.max(1)).unwrap_or(1);
-        let (lanes, supervisors) = (0..lane_count)
+        let (lanes, mut tasks): (_, Vec<_>) = (0..lane_count)
             .map(|index| {
                 let status = Arc::new(StatusCell::new());
                 let manager = manager.for_lane(index, Arc::clone(&status));
@@ -90,16 +93,18 @@ impl RedisPool {
             .unzip();
         let dedicated_max = config.dedicated_max.max(1);
         let permits = usize::try_from(dedicated_max).unwrap_or(usize::MAX);
+        let dedicated_gate = Gate::new(GateConfig {
+            // All leases are for work that blocks, and none is kept back for looking on.
+            reserved: Some(0),
+            leak_after: config.dedicated_leak_after,
+            ..GateConfig::new(permits, DEDICATED_WAITING_MAX, LEASE_WAIT_MAX)
+        });
+        tasks.push(tokio::spawn(watch_leases(dedicated_gate.clone())).abort_handle());
         let pool = Self(Arc::new(Inner {
             dedicated: builder(config)
                 .max_size(dedicated_max)
                 .build_unchecked(dedicated_manager.clone()),
-            dedicated_gate: Gate::new(GateConfig {
-                // All leases are for work that blocks, and none is kept back for looking on.
-                reserved: Some(0),
-                leak_after: config.dedicated_leak_after,
-                ..GateConfig::new(permits, DEDICATED_WAITING_MAX, LEASE_WAIT_MAX)
-            }),
+            dedicated_gate,
             draining: Signal::default(),
             manager,
             config: config.clone(),
@@ -109,7 +114,7 @@ impl RedisPool {
             replaced,
             counters,
             durations: Durations::new(),
-            supervisors,
+            tasks,
         }));
         let weak = Arc::downgrade(&pool.0);
         observe(move || weak.upgrade().map(|inner| inner.stats()));
@@ -213,14 +218,12 @@ impl Inner {
             }),
             status: status.as_str(),
             command_queue_length: lanes.iter().map(|lane| lane.in_flight).sum(),
+            command_queue_max: self.config.lane_in_flight_max.max(1) * lanes.len(),
             offline_queue_length: offline.requests,
+            offline_queue_max: self.config.offline_queue_max,
             offline_queue_bytes: offline.bytes,
             waiting: lanes.iter().map(|lane| lane.waiting).sum(),
-            oldest_in_flight: lanes
-                .iter()
-                .map(|lane| lane.oldest_in_flight)
-                .max()
-                .unwrap_or_default(),
+            oldest_in_flight: lanes.iter().filter_map(|lane| lane.oldest_in_flight).max(),
             lanes: lanes
                 .iter()
                 .map(|lane| RedisLaneStats {
@@ -243,14 +246,15 @@ impl Inner {
             dedicated_waiting: gate.waiting,
             dedicated_connections_max: self.config.dedicated_max,
             dedicated_holders: self.dedicated_gate.oldest_holders(HOLDERS_MAX),
+            subscriptions: counters.subscriptions.load(Ordering::Relaxed),
             subscription_events: counters.subscription_events.load(Ordering::Relaxed),
             subscription_overflows: read(&counters.subscription_overflows),
         }
     }
 
     fn end(&self) {
-        for supervisor in &self.supervisors {
-            supervisor.abort();
+        for task in &self.tasks {
+            task.abort();
         }
         for lane in &self.lanes {
             lane.end();
@@ -261,6 +265,15 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Reports leases that are held for long, each once, with the line that took it.
+async fn watch_leases(gate: Gate) {
+    let mut ticks = tokio::time::interval(LEAK_CHECK_INTERVAL);
+    loop {
+        ticks.tick().await;
+        gate.report_leaks("redis");
     }
 }
 

@@ -20,14 +20,18 @@ pub struct RedisPoolStats {
     pub status: &'static str,
     /// Commands sent on shared lanes and not yet answered.
     pub command_queue_length: usize,
+    /// The limit of those, of all lanes.
+    pub command_queue_max: usize,
     /// Requests that wait for a lane to connect.
     pub offline_queue_length: usize,
+    /// The limit of those; one more is shed.
+    pub offline_queue_max: usize,
     /// Bytes of the requests that wait for a lane to connect.
     pub offline_queue_bytes: usize,
     /// Requests that wait for their turn on a connected lane.
     pub waiting: usize,
-    /// Age of the oldest message that was sent and has no answer yet; zero if there is none.
-    pub oldest_in_flight: Duration,
+    /// Age of the oldest message that was sent and has no answer yet; `None` if there is none.
+    pub oldest_in_flight: Option<Duration>,
     /// Each shared lane.
     pub lanes: Vec<RedisLaneStats>,
     /// Connections of lanes and subscriptions that were replaced.
@@ -54,6 +58,8 @@ pub struct RedisPoolStats {
     pub dedicated_connections_max: u32,
     /// Who has held a lease for the longest time, by line of code.
     pub dedicated_holders: Vec<Holder>,
+    /// Subscriptions that are open now, each on a connection of its own.
+    pub subscriptions: usize,
     /// Events of subscriptions that wait for their consumers.
     pub subscription_events: usize,
     /// Times a subscription started over because its consumer was too slow.
@@ -70,7 +76,7 @@ pub struct RedisLaneStats {
     /// Requests that wait for their turn.
     pub waiting: usize,
     /// Age of the oldest message without an answer.
-    pub oldest_in_flight: Duration,
+    pub oldest_in_flight: Option<Duration>,
     /// Time since the last answer; `None` before the first.
     pub answered_ago: Option<Duration>,
 }
@@ -83,6 +89,7 @@ pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,
     pub(crate) shed: AtomicU64,
     pub(crate) unknown_outcomes: AtomicU64,
+    pub(crate) subscriptions: AtomicUsize,
     pub(crate) subscription_events: AtomicUsize,
     pub(crate) subscription_overflows: AtomicU64,
 }

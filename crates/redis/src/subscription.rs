@@ -1,7 +1,10 @@
 //! Listening on a channel, with every gap in the listening made visible.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::time::Duration;
 
 use bb8_redis::redis::{self, PushInfo, PushKind, Value};
@@ -45,12 +48,16 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Subscription {
     events: mpsc::Receiver<Event>,
+    counters: Arc<Counters>,
     task: AbortHandle,
 }
 
 impl Subscription {
     pub(crate) fn start(pool: &RedisPool, channel: &str) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let counters = Arc::clone(&pool.0.counters);
+        counters.subscriptions.fetch_add(1, Relaxed);
+        let sender = Events { sender, counters: Arc::clone(&counters) };
         let listener = Listener {
             manager: pool.0.manager.clone(),
             counters: Arc::clone(&pool.0.counters),
@@ -58,13 +65,16 @@ impl Subscription {
             backoff: Backoff::new(BACKOFF_BASE, pool.0.config.backoff_max),
             sender,
         };
-        Self { events, task: tokio::spawn(listener.run()).abort_handle() }
+        Self { events, counters, task: tokio::spawn(listener.run()).abort_handle() }
     }
 
     /// The next event. Cancel-safe.
     pub async fn next(&mut self) -> Event {
         match self.events.recv().await {
-            Some(event) => event,
+            Some(event) => {
+                self.counters.subscription_events.fetch_sub(1, Relaxed);
+                event
+            }
             // The listener ends only when it is aborted, which is when this is dropped or when
             // the runtime shuts down: there is nobody left to wait for.
             None => std::future::pending().await,
@@ -75,6 +85,43 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.task.abort();
+        self.events.close();
+        while self.events.try_recv().is_ok() {
+            self.counters.subscription_events.fetch_sub(1, Relaxed);
+        }
+        self.counters.subscriptions.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The queue to the consumer, with its length counted.
+#[derive(Debug, Clone)]
+struct Events {
+    sender: mpsc::Sender<Event>,
+    counters: Arc<Counters>,
+}
+
+impl Events {
+    /// Whether the event has a place in the queue.
+    fn offer(&self, event: Event) -> bool {
+        // Counted first, or the consumer might count it out before it is in.
+        self.counters.subscription_events.fetch_add(1, Relaxed);
+        let is_queued = self.sender.try_send(event).is_ok();
+        if !is_queued {
+            self.counters.subscription_events.fetch_sub(1, Relaxed);
+        }
+        is_queued
+    }
+
+    /// Waits for a place; `false` if the consumer is gone.
+    async fn place(&self, event: Event) -> bool {
+        match self.sender.reserve().await {
+            Ok(place) => {
+                self.counters.subscription_events.fetch_add(1, Relaxed);
+                place.send(event);
+                true
+            }
+            Err(_gone) => false,
+        }
     }
 }
 
@@ -92,7 +139,7 @@ struct Listener {
     counters: Arc<Counters>,
     channel: String,
     backoff: Backoff,
-    sender: mpsc::Sender<Event>,
+    sender: Events,
 }
 
 impl Listener {
@@ -114,7 +161,7 @@ impl Listener {
             }
             let tells = seen.announced.load(SeqCst) || is_first_attempt;
             is_first_attempt = false;
-            if tells && self.sender.send(Event::Disconnected).await.is_err() {
+            if tells && !self.sender.place(Event::Disconnected).await {
                 return;
             }
             failures = failures.saturating_add(1);
@@ -137,7 +184,7 @@ impl Listener {
             };
             // The driver must not be held up here. An event that does not fit is a gap.
             if let Some(event) = event
-                && (seen.lost.load(SeqCst) || sender.try_send(event).is_err())
+                && (seen.lost.load(SeqCst) || !sender.offer(event))
             {
                 seen.lost.store(true, SeqCst);
             }
@@ -176,10 +223,8 @@ impl Listener {
             }
             // The answer came after all messages published before the question, on the same
             // connection, so they are in the queue already, unless one did not fit.
-            if lost.load(SeqCst) {
-                return "the consumer is too slow";
-            }
-            if self.sender.try_send(Event::CaughtUp(asked_at)).is_err() {
+            if lost.load(SeqCst) || !self.sender.offer(Event::CaughtUp(asked_at)) {
+                add_one(&self.counters.subscription_overflows);
                 return "the consumer is too slow";
             }
         }

@@ -15,9 +15,9 @@ pub(crate) enum Returned {
     /// It never left this process: the server certainly did not see it.
     Unsent(Refused),
     /// The server of this connection refused it without executing it, and may take it later.
-    NotExecuted(Request, u64, ServerError),
+    NotExecuted(Box<Request>, u64, ServerError),
     /// It was handed to the driver and the connection of this number ended before the answer.
-    Lost(Request, u64, redis::RedisError),
+    Lost(Box<Request>, u64, redis::RedisError),
 }
 
 /// Why a request was not sent.
@@ -42,7 +42,7 @@ pub(super) fn deliver_one(
 ) -> Delivered {
     match value {
         Value::ServerError(error) if REFUSED_FOR_NOW.contains(&error.code()) => {
-            Err(Returned::NotExecuted(request(), number, error))
+            Err(Returned::NotExecuted(Box::new(request()), number, error))
         }
         value => Ok((Answers::One(value), number)),
     }

@@ -99,7 +99,7 @@ impl Message {
             pipeline.cmd_iter().cloned().map(Payload::One).collect()
         };
         for (Member { head, reply }, payload) in self.members.drain(..).zip(payloads) {
-            let request = Request { head, payload };
+            let request = Box::new(Request { head, payload });
             let _gone = reply.send(Err(Returned::Lost(request, self.number, cause.clone())));
         }
     }

@@ -28,11 +28,11 @@ pub(crate) enum Submitted {
 }
 
 impl Lane {
-    /// Takes a request, or gives it back.
-    pub(crate) fn submit(self: &Arc<Self>, request: Request) -> Result<Submitted, Returned> {
+    /// Takes a request, or tells why it does not.
+    pub(crate) fn submit(self: &Arc<Self>, request: Request) -> Result<Submitted, Refused> {
         let mut state = self.state.lock();
         if state.draining {
-            return Err(Returned::Unsent(Refused::Draining));
+            return Err(Refused::Draining);
         }
         let commands = request.len();
         if let Some(connected) = state.may_board(commands, self.limits.in_flight_max) {
@@ -46,14 +46,14 @@ impl Lane {
         let waiting = state.queue.len();
         let place = if state.connection.is_some() {
             if waiting >= self.limits.waiting_max {
-                return Err(Returned::Unsent(Refused::Shed { waiting }));
+                return Err(Refused::Shed { waiting });
             }
             None
         } else {
             match self.offline.take(request.bytes()) {
                 Ok(place) => Some(place),
                 Err(waiting) => {
-                    return Err(Returned::Unsent(Refused::Shed { waiting }));
+                    return Err(Refused::Shed { waiting });
                 }
             }
         };
@@ -163,7 +163,7 @@ pub(super) type Outcome<T> = (Result<Answers, redis::RedisError>, T);
 /// A message that the driver has.
 pub(super) struct Sending<T> {
     future: BoxFuture<'static, Outcome<T>>,
-    early: Option<Outcome<T>>,
+    early: Option<Box<Outcome<T>>>,
 }
 
 impl<T: Send + 'static> Sending<T> {
@@ -173,7 +173,7 @@ impl<T: Send + 'static> Sending<T> {
         let mut future: BoxFuture<'static, Outcome<T>> = Box::pin(future);
         let mut context = Context::from_waker(Waker::noop());
         let early = match future.as_mut().poll(&mut context) {
-            Poll::Ready(outcome) => Some(outcome),
+            Poll::Ready(outcome) => Some(Box::new(outcome)),
             Poll::Pending => None,
         };
         Self { future, early }
@@ -181,7 +181,7 @@ impl<T: Send + 'static> Sending<T> {
 
     pub(super) async fn outcome(&mut self) -> Outcome<T> {
         match self.early.take() {
-            Some(outcome) => outcome,
+            Some(outcome) => *outcome,
             None => self.future.as_mut().await,
         }
     }
@@ -247,7 +247,7 @@ impl Solo {
                     Answers::Many(_) => Ok((answers, self.number)),
                 }
             }
-            (Err(cause), request) => Err(Returned::Lost(request, self.number, cause)),
+            (Err(cause), request) => Err(Returned::Lost(Box::new(request), self.number, cause)),
         }
     }
 }
@@ -290,7 +290,8 @@ impl Place {
     /// Leaves the queue.
     pub(crate) fn withdraw(mut self) -> Withdrawn {
         self.answer = None;
-        match self.lane.state.lock().queue.withdraw(self.ticket) {
+        let withdrawn = self.lane.state.lock().queue.withdraw(self.ticket);
+        match withdrawn {
             Some(true) => Withdrawn::Offline,
             Some(false) => Withdrawn::Waiting,
             None => Withdrawn::Sent,
