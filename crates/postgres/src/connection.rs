@@ -1,5 +1,6 @@
 //! One connection and what is known about its state.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -201,6 +202,23 @@ impl PgConnection {
             }
             settled => settled,
         }
+    }
+
+    /// The types of the parameters of a statement that was run here.
+    pub(crate) fn types_of(&mut self, sql: &Sql) -> Option<Arc<[Type]>> {
+        self.statements.get(sql.text()).map(|prepared| prepared.types())
+    }
+
+    /// What it takes to have several statements under way, and whether they may have names.
+    /// Lost sight of before [`PgConnection::unshare`], the connection is closed.
+    pub(crate) fn share(&mut self) -> (&Client, &mut Statements, bool) {
+        self.activity = Activity::Prepare;
+        (&self.client, &mut self.statements, self.mode.keeps_session())
+    }
+
+    /// Everything that was sent is answered.
+    pub(crate) fn unshare(&mut self) {
+        self.activity = Activity::None;
     }
 
     /// Opens a transaction.

@@ -127,12 +127,7 @@ impl<K: PointKey, V: Clone + Send + 'static> PointReads<K, V> {
                 Ok(Ok(answer)) => answer,
                 // The runtime ends, or reading a row panicked.
                 Ok(Err(RecvError { .. })) => Err(abandoned()),
-                Err(_elapsed) if seat.has_departed.get() => {
-                    Err(PgError::StatementTimeout { source: None })
-                }
-                Err(_elapsed) => {
-                    Err(PgError::Timeout { waited: started.elapsed(), holders: Vec::new() })
-                }
+                Err(_elapsed) => Err(seat.has_departed.too_late(started.elapsed(), Vec::new)),
             }
         }
     }

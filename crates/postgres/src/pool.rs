@@ -16,8 +16,9 @@ use crate::application::application_name;
 use crate::budget::{BudgetError, BudgetReport, ConnectionLimit, SERVER_LIMIT};
 use crate::checkout::Freshness;
 use crate::failure::by;
+use crate::pipeline::Piped;
 use crate::transaction::PgTransaction;
-use crate::{PgError, PgPoolStats, Sql};
+use crate::{PgError, PgPoolStats, PipelineStats, Sql};
 
 pub(crate) use shared::Shared;
 
@@ -165,6 +166,11 @@ impl PgPool {
         self.0.stats()
     }
 
+    /// The state of the statements that share connections ([`Sql::pipelined`]) now.
+    pub fn pipeline_stats(&self) -> PipelineStats {
+        self.0.pipeline().stats()
+    }
+
     /// Refuses new callers at once, waits for the connections in use until `deadline`, closes the
     /// idle ones. Returns how many were still in use; they are closed when they come back.
     pub async fn drain(&self, deadline: Deadline) -> usize {
@@ -190,10 +196,27 @@ impl PgPool {
     ) -> Result<Vec<Row>, PgError> {
         let mut freshness = Freshness::Recent;
         let mut attempt = 1;
+        if sql.is_pipelined() {
+            // On the heap, or the futures of all other reads would have the size of this one.
+            let piped = Box::pin(self.0.pipeline().read(&self.0, sql, params));
+            match piped.await {
+                Piped::Answered(answer) => return answer,
+                Piped::Unknown => {}
+                Piped::Lost => {
+                    freshness = Freshness::Proven;
+                    attempt += 1;
+                }
+            }
+        }
         loop {
             let mut lease = self.0.checkout(caller, freshness).await?;
             match by(self.0.statement_deadline(), lease.run(sql, params)).await {
-                Ok(rows) => return Ok(rows),
+                Ok(rows) => {
+                    if sql.is_pipelined() {
+                        self.0.pipeline().learn(sql, lease.types_of(sql));
+                    }
+                    return Ok(rows);
+                }
                 Err(failure) if failure.is_lost && attempt < READ_ATTEMPTS_MAX => {
                     // What killed this connection has probably killed idle ones too.
                     freshness = Freshness::Proven;

@@ -11,12 +11,13 @@ pub struct Sql {
     summary: &'static str,
     text: Cow<'static, str>,
     is_planned_each_time: bool,
+    is_pipelined: bool,
 }
 
 impl Sql {
     /// A constant statement; `summary` is its operation and its table, such as `SELECT tokens`.
     pub const fn new(summary: &'static str, text: &'static str) -> Self {
-        Self { summary, text: Cow::Borrowed(text), is_planned_each_time: false }
+        Self::of(summary, Cow::Borrowed(text))
     }
 
     /// A statement put together from constant fragments at run time.
@@ -24,7 +25,7 @@ impl Sql {
     /// Every distinct text is prepared once per connection, so the number of
     /// distinct texts must be small.
     pub const fn owned(summary: &'static str, text: String) -> Self {
-        Self { summary, text: Cow::Owned(text), is_planned_each_time: false }
+        Self::of(summary, Cow::Owned(text))
     }
 
     /// The same statement, planned for the values of each call.
@@ -38,6 +39,22 @@ impl Sql {
     pub const fn planned_each_time(mut self) -> Self {
         self.is_planned_each_time = true;
         self
+    }
+
+    /// The same statement, sent on a connection that it shares with others of its kind.
+    ///
+    /// For reads that are certainly short, such as a lookup by key: answers
+    /// come back in the order in which the statements were sent, so a slow one
+    /// holds up those behind it. A transaction pays no attention to this, and
+    /// neither does a statement that is no read.
+    #[must_use]
+    pub const fn pipelined(mut self) -> Self {
+        self.is_pipelined = true;
+        self
+    }
+
+    const fn of(summary: &'static str, text: Cow<'static, str>) -> Self {
+        Self { summary, text, is_planned_each_time: false, is_pipelined: false }
     }
 
     /// Operation and table, the name of its span.
@@ -58,6 +75,11 @@ impl Sql {
     /// Whether the server is to plan every call anew.
     pub(crate) fn is_planned_each_time(&self) -> bool {
         self.is_planned_each_time
+    }
+
+    /// Whether it may share a connection with others.
+    pub(crate) fn is_pipelined(&self) -> bool {
+        self.is_pipelined
     }
 
     /// Whether repeating the statement is harmless as far as its first word tells.

@@ -18,6 +18,24 @@ pub(crate) enum Prepared {
     Unnamed(Arc<[Type]>),
 }
 
+impl Prepared {
+    /// The types of its parameters.
+    pub(crate) fn types(&self) -> Arc<[Type]> {
+        match self {
+            Self::Named(statement) => statement.params().into(),
+            Self::Unnamed(types) => Arc::clone(types),
+        }
+    }
+
+    /// Whether parameters of these types fit.
+    pub(crate) fn takes(&self, types: &[Type]) -> bool {
+        match self {
+            Self::Named(statement) => statement.params() == types,
+            Self::Unnamed(own) => **own == *types,
+        }
+    }
+}
+
 /// A bounded cache from text to how to run it. It lives and dies with its connection.
 #[derive(Default)]
 pub(crate) struct Statements {

@@ -3,8 +3,6 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay_pooling::Deadline;
 use tokio::sync::oneshot;
@@ -12,6 +10,7 @@ use tracing::Span;
 
 use super::{PointReadsBounds, PointReadsStats};
 use crate::PgError;
+use crate::departed::Departed;
 
 /// The answer for one key.
 pub(super) type Answer<V> = Result<Option<V>, PgError>;
@@ -45,10 +44,6 @@ pub(super) struct Seat<V> {
     pub(super) answer: oneshot::Receiver<Answer<V>>,
     pub(super) has_departed: Departed,
 }
-
-/// Whether a batch has been sent.
-#[derive(Clone, Default)]
-pub(super) struct Departed(Arc<AtomicBool>);
 
 impl<K: Eq + Hash, V> Queue<K, V> {
     pub(super) fn new() -> Self {
@@ -199,15 +194,5 @@ impl<V> Waiters<V> {
                 }
             }
         }
-    }
-}
-
-impl Departed {
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -16,6 +16,7 @@ use crate::line::Line;
 use crate::live::Live;
 use crate::manager::Manager;
 use crate::observe::Observer;
+use crate::pipeline::Pipeline;
 use crate::shelf::{Shelf, Taken};
 use crate::visitor::Visitor;
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     observer: Observer,
     metrics: PoolMetrics,
     counters: Counters,
+    pipeline: Pipeline,
     runtime: Handle,
     connections_max: u32,
     acquire_timeout: Duration,
@@ -84,6 +86,7 @@ impl Shared {
             observer,
             metrics,
             counters: Counters::default(),
+            pipeline: Pipeline::new(connections_max, config.waiting_max),
             runtime: Handle::current(),
             connections_max,
             acquire_timeout: config.acquire_timeout,
@@ -94,6 +97,7 @@ impl Shared {
         // The cells are new, so nobody has set them.
         cell.get_or_init(|| Arc::downgrade(&shared));
         shared.visitor.get_or_init(|| Visitor::start(&shared, config, connections_max));
+        Pipeline::observe(&shared);
         Ok(shared)
     }
 
@@ -133,6 +137,10 @@ impl Shared {
         &self.counters
     }
 
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
@@ -155,6 +163,15 @@ impl Shared {
     /// How long callers wait for a server that was there a moment ago.
     pub(crate) fn outage_grace(&self) -> Duration {
         self.outage_grace
+    }
+
+    /// By when a statement that is asked for now must be answered, the wait included.
+    pub(crate) fn patience_deadline(&self) -> Deadline {
+        Deadline::within(self.patience())
+    }
+
+    pub(crate) fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
     }
 
     pub(crate) fn stats(&self) -> PoolStats {

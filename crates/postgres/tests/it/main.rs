@@ -10,6 +10,7 @@ mod errors;
 mod fake_server;
 mod lost;
 mod pgbouncer;
+mod pipeline;
 mod point_reads;
 mod poolers;
 mod queue;
