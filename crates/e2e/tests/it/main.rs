@@ -3,6 +3,7 @@
 mod details;
 mod faults;
 mod lifecycle;
+mod pooler;
 mod real_data;
 mod trace;
 mod wrong_input;
