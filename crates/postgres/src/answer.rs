@@ -7,7 +7,7 @@ use crate::Sql;
 use crate::statements::Prepared;
 
 /// What a statement is asked for: its rows, or how many rows it touched.
-pub(crate) trait Answer: Sized {
+pub(crate) trait Answer: Sized + Send {
     /// Sends the statement and waits for the whole answer.
     fn ask(
         client: &Client,

@@ -5,9 +5,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_pooling::GatePermit;
+use forebay_pooling::{GateError, GatePermit, trace_slow_wait};
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use crate::PgError;
 use crate::lease::Lease;
@@ -41,7 +40,7 @@ impl Shared {
     ) -> Result<Lease, PgError> {
         let permit = match self.gate().try_acquire(caller) {
             Ok(permit) => permit,
-            Err(error) => return Err(PgError::from_gate(error, Vec::new)),
+            Err(error) => return Err(self.turned_away(error)),
         };
         // Most callers find an idle connection that was used a moment ago: no timer, no span.
         let begin = match permit.map(|permit| self.take_idle(permit)) {
@@ -54,8 +53,7 @@ impl Shared {
             None => Begin::Queue(caller),
         };
         // On the heap, or every caller's future would have the size of this rare one.
-        let settling = Box::pin(self.settle(begin, freshness));
-        settling.instrument(tracing::info_span!("postgres.acquire")).await
+        Box::pin(trace_slow_wait(self.name(), self.settle(begin, freshness))).await
     }
 
     async fn settle(
@@ -76,15 +74,18 @@ impl Shared {
                 Ok(lease)
             }
             cause = self.hopeless() => Err(cause),
-            () = tokio::time::sleep_until(deadline.instant()) => Err(self.gave_up(started)),
+            () = tokio::time::sleep_until(deadline.instant()) => {
+                self.counters().timed_out();
+                Err(self.gave_up(started.elapsed()))
+            }
         }
     }
 
     async fn find(self: &Arc<Self>, begin: Begin, freshness: Freshness) -> Result<Lease, PgError> {
         let mut permit = match begin {
-            Begin::Queue(caller) => self.gate().acquire(caller).await.map_err(|error| {
-                PgError::from_gate(error, || self.gate().oldest_holders(HOLDERS_NAMED))
-            })?,
+            Begin::Queue(caller) => {
+                self.gate().acquire(caller).await.map_err(|error| self.turned_away(error))?
+            }
             Begin::Permitted(permit) => permit,
             Begin::With(lease) => match prove(*lease).await {
                 Ok(lease) => return Ok(lease),
@@ -140,9 +141,7 @@ impl Shared {
     }
 
     /// What to tell a caller that got no connection in time.
-    fn gave_up(&self, started: Instant) -> PgError {
-        self.counters().timed_out();
-        let waited = started.elapsed();
+    pub(crate) fn gave_up(&self, waited: Duration) -> PgError {
         if let Some(cause) = self.manager().outage().cause() {
             return cause;
         }
@@ -151,7 +150,21 @@ impl Shared {
             let error = io::Error::new(io::ErrorKind::TimedOut, message);
             return self.manager().connector().unreachable(error);
         }
-        PgError::Timeout { waited, holders: self.gate().oldest_holders(HOLDERS_NAMED) }
+        PgError::Timeout {
+            waited,
+            in_use: self.gate().stats().held,
+            limbo: self.counters().limbo(),
+            holders: self.gate().oldest_holders(HOLDERS_NAMED),
+        }
+    }
+
+    /// What a refusal of the gate means to a caller.
+    fn turned_away(&self, error: GateError) -> PgError {
+        match error {
+            GateError::Shed { waiting, predicted } => PgError::Shed { waiting, predicted },
+            GateError::Timeout { waited } => self.gave_up(waited),
+            GateError::Closed => PgError::Draining,
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_pooling::CloseReason;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
 use crate::answer::Answer;
-use crate::closing::Reason;
 use crate::connector::{Canceller, Connector, Opened};
 use crate::dsn::Mode;
 use crate::failure::Failure;
@@ -46,7 +46,7 @@ pub(crate) struct PgConnection {
     mode: Mode,
     activity: Activity,
     in_transaction: bool,
-    poisoned: Option<Reason>,
+    poisoned: Option<CloseReason>,
     is_new: bool,
     is_spared: bool,
     expires_at: Instant,
@@ -109,12 +109,12 @@ impl PgConnection {
     }
 
     /// Why it must be closed when it comes back; `None` if the next caller can use it.
-    pub(crate) fn reason_to_close(&self) -> Option<Reason> {
+    pub(crate) fn reason_to_close(&self) -> Option<CloseReason> {
         match self.poisoned {
             Some(reason) => Some(reason),
-            None if self.client.is_closed() => Some(Reason::Lost),
-            None if !self.is_clean() => Some(Reason::Unclean),
-            None => (self.is_expired() && !self.is_spared).then_some(Reason::Lifetime),
+            None if self.client.is_closed() => Some(CloseReason::Broken),
+            None if !self.is_clean() => Some(CloseReason::Poisoned),
+            None => (self.is_expired() && !self.is_spared).then_some(CloseReason::Lifetime),
         }
     }
 
@@ -158,7 +158,7 @@ impl PgConnection {
 
     /// Marks it as never to be used again and ends its task, which closes the socket. The first
     /// reason stands.
-    pub(crate) fn poison(&mut self, reason: Reason) {
+    pub(crate) fn poison(&mut self, reason: CloseReason) {
         self.poisoned.get_or_insert(reason);
         self.driver.abort();
     }
@@ -172,7 +172,7 @@ impl PgConnection {
         if alive {
             self.answered_at = Instant::now();
         } else {
-            self.poison(Reason::Lost);
+            self.poison(CloseReason::Invalid);
         }
         alive
     }
@@ -307,7 +307,7 @@ impl PgConnection {
         {
             // To learn the type, the driver has left names of its own on the server connection. It
             // goes with ours, because we are inside a transaction.
-            self.poison(Reason::Unclean);
+            self.poison(CloseReason::Poisoned);
             let summary = sql.summary();
             return Err(Failure::refused(PgError::CustomType { summary, place, type_name }));
         }
@@ -341,7 +341,7 @@ impl PgConnection {
                 let is_answer = error.as_db_error().is_some();
                 let failure = Failure::of_driver(error);
                 if failure.is_lost {
-                    self.poison(Reason::Lost);
+                    self.poison(CloseReason::Broken);
                 } else if is_answer {
                     // The session goes on. Any other error leaves open what
                     // was sent: the janitor finds out.

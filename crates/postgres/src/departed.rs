@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use forebay_pooling::Holder;
 
 use crate::PgError;
 
@@ -18,15 +15,11 @@ impl Departed {
     }
 
     /// What to tell a caller whose time ran out: whether the server is slow, or we never got to it.
-    pub(crate) fn too_late(
-        &self,
-        waited: Duration,
-        holders: impl FnOnce() -> Vec<Holder>,
-    ) -> PgError {
+    pub(crate) fn too_late(&self, gave_up: impl FnOnce() -> PgError) -> PgError {
         if self.0.load(Ordering::Relaxed) {
             PgError::StatementTimeout { source: None }
         } else {
-            PgError::Timeout { waited, holders: holders() }
+            gave_up()
         }
     }
 }

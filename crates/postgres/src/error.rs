@@ -35,10 +35,17 @@ pub enum PgError {
         predicted: Option<Duration>,
     },
     /// No connection came free in time.
-    #[error("no postgres connection came free in {} ms{}", waited.as_millis(), held_by(holders))]
+    #[error(
+        "no postgres connection came free in {} ms: {in_use} in use, {limbo} of them being cleaned{}",
+        waited.as_millis(), held_by(holders)
+    )]
     Timeout {
         /// How long the caller waited.
         waited: Duration,
+        /// Connections that were in use.
+        in_use: usize,
+        /// How many of them were cleaned after their caller had gone away.
+        limbo: u32,
         /// Who held the connections for the longest time.
         holders: Vec<Holder>,
     },

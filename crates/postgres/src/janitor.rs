@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use crate::closing::Reason;
+use forebay_pooling::CloseReason;
+
 use crate::lease::Held;
 use crate::pool::Shared;
 
@@ -17,7 +18,7 @@ pub(crate) fn clean(mut held: Held) {
     runtime.spawn(async move {
         let connector = held.shared.manager().connector().clone();
         if !held.connection.clean(&connector).await {
-            held.connection.poison(Reason::Unclean);
+            held.connection.poison(CloseReason::Poisoned);
             tracing::debug!("a postgres connection could not be cleaned and is closed");
         }
         held.give_back();

@@ -4,11 +4,14 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bb8_postgres::bb8::PooledConnection;
-use forebay_pooling::GatePermit;
+use forebay_pooling::{CloseReason, GatePermit};
 use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
 
-use crate::closing::Reason;
+use crate::Sql;
+use crate::answer::Answer;
 use crate::connection::PgConnection;
+use crate::failure::Failure;
 use crate::janitor;
 use crate::manager::Manager;
 use crate::pool::Shared;
@@ -35,11 +38,22 @@ impl Lease {
         Self(Some(Held { connection, permit, shared, since: Instant::now() }))
     }
 
+    /// Runs a statement, and tells who looks at this lease what it is used for.
+    pub(crate) fn run<'a, A: Answer + 'a>(
+        &'a mut self,
+        sql: &'a Sql,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<A, Failure>> + Send + 'a {
+        let held = self.0.as_mut().expect("only drop and discard take it");
+        held.permit.set_note(Some(sql.summary()));
+        held.connection.run(sql, params)
+    }
+
     /// Closes the connection and keeps the right to another one.
     pub(crate) fn discard(mut self) -> GatePermit {
         let Held { mut connection, permit, .. } =
             self.0.take().expect("only drop and discard take it");
-        connection.poison(Reason::Lost);
+        connection.poison(CloseReason::Broken);
         permit
     }
 }

@@ -49,6 +49,7 @@ impl Maintenance {
             idle_timeout: Duration::MAX,
             leak_after: Duration::MAX,
             outage_grace: Duration::ZERO,
+            regrow_interval: Duration::MAX,
             pooler_connections_max: 1,
             pooler_clients_max: 1,
             budget: PostgresBudgetConfig { share: 1.0, reserved: 0, services: Vec::new() },

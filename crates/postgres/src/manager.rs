@@ -2,20 +2,20 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bb8_postgres::bb8::ManageConnection;
-use forebay_pooling::PoolMetrics;
+use forebay_pooling::{CloseCounter, CloseReason, PoolMetrics};
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::PgError;
-use crate::closing::{Closed, Reason};
 use crate::connection::PgConnection;
 use crate::connector::Connector;
 use crate::outage::Outage;
+use crate::sizing::Sizing;
 
 /// Opens connections for bb8. Clones share everything.
 #[derive(Clone)]
@@ -25,20 +25,30 @@ struct Inner {
     connector: Connector,
     lifetime_max: Duration,
     outage: Outage,
+    sizing: Sizing,
+    opening: AtomicUsize,
     created: AtomicU64,
-    closed: Closed,
+    closed: CloseCounter,
     draining: watch::Sender<bool>,
     metrics: PoolMetrics,
 }
 
 impl Manager {
-    pub(crate) fn new(connector: Connector, lifetime_max: Duration, metrics: PoolMetrics) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        connector: Connector,
+        lifetime_max: Duration,
+        sizing: Sizing,
+        metrics: PoolMetrics,
+    ) -> Self {
         Self(Arc::new(Inner {
             connector,
             lifetime_max,
-            outage: Outage::new(),
+            outage: Outage::new(name),
+            sizing,
+            opening: AtomicUsize::new(0),
             created: AtomicU64::new(0),
-            closed: Closed::default(),
+            closed: CloseCounter::default(),
             draining: watch::Sender::new(false),
             metrics,
         }))
@@ -58,7 +68,7 @@ impl Manager {
     }
 
     /// Connections closed so far.
-    pub(crate) fn closed(&self) -> &Closed {
+    pub(crate) fn closed(&self) -> &CloseCounter {
         &self.0.closed
     }
 
@@ -82,7 +92,24 @@ impl Manager {
         if self.is_draining() {
             return Err(PgError::Draining);
         }
-        self.0.outage.attempt(self.open()).await
+        self.0.outage.attempt(self.count_opening()).await
+    }
+
+    /// The size of the connection pool.
+    pub(crate) fn sizing(&self) -> &Sizing {
+        &self.0.sizing
+    }
+
+    async fn count_opening(&self) -> Result<PgConnection, PgError> {
+        let opening = Opening::new(&self.0.opening);
+        let outcome = self.open().await;
+        drop(opening);
+        if outcome.as_ref().is_err_and(is_full) {
+            // Those still under way may be granted; if not, they say so themselves.
+            let others = self.0.opening.load(Ordering::Relaxed);
+            self.0.sizing.refused(self.0.connector.live().count() + others);
+        }
+        outcome
     }
 
     async fn open(&self) -> Result<PgConnection, PgError> {
@@ -116,11 +143,39 @@ impl ManageConnection for Manager {
 
     /// Asked once for every connection that comes back; `true` closes it.
     fn has_broken(&self, connection: &mut PgConnection) -> bool {
-        let reason =
-            if self.is_draining() { Some(Reason::Drain) } else { connection.reason_to_close() };
+        let reason = if self.is_draining() {
+            Some(CloseReason::Draining)
+        } else {
+            connection.reason_to_close()
+        };
         if let Some(reason) = reason {
-            self.0.closed.count(reason);
+            self.0.closed.add(reason);
         }
         reason.is_some()
+    }
+}
+
+/// Whether the server, or the pooler in front of it, lets in no more of us.
+fn is_full(error: &PgError) -> bool {
+    matches!(
+        error,
+        PgError::ServerSlots { .. }
+            | PgError::Pooler { code: "max_client_conn" | "EMAXCONN" | "EMAXCONNSESSION", .. }
+    )
+}
+
+/// Counts an attempt for as long as it is under way, also when its future is dropped.
+struct Opening<'a>(&'a AtomicUsize);
+
+impl<'a> Opening<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -37,7 +37,7 @@ impl Shared {
             // The senders live as long as the connection pool that the caller holds.
             tokio::select! {
                 _ = draining.changed() => {}
-                _ = failures.changed() => {}
+                _ = failures.next() => {}
                 _ = live.changed() => {}
                 () = patience => {}
             }
@@ -52,7 +52,8 @@ impl Shared {
         if self.live().count() > 0 {
             return Outlook::Fair;
         }
-        let Some((cause, since)) = self.manager().outage().cause_since() else {
+        let outage = self.manager().outage();
+        let Some((cause, since)) = outage.cause().zip(outage.since()) else {
             return Outlook::Fair;
         };
         let until = since + self.outage_grace();
@@ -68,5 +69,13 @@ impl Shared {
 /// Whether this is what a server looks like that is being restarted. Every other refusal is an
 /// answer: it would be the same a moment later.
 fn is_restart(cause: &PgError) -> bool {
-    matches!(cause, PgError::Unreachable { .. } | PgError::ConnectionLost { .. })
+    matches!(
+        cause,
+        PgError::Unreachable { .. }
+            | PgError::ConnectionLost { .. }
+            | PgError::Pooler {
+                code: "server_unreachable" | "server_login_failed" | "server_login_retry",
+                ..
+            }
+    )
 }

@@ -54,8 +54,6 @@ const PIPES_MAX: usize = 4;
 const PIPES_SHARE: u32 = 4;
 /// Texts whose parameter types are known. One more is not pipelined.
 const TEXTS_MAX: usize = 256;
-/// Holders of connections that an error names.
-const HOLDERS_NAMED: usize = 3;
 
 /// The shared reads of one connection pool.
 pub(crate) struct Pipeline {
@@ -143,8 +141,8 @@ impl Pipeline {
             // The pipe gave its connection up.
             Ok(Err(_dropped)) => Piped::Lost,
             Err(_elapsed) => {
-                let holders = || shared.gate().oldest_holders(HOLDERS_NAMED);
-                Piped::Answered(Err(seat.has_departed.too_late(started.elapsed(), holders)))
+                let gave_up = || shared.gave_up(started.elapsed());
+                Piped::Answered(Err(seat.has_departed.too_late(gave_up)))
             }
         }
     }

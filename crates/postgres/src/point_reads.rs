@@ -127,7 +127,9 @@ impl<K: PointKey, V: Clone + Send + 'static> PointReads<K, V> {
                 Ok(Ok(answer)) => answer,
                 // The runtime ends, or reading a row panicked.
                 Ok(Err(RecvError { .. })) => Err(abandoned()),
-                Err(_elapsed) => Err(seat.has_departed.too_late(started.elapsed(), Vec::new)),
+                Err(_elapsed) => {
+                    Err(seat.has_departed.too_late(|| inner.postgres.gave_up(started.elapsed())))
+                }
             }
         }
     }

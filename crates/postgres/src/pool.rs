@@ -171,10 +171,23 @@ impl PgPool {
         self.0.pipeline().stats()
     }
 
-    /// Refuses new callers at once, waits for the connections in use until `deadline`, closes the
-    /// idle ones. Returns how many were still in use; they are closed when they come back.
+    /// Changes how many connections may be in use, while it runs. What is open beyond the new limit
+    /// is closed when nobody uses it. The setting `postgres.connections_max` stays the most there
+    /// can ever be; returns the limit that holds from now on.
+    pub fn resize(&self, connections_max: u32) -> u32 {
+        self.0.manager().sizing().resize(connections_max)
+    }
+
+    /// Turns everybody away at once, also those who wait, and lets those who hold a connection go on
+    /// until `deadline`. Then their statements are cancelled and their connections closed, which
+    /// takes a second or two at most. Returns how many were cut off.
     pub async fn drain(&self, deadline: Deadline) -> usize {
         self.0.drain(deadline).await
+    }
+
+    /// What to tell a caller that got nothing within `waited`.
+    pub(crate) fn gave_up(&self, waited: std::time::Duration) -> PgError {
+        self.0.gave_up(waited)
     }
 
     /// The longest time that a read may take, the wait for a connection included.

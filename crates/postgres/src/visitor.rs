@@ -9,11 +9,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use forebay_config::PostgresConfig;
-use forebay_pooling::GatePermit;
+use forebay_pooling::{CloseReason, GatePermit, Priority};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::closing::Reason;
 use crate::pool::Shared;
 use crate::shelf::Taken;
 
@@ -42,8 +41,11 @@ impl Visitor {
             connections_min: config.connections_min.min(connections_max),
             interval: VISIT_INTERVAL.min(config.idle_timeout / 2).max(INTERVAL_MIN),
         };
-        let interval =
-            WATCH_INTERVAL.min(visits.interval).min(config.leak_after / 4).max(INTERVAL_MIN);
+        let interval = WATCH_INTERVAL
+            .min(visits.interval)
+            .min(config.leak_after / 4)
+            .min(config.regrow_interval / 2)
+            .max(INTERVAL_MIN);
         let task = shared.runtime().spawn(run(Arc::downgrade(shared), visits, interval));
         Self(task.abort_handle())
     }
@@ -81,7 +83,7 @@ async fn run(weak: Weak<Shared>, visits: Visits, interval: Duration) {
         };
         let is_outage = tokio::select! {
             _ = tick.tick() => false,
-            _ = failures.changed() => false,
+            _ = failures.next() => continue,
             () = retry => true,
         };
         let Some(shared) = weak.upgrade() else {
@@ -91,6 +93,8 @@ async fn run(weak: Weak<Shared>, visits: Visits, interval: Duration) {
             probe(&shared).await;
             continue;
         }
+        shared.gate().report_leaks(shared.name());
+        shared.manager().sizing().tick();
         visits.fill(&shared).await;
         if next_visit <= Instant::now() {
             visits.close(&shared);
@@ -117,17 +121,25 @@ impl Visits {
     fn close(&self, shared: &Shared) {
         let open = shared.bb8().state().connections;
         let mut surplus = open.saturating_sub(self.connections_min);
+        // What may not be used is the server's to give to others.
+        let permits = u32::try_from(shared.gate().permits()).unwrap_or(u32::MAX);
+        let mut unusable = open.saturating_sub(permits);
         let mut retired = false;
         shared.shelf().look_through(shared.bb8(), |idle| {
             for connection in idle {
                 if connection.is_dead() {
                     surplus = surplus.saturating_sub(1);
+                    unusable = unusable.saturating_sub(1);
+                } else if unusable > 0 {
+                    unusable -= 1;
+                    surplus = surplus.saturating_sub(1);
+                    connection.poison(CloseReason::Shrunk);
                 } else if surplus > 0 && connection.used_at().elapsed() >= self.idle_timeout {
                     surplus -= 1;
-                    connection.poison(Reason::Idle);
+                    connection.poison(CloseReason::Idle);
                 } else if connection.is_expired() && !retired {
                     retired = true;
-                    connection.poison(Reason::Lifetime);
+                    connection.poison(CloseReason::Lifetime);
                 }
             }
         });
@@ -136,7 +148,7 @@ impl Visits {
     /// Opens connections one after the other until there are enough.
     async fn fill(&self, shared: &Shared) {
         while shared.bb8().state().connections < self.connections_min {
-            let Some(_permit) = permit(shared) else {
+            let Some(_permit) = permit(shared).await else {
                 return;
             };
             // Whoever waits for a connection has been told why; the next tick tries again.
@@ -153,7 +165,7 @@ impl Visits {
 
 /// Checks the connections that were silent for long, one after the other.
 async fn check(shared: &Shared) {
-    while let Some(permit) = permit(shared) {
+    while let Some(permit) = permit(shared).await {
         let silent = |idle: &mut Vec<Taken>| {
             let found = idle.iter().position(|connection| connection.needs_keepalive())?;
             Some(idle.remove(found))
@@ -172,6 +184,6 @@ async fn check(shared: &Shared) {
 }
 
 /// A permit, if nobody else needs it.
-fn permit(shared: &Shared) -> Option<GatePermit> {
-    shared.gate().try_acquire(Location::caller()).ok().flatten()
+async fn permit(shared: &Shared) -> Option<GatePermit> {
+    Priority::Admin.scope(async { shared.gate().try_acquire(Location::caller()) }).await.ok()?
 }

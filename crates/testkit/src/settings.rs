@@ -23,6 +23,7 @@ pub fn postgres_config(url: &str) -> PostgresConfig {
         leak_after: Duration::from_secs(30),
         // A test that takes its server away wants to hear of it at once.
         outage_grace: Duration::ZERO,
+        regrow_interval: Duration::from_secs(10),
         pooler_connections_max: 15,
         pooler_clients_max: 200,
         budget: PostgresBudgetConfig { share: 0.8, reserved: 3, services: Vec::new() },

@@ -59,6 +59,9 @@ pub struct PostgresConfig {
     /// How long callers wait for a server that was there a moment ago, before they are told that it
     /// cannot be reached. Zero tells them at once.
     pub outage_grace: Duration,
+    /// Once the server refused a connection for want of slots: time between two steps by which the
+    /// connection pool grows again, while somebody waits.
+    pub regrow_interval: Duration,
     /// Server connections that a session pooler has for all its clients.
     pub pooler_connections_max: u32,
     /// Clients that a transaction pooler lets in.
@@ -105,6 +108,8 @@ impl PostgresConfig {
         let leak_after = reader.duration("postgres.leak_after", age);
         let grace = Duration::ZERO..=Duration::from_secs(60);
         let outage_grace = reader.duration("postgres.outage_grace", grace);
+        let step = Duration::from_millis(10)..=Duration::from_secs(3600);
+        let regrow_interval = reader.duration("postgres.regrow_interval", step);
         let pooler_connections_max = reader.integer("postgres.pooler_connections_max", 1..=10_000);
         let pooler_clients_max = reader.integer("postgres.pooler_clients_max", 1..=100_000);
         let budget = PostgresBudgetConfig::read(reader);
@@ -124,6 +129,7 @@ impl PostgresConfig {
             idle_timeout: idle_timeout?,
             leak_after: leak_after?,
             outage_grace: outage_grace?,
+            regrow_interval: regrow_interval?,
             pooler_connections_max: pooler_connections_max?,
             pooler_clients_max: pooler_clients_max?,
             budget: budget?,

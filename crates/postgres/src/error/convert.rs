@@ -1,23 +1,12 @@
-//! Where errors come from: the gate, an attempt to connect, a statement.
+//! Where errors come from: an attempt to connect, a statement.
 
 use std::sync::Arc;
-
-use forebay_pooling::{GateError, Holder};
 
 use super::driver::{is_lost, is_tls};
 use super::sqlstate::{self, Class};
 use super::{Cause, PgError, pooler};
 
 impl PgError {
-    /// What a refusal of the gate means to a caller.
-    pub(crate) fn from_gate(error: GateError, holders: impl FnOnce() -> Vec<Holder>) -> Self {
-        match error {
-            GateError::Shed { waiting, predicted } => Self::Shed { waiting, predicted },
-            GateError::Timeout { waited } => Self::Timeout { waited, holders: holders() },
-            GateError::Closed => Self::Draining,
-        }
-    }
-
     /// What an error during the start of a connection means.
     pub(crate) fn from_connect(address: &str, error: tokio_postgres::Error) -> Self {
         if let Some(code) = error.as_db_error().and_then(|error| pooler::code(error.message())) {

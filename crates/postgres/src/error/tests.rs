@@ -55,7 +55,7 @@ fn unavailable_errors_say_when_to_come_back() {
     for error in [
         PgError::Shed { waiting: 1, predicted: None },
         PgError::Pooler { code: "EMAXCONN", source: source() },
-        PgError::Timeout { waited, holders: Vec::new() },
+        PgError::Timeout { waited, in_use: 1, limbo: 0, holders: Vec::new() },
         PgError::Draining,
         PgError::ServerSlots { source: source() },
         PgError::UnknownOutcome { source: source() },

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_pooling::CloseReason;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -16,7 +17,6 @@ use super::DEPTH_MAX;
 use super::job::{Job, Reply};
 use crate::answer::Answer;
 use crate::checkout::Freshness;
-use crate::closing::Reason;
 use crate::failure::Failure;
 use crate::lease::Lease;
 use crate::pool::Shared;
@@ -79,7 +79,7 @@ impl Pipe {
             };
             match self.turn(&mut lease).await {
                 End::Clean => lease.unshare(),
-                End::Lost => lease.poison(Reason::Lost),
+                End::Lost => lease.poison(CloseReason::Broken),
                 // Not clean: the janitor keeps its place until the server is done with it.
                 End::Deaf => {}
             }

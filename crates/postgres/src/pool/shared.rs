@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bb8_postgres::bb8::{self, QueueStrategy};
 use forebay_config::PostgresConfig;
-use forebay_pooling::{Deadline, Gate, GateConfig, PoolMetrics, PoolStats};
+use forebay_pooling::{CloseReason, Deadline, Gate, GateConfig, PoolMetrics, PoolStats};
 use tokio::runtime::Handle;
 
 use crate::PgError;
-use crate::closing::Reason;
 use crate::connector::Connector;
 use crate::line::Line;
 use crate::live::Live;
@@ -18,12 +17,17 @@ use crate::manager::Manager;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
 use crate::shelf::{Shelf, Taken};
+use crate::sizing::Sizing;
 use crate::visitor::Visitor;
 
 /// Name of the connection pool in metrics and statistics.
 const NAME: &str = "postgres";
 /// bb8's own timeout. Ours is always nearer, so bb8 must never be the one to give up.
 const BB8_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// From this many connections on, one is kept for what keeps the process observable. Where there
+/// are fewer, it is missed more by those who wait for an answer.
+const RESERVE_FROM: u32 = 8;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -37,7 +41,6 @@ pub(crate) struct Shared {
     counters: Counters,
     pipeline: Pipeline,
     runtime: Handle,
-    connections_max: u32,
     acquire_timeout: Duration,
     statement_timeout: Duration,
     outage_grace: Duration,
@@ -58,7 +61,17 @@ impl Shared {
             let cell = Arc::clone(&cell);
             move || cell.get().and_then(Weak::upgrade).map(|shared| shared.stats())
         });
-        let manager = Manager::new(connector, config.lifetime_max, metrics.clone());
+        let gate = Gate::new(GateConfig {
+            reserved: Some(usize::from(connections_max >= RESERVE_FROM)),
+            leak_after: config.leak_after,
+            ..GateConfig::new(
+                usize::try_from(connections_max).unwrap_or(usize::MAX),
+                config.waiting_max,
+                config.acquire_timeout,
+            )
+        });
+        let sizing = Sizing::new(gate.clone(), connections_max, config.regrow_interval);
+        let manager = Manager::new(NAME, connector, config.lifetime_max, sizing, metrics.clone());
         let bb8 = bb8::Pool::builder()
             .max_size(connections_max)
             // The visitor keeps as many open as there must be.
@@ -72,14 +85,7 @@ impl Shared {
             .build_unchecked(manager.clone());
         let shared = Arc::new(Self {
             bb8,
-            gate: Gate::new(GateConfig {
-                reserved: Some(0),
-                ..GateConfig::new(
-                    usize::try_from(connections_max).unwrap_or(usize::MAX),
-                    config.waiting_max,
-                    config.acquire_timeout,
-                )
-            }),
+            gate,
             line: Line::new(),
             shelf: Shelf::default(),
             manager,
@@ -88,7 +94,6 @@ impl Shared {
             counters: Counters::default(),
             pipeline: Pipeline::new(connections_max, config.waiting_max),
             runtime: Handle::current(),
-            connections_max,
             acquire_timeout: config.acquire_timeout,
             statement_timeout: config.statement_timeout,
             outage_grace: config.outage_grace,
@@ -99,6 +104,11 @@ impl Shared {
         shared.visitor.get_or_init(|| Visitor::start(&shared, config, connections_max));
         Pipeline::observe(&shared);
         Ok(shared)
+    }
+
+    /// Name of the connection pool in metrics, statistics and the log.
+    pub(crate) fn name(&self) -> &'static str {
+        NAME
     }
 
     pub(crate) fn gate(&self) -> &Gate {
@@ -177,17 +187,20 @@ impl Shared {
     pub(crate) fn stats(&self) -> PoolStats {
         let gate = PoolStats::of_gate(&self.gate);
         let state = self.bb8.state();
+        let closed = self.manager.closed().counts();
         PoolStats {
             name: NAME.to_owned(),
             connections: state.connections,
             idle_connections: state.idle_connections,
-            limbo_connections: self.counters.limbo.load(Ordering::Relaxed),
-            connections_max: self.connections_max,
+            limbo_connections: self.counters.limbo(),
+            connections_max: self.manager.sizing().connections_max(),
             timeouts: gate.timeouts + self.counters.timeouts.load(Ordering::Relaxed),
             created: self.manager.created(),
-            connect_failures: self.manager.outage().attempts_failed(),
+            connect_failures: self.manager.outage().stats().attempts_failed,
             last_connect_failure: self.manager.outage().cause().map(|cause| cause.kind()),
-            discarded: self.manager.closed().of(Reason::Unclean),
+            discarded: closed.of(CloseReason::Poisoned),
+            closed,
+            breaker: self.manager.outage().stats(),
             ..gate
         }
     }
@@ -201,6 +214,10 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    pub(crate) fn limbo(&self) -> u32 {
+        self.limbo.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn enter_limbo(&self) {
         self.limbo.fetch_add(1, Ordering::Relaxed);
     }

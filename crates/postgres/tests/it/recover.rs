@@ -84,20 +84,20 @@ async fn a_connection_pool_starts_before_its_server() {
     }
 }
 
-/// Fails when the check of an idle connection is not cut to the acquire timeout: eight frozen
+/// Fails when the check of an idle connection is not cut to the acquire timeout: seven frozen
 /// connections would be checked one after the other, a second each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_server_holds_nobody_beyond_his_time() {
     let server = PrivatePostgres::start().await;
     let mut config = postgres_config(&server.url());
-    config.connections_max = 8;
+    config.connections_max = 7;
     config.acquire_timeout = ms(300);
     let postgres = PgPool::new(&config, "it-recover").expect("a connection pool");
-    let all = (0..8).map(|_| postgres.begin());
+    let all = (0..7).map(|_| postgres.begin());
     for tx in futures_util::future::join_all(all).await {
         tx.expect("a transaction").commit().await.expect("a commit");
     }
-    assert_eq!(postgres.stats().idle_connections, 8);
+    assert_eq!(postgres.stats().idle_connections, 7);
     // Longer than an idle connection is trusted without a check.
     tokio::time::sleep(ms(600)).await;
     server.stop();

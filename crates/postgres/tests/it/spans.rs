@@ -1,7 +1,7 @@
 //! What a trace shows of a statement.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use forebay_postgres::Sql;
 use parking_lot::Mutex;
@@ -18,14 +18,45 @@ type Fields = BTreeMap<String, String>;
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<BTreeMap<u64, Fields>>>);
 
+/// Keeps the text of every warning.
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
+
+/// For the whole process: with one for a test alone, a test on another thread could make `tracing`
+/// remember that nobody wants what this one waits for.
+static OBSERVED: LazyLock<(Spans, Warnings)> = LazyLock::new(|| {
+    let (spans, warnings) = (Spans::default(), Warnings::default());
+    let subscriber = Registry::default().with(spans.clone()).with(warnings.clone());
+    tracing::subscriber::set_global_default(subscriber).expect("nobody else does so");
+    (spans, warnings)
+});
+
+impl Warnings {
+    /// Listens from now on.
+    pub(crate) fn listen() -> Self {
+        OBSERVED.1.clone()
+    }
+
+    /// The warnings so far that hold every one of `words`.
+    pub(crate) fn with(&self, words: &[&str]) -> Vec<String> {
+        let has_all = |text: &&String| words.iter().all(|word| text.contains(word));
+        self.0.lock().iter().filter(has_all).cloned().collect()
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::WARN {
+            let mut fields = Fields::new();
+            event.record(&mut Recorder(&mut fields));
+            self.0.lock().push(format!("{fields:?}"));
+        }
+    }
+}
+
 impl Spans {
-    /// For the whole process: with one for this test alone, a test on another thread could make
-    /// `tracing` remember that nobody wants these spans.
     fn listen() -> Self {
-        let spans = Self::default();
-        let subscriber = Registry::default().with(spans.clone());
-        tracing::subscriber::set_global_default(subscriber).expect("no other test does so");
-        spans
+        OBSERVED.0.clone()
     }
 
     /// The only span whose text is `text`.

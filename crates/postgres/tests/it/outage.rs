@@ -1,0 +1,149 @@
+//! A server that is away for seconds, under load.
+
+#![expect(clippy::print_stdout, reason = "the figures of a test are for whoever reads its output")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use forebay_postgres::{PgError, PgPool};
+use forebay_testkit::{PrivatePostgres, postgres_config};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::support::{PID, SLEEP, ms};
+
+const WORKERS: usize = 200;
+const CONNECTIONS: u32 = 8;
+const AWAY: Duration = Duration::from_secs(3);
+
+/// One failed call: when it began, how long it took.
+type Failed = (Instant, Duration);
+
+struct Worker {
+    failed: Vec<Failed>,
+    /// When it got its first answer after `since`.
+    first_answer: Option<Instant>,
+}
+
+fn work(postgres: &PgPool, stop: &Arc<AtomicBool>, up: &Arc<AtomicBool>) -> JoinHandle<Worker> {
+    let (postgres, stop, up) = (postgres.clone(), Arc::clone(stop), Arc::clone(up));
+    tokio::spawn(async move {
+        let mut worker = Worker { failed: Vec::new(), first_answer: None };
+        while !stop.load(Ordering::Relaxed) {
+            let is_up = up.load(Ordering::Acquire);
+            let started = Instant::now();
+            match postgres.query(&PID, &[]).await {
+                Ok(_) => {
+                    if is_up && worker.first_answer.is_none() {
+                        worker.first_answer = Some(Instant::now());
+                    }
+                }
+                Err(PgError::Unreachable { .. } | PgError::ConnectionLost { .. }) => {
+                    worker.failed.push((started, started.elapsed()));
+                    tokio::time::sleep(ms(20)).await;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        worker
+    })
+}
+
+/// Fails when callers wait out their time although nothing can come (without the news of the
+/// breaker, or when those at the gate do not hear it), when every caller tries for itself, and when
+/// nobody notices that the server is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_told_fast_costs_few_attempts_and_ends_by_itself() {
+    let mut server = PrivatePostgres::start().await;
+    let mut config = postgres_config(&server.url());
+    config.connections_max = CONNECTIONS;
+    config.waiting_max = 1000;
+    let postgres = PgPool::new(&config, "it-outage").expect("a connection pool");
+    postgres.ready().await.expect("a running server");
+    let (stop, up): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+    let workers: Vec<_> = (0..WORKERS).map(|_| work(&postgres, &stop, &up)).collect();
+    tokio::time::sleep(ms(300)).await;
+
+    server.kill();
+    let killed = Instant::now();
+    while postgres.stats().breaker.opened == 0 {
+        assert!(killed.elapsed() < ms(5000), "{:?}", postgres.stats());
+        tokio::time::sleep(ms(1)).await;
+    }
+    let opened = Instant::now();
+    let before = postgres.stats().connect_failures;
+    tokio::time::sleep(AWAY).await;
+    let attempts = postgres.stats().connect_failures - before;
+    tokio::task::block_in_place(|| server.restart());
+    up.store(true, Ordering::Release);
+    let back = Instant::now();
+    tokio::time::sleep(ms(3000)).await;
+    stop.store(true, Ordering::Relaxed);
+
+    let mut told = Vec::new();
+    let mut slowest_back = Duration::ZERO;
+    for worker in workers {
+        let worker = worker.await.expect("every error is of a kind expected");
+        assert!(!worker.failed.is_empty(), "the outage was seen");
+        let after = worker.failed.iter().filter(|(began, _)| *began < back);
+        told.extend(after.map(|(began, took)| (*began + *took) - opened.max(*began)));
+        let answered = worker.first_answer.expect("it works again");
+        slowest_back = slowest_back.max(answered - back);
+    }
+    told.sort_unstable();
+    let p99 = told[(told.len() - 1) * 99 / 100];
+    let max = told[told.len() - 1];
+    println!(
+        "outage: opened {:?} after the kill; {} errors, told within p99 {p99:?}, max {max:?}; \
+         {attempts} attempts in {AWAY:?}; all {WORKERS} workers answered {slowest_back:?} after up",
+        opened - killed,
+        told.len()
+    );
+    assert!(max < ms(1000), "a caller was told after {max:?}");
+    // Twice the size per second, as a bound: it is about two.
+    let bound = u64::from(2 * CONNECTIONS) * AWAY.as_secs();
+    assert!(attempts <= bound, "{attempts} attempts");
+    assert!(slowest_back < ms(3000), "{slowest_back:?}");
+}
+
+/// Fails without the grace, and when a read that lost its connection is not repeated: a restart
+/// costs time, and no reader an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_costs_readers_no_error() {
+    let mut server = PrivatePostgres::start().await;
+    let mut config = postgres_config(&server.url());
+    config.connections_max = CONNECTIONS;
+    config.waiting_max = 1000;
+    config.acquire_timeout = Duration::from_secs(30);
+    config.outage_grace = Duration::from_secs(25);
+    let postgres = PgPool::new(&config, "it-outage").expect("a connection pool");
+    let stop: Arc<AtomicBool> = Arc::default();
+    let readers: Vec<_> = (0..50)
+        .map(|_| {
+            let (postgres, stop) = (postgres.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut answers = 0_u64;
+                while !stop.load(Ordering::Relaxed) {
+                    postgres.query(&SLEEP, &[&0.001_f64]).await?;
+                    answers += 1;
+                }
+                Ok::<_, PgError>(answers)
+            })
+        })
+        .collect();
+    tokio::time::sleep(ms(300)).await;
+    server.kill();
+    let down = Instant::now();
+    tokio::time::sleep(ms(1100)).await;
+    tokio::task::block_in_place(|| server.restart());
+    let down = down.elapsed();
+    postgres.ready().await.expect("a running server");
+    tokio::time::sleep(ms(300)).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut answers = 0;
+    for reader in readers {
+        answers += reader.await.expect("the task ends").expect("no reader sees an error");
+    }
+    println!("restart: down for {down:?}, 50 readers, {answers} answers, no error");
+}
