@@ -1,6 +1,7 @@
 //! What an operator is told, by a process with a real Postgres, Redis and cache.
 
 mod readiness;
+mod troubleshooting;
 
 use std::convert::Infallible;
 use std::time::Duration;
