@@ -110,3 +110,26 @@ fn help(command: &OsString) -> ExitCode {
     say::warn(&format!("no command {}\n\n{HELP}", command.display()));
     ExitCode::from(USAGE_ERROR)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::find;
+
+    /// Fails when a page sends its reader to a command that does not exist.
+    #[test]
+    fn every_command_in_the_pages_exists() {
+        for (name, page) in [
+            ("README.md", include_str!("../../../README.md")),
+            ("docs/troubleshooting.md", include_str!("../../../docs/troubleshooting.md")),
+            ("docs/settings.md", include_str!("../../../docs/settings.md")),
+        ] {
+            let named: Vec<&str> = page.split("cargo xtask ").skip(1).collect();
+            assert!(!named.is_empty(), "{name}");
+            for text in named {
+                // A line may break inside the command.
+                let word = text.split(|c: char| !c.is_ascii_lowercase()).find(|w| !w.is_empty());
+                assert!(word.and_then(find).is_some(), "{name}: cargo xtask {word:?}");
+            }
+        }
+    }
+}

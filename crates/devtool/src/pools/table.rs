@@ -187,14 +187,26 @@ fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 9]> {
     with_head(head, rows)
 }
 
-fn redis_since_start(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 6]> {
-    let head = ["SINCE START", "RECONNECTS", "TIMEOUTS", "SHED", "RETRIES", "UNKNOWN OUTCOMES"];
+fn redis_since_start(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 7]> {
+    let head = [
+        "SINCE START",
+        "RECONNECTS",
+        "CONNECT FAILURES",
+        "TIMEOUTS",
+        "SHED",
+        "RETRIES",
+        "UNKNOWN OUTCOMES",
+    ];
     let rows = pools.iter().map(|(name, pool)| {
-        let counters =
-            [pool.reconnects, pool.timeouts, pool.shed, pool.retries, pool.unknown_outcomes];
-        let [reconnects, timeouts, shed, retries, unknown] =
-            counters.map(|counter| counter.to_string());
-        [name.clone(), reconnects, timeouts, shed, retries, unknown]
+        [
+            name.clone(),
+            pool.reconnects.to_string(),
+            pool.connect_failures.to_string(),
+            pool.timeouts.to_string(),
+            pool.shed.to_string(),
+            pool.retries.to_string(),
+            pool.unknown_outcomes.to_string(),
+        ]
     });
     with_head(head, rows)
 }

@@ -123,8 +123,8 @@ instance default
   REDIS               CONNECTED  STATUS                              COMMAND QUEUE  OFFLINE QUEUE  WAITING  OLDEST IN FLIGHT  DEDICATED                SUBSCRIPTIONS
   token-server/redis  yes        ready (lanes: ready, reconnecting)  5 of 2048      0 of 1024      0        -                 1 of 8, 1 idle, 0 in use  1
 
-  SINCE START         RECONNECTS  TIMEOUTS  SHED  RETRIES  UNKNOWN OUTCOMES
-  token-server/redis  2           0         0     0        0
+  SINCE START         RECONNECTS  CONNECT FAILURES  TIMEOUTS  SHED  RETRIES  UNKNOWN OUTCOMES
+  token-server/redis  2           0                 0         0     0        0
 
   pool-server: no answer within 2 s
 ";

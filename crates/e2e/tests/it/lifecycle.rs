@@ -43,6 +43,41 @@ async fn metrics_count_calls_and_connections() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The names of the OpenTelemetry conventions ("Database client metrics"), which dashboards that
+/// know nothing of forebay look for, in valid OpenMetrics. Fails when one is renamed or is lost
+/// on the way from its instrument to the page.
+#[tokio::test]
+async fn connection_metrics_have_the_names_of_the_conventions() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let mut tokens = system.token_client().await?;
+    tokens.lookup_token(LookupTokenRequest { mint: USDC.to_owned() }).await?;
+    for service in [&system.token, &system.pool] {
+        let (_, body) = http_get(service.ops_port, "/metrics").await?;
+        for line in [
+            "# TYPE db_client_connection_count gauge",
+            "# TYPE db_client_connection_max gauge",
+            "# TYPE db_client_connection_pending_requests gauge",
+            "# TYPE db_client_connection_timeouts counter",
+            "# TYPE db_client_connection_create_time_seconds histogram",
+            "# TYPE db_client_connection_wait_time_seconds histogram",
+            "# TYPE db_client_connection_use_time_seconds histogram",
+        ] {
+            assert!(body.lines().any(|it| it == line), "{line} is missing in:\n{body}");
+        }
+        for state in ["idle", "used"] {
+            let is_sample = |line: &str| {
+                line.starts_with("db_client_connection_count{")
+                    && line.contains(&format!("db_client_connection_state=\"{state}\""))
+                    && line.contains("db_client_connection_pool_name=\"")
+            };
+            assert!(body.lines().any(is_sample), "no connection {state} in:\n{body}");
+        }
+        assert!(body.ends_with("# EOF\n"), "{body}");
+        assert!(!body.contains("postgres://"), "an address is in:\n{body}");
+    }
+    Ok(())
+}
+
 /// An idle client that never closes its connection must not hold the process back.
 #[tokio::test]
 async fn a_stop_ends_within_its_cap_and_cleanly() -> anyhow::Result<()> {

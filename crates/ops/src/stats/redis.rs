@@ -1,19 +1,24 @@
 //! A Redis connection pool.
 
 use forebay_proto::ops::v1 as pb;
-use forebay_redis::RedisPoolStats;
+use forebay_redis::{RedisLaneStats, RedisPoolStats};
 
-use super::count;
+use super::{count, duration, holder};
 
 pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
     pb::RedisPoolStats {
-        name: stats.name,
         connected: stats.connected,
         status: stats.status.to_owned(),
         command_queue_length: count(stats.command_queue_length),
+        command_queue_max: count(stats.command_queue_max),
         offline_queue_length: count(stats.offline_queue_length),
+        offline_queue_max: count(stats.offline_queue_max),
+        offline_queue_bytes: u64::try_from(stats.offline_queue_bytes).unwrap_or(u64::MAX),
         waiting: count(stats.waiting),
+        oldest_in_flight: stats.oldest_in_flight.and_then(duration),
+        lanes: stats.lanes.iter().map(lane).collect(),
         reconnects: stats.reconnects,
+        connect_failures: stats.connect_failures,
         timeouts: stats.timeouts,
         shed: stats.shed,
         retries: stats.retries,
@@ -21,12 +26,24 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
         dedicated: Some(pb::RedisDedicatedStats {
             connections: stats.dedicated_connections,
             idle_connections: stats.dedicated_idle_connections,
-            in_use_connections: stats
-                .dedicated_connections
-                .saturating_sub(stats.dedicated_idle_connections),
+            in_use_connections: count(stats.dedicated_in_use),
             max_connections: stats.dedicated_connections_max,
-            ..pb::RedisDedicatedStats::default()
+            waiting: count(stats.dedicated_waiting),
+            top_holders: stats.dedicated_holders.iter().map(holder).collect(),
         }),
-        ..pb::RedisPoolStats::default()
+        subscriptions: count(stats.subscriptions),
+        subscription_events: count(stats.subscription_events),
+        subscription_overflows: stats.subscription_overflows,
+        name: stats.name,
+    }
+}
+
+fn lane(lane: &RedisLaneStats) -> pb::RedisLaneStats {
+    pb::RedisLaneStats {
+        status: lane.status.to_owned(),
+        command_queue_length: count(lane.in_flight),
+        waiting: count(lane.waiting),
+        oldest_in_flight: lane.oldest_in_flight.and_then(duration),
+        answered_ago: lane.answered_ago.and_then(duration),
     }
 }

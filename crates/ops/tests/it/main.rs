@@ -168,6 +168,12 @@ async fn shows_every_connection_pool() {
     let [redis] = pools.redis.as_slice() else { panic!("one, not {pools:?}") };
     assert!(redis.connected, "{redis:?}");
     assert_eq!(redis.status, "ready");
+    assert_eq!(redis.lanes.len(), 2, "{redis:?}");
+    assert!(redis.lanes.iter().any(|lane| lane.status == "ready"), "{redis:?}");
+    assert!(redis.command_queue_max > 0 && redis.offline_queue_max > 0, "{redis:?}");
+    assert_eq!(redis.dedicated.as_ref().expect("always").max_connections, 4);
+    // The cache listens for invalidations.
+    assert_eq!(redis.subscriptions, 1, "{redis:?}");
 }
 
 /// Who holds the only connection, who waits behind, and why a server away is away.

@@ -67,7 +67,7 @@ async fn the_connection_pool_has_no_connection_left() {
         config.acquire_timeout = Duration::from_secs(2);
     });
     let held = pool.begin().await.expect("the only connection");
-    let timeout = Deadline::after(Duration::from_millis(50)).scope(pool.ready()).await;
+    let timeout = Deadline::after(Duration::from_millis(50)).scope(Box::pin(pool.ready())).await;
     let timeout = timeout.expect_err("it is held");
     assert!(matches!(timeout, PgError::Timeout { .. }), "{timeout:?}");
     quotes(heading, &printed(&timeout));
@@ -116,8 +116,10 @@ async fn the_pooler_has_no_place_left() {
     // Called as if it were the server itself.
     quotes(heading, &printed(&refused(&pooler.url()).await));
     let url = format!("{}?pgbouncer=true", pooler.url());
-    let first = pool(&url, |_| {});
-    first.ready().await.expect("the only client");
+    let first = pool(&url, |config| config.connections_max = 1);
+    // The pooler counts the client that it refused until it has seen it go.
+    let only = async { while first.ready().await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), only).await.expect("the only client");
     quotes(heading, &printed(&refused(&url).await));
 }
 
