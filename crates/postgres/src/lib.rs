@@ -11,8 +11,14 @@
 //!   ([`forebay_pooling::Deadline`]) and the statement timeout.
 //! - A read that loses its connection before it was answered is repeated on
 //!   another one. A write never is: its caller gets [`PgError::UnknownOutcome`].
-//! - When the server cannot be reached, callers get the cause as a type, at
-//!   once, and nobody has to restart anything when it comes back.
+//! - When no connection is open and none can be opened, everybody who waits gets the cause as a
+//!   type, at once. A server that was there a moment ago is waited for during
+//!   `postgres.outage_grace`. Nobody has to restart anything when it comes back.
+//! - No more statements run on the server than there are connections: a place is taken until the
+//!   server is done with it, for 5 s at most after its caller went away.
+//! - A server that refuses connections for want of slots gets fewer of them, and more again, one
+//!   at a time, while callers wait.
+//! - [`PgPool::drain`] returns at its deadline, and what still ran then is cancelled.
 //!
 //! # Failure modes
 //! [`PgError::is_unavailable`] tells "the store cannot serve now" apart from

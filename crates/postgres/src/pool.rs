@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_config::PostgresConfig;
-use forebay_pooling::Deadline;
+use forebay_pooling::{Deadline, Priority};
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -51,6 +51,8 @@ impl PgPool {
     }
 
     /// Asks the server for a sign of life, within the acquire timeout and the deadline in scope.
+    /// Goes ahead of all other callers ([`Priority::Admin`]), so that an overload is not taken for
+    /// an outage.
     ///
     /// # Errors
     /// Why the server cannot be used now.
@@ -58,7 +60,7 @@ impl PgPool {
     pub fn ready(&self) -> impl Future<Output = Result<(), PgError>> + Send + '_ {
         static PROBE: Sql = Sql::new("SELECT 1", "SELECT 1");
         let rows = self.query(&PROBE, &[]);
-        async move { rows.await.map(drop) }
+        async move { Priority::Admin.scope(rows).await.map(drop) }
     }
 
     /// Runs one read and returns all its rows.

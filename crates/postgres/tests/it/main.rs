@@ -10,6 +10,7 @@ mod errors;
 mod fairness;
 mod fake_server;
 mod leaks;
+mod limbo;
 mod line;
 mod lost;
 mod outage;

@@ -1,0 +1,47 @@
+//! Connections whose caller went away, until the server is done with them.
+
+use forebay_config::Secret;
+use forebay_pooling::CloseReason;
+use forebay_postgres::Sql;
+use tokio::time::{Instant, timeout};
+
+use crate::support::{Fixture, ms};
+
+/// Goes on for half a second after it was cancelled.
+static STUBBORN: Sql = Sql::new(
+    "DO pg_sleep",
+    "DO $$ BEGIN PERFORM pg_sleep(30); \
+     EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(0.5); END $$",
+);
+
+/// Fails when the connection is closed, or its permit given back, while the server is still at
+/// work: then the next statement runs beside the one that was left behind.
+#[tokio::test]
+async fn a_place_is_taken_for_as_long_as_the_server_is_at_work() {
+    // Behind a transaction pooler a connection that was cancelled is closed, otherwise used again.
+    for (parameters, poisoned) in [("", 0), ("?pgbouncer=true", 1)] {
+        let it = Fixture::with(|config| {
+            config.connections_max = 1;
+            config.url = Secret::new(format!("{}{parameters}", config.url.expose()));
+        })
+        .await;
+        let before = it.pid().await;
+        let cut_off = timeout(ms(200), it.postgres.execute(&STUBBORN, &[])).await;
+        assert!(cut_off.is_err(), "{cut_off:?}");
+        let started = Instant::now();
+        let next = tokio::spawn({
+            let postgres = it.postgres.clone();
+            async move { postgres.query_one(&crate::support::PID, &[]).await }
+        });
+        let mut samples = 0;
+        while !next.is_finished() {
+            assert!(it.backends("active").await <= 1);
+            assert!(it.backends("%").await <= 1);
+            samples += 1;
+        }
+        let after: i32 = next.await.expect("the task ends").expect("an answer").get(0);
+        assert!(started.elapsed() >= ms(400), "{:?}, {samples} samples", started.elapsed());
+        assert_eq!(after != before, poisoned == 1);
+        assert_eq!(it.postgres.stats().closed.of(CloseReason::Poisoned), poisoned);
+    }
+}
