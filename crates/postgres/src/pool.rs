@@ -59,7 +59,8 @@ impl PgPool {
     #[track_caller]
     pub fn ready(&self) -> impl Future<Output = Result<(), PgError>> + Send + '_ {
         static PROBE: Sql = Sql::new("SELECT 1", "SELECT 1");
-        let rows = self.query(&PROBE, &[]);
+        // On the heap: it is rare, and would make the future of every caller large.
+        let rows = Box::pin(self.query(&PROBE, &[]));
         async move { Priority::Admin.scope(rows).await.map(drop) }
     }
 
