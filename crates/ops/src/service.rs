@@ -25,9 +25,16 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct OpsService {
     process: Process,
-    postgres: Vec<PgPool>,
+    postgres: Vec<Resizable>,
     redis: Vec<RedisPool>,
     cache: Option<Cache>,
+}
+
+/// A connection pool and its largest size.
+#[derive(Debug)]
+struct Resizable {
+    pool: PgPool,
+    connections_max: u32,
 }
 
 impl OpsService {
@@ -39,7 +46,9 @@ impl OpsService {
     /// Shows a Postgres connection pool too.
     #[must_use]
     pub fn postgres(mut self, pool: &PgPool) -> Self {
-        self.postgres.push(pool.clone());
+        // Nobody has resized it yet: this is the setting, and the most there can ever be.
+        let connections_max = pool.stats().connections_max;
+        self.postgres.push(Resizable { pool: pool.clone(), connections_max });
         self
     }
 
@@ -61,6 +70,28 @@ impl OpsService {
     pub fn server(self) -> OpsServiceServer<Self> {
         // `grpc.request_bytes_max` is the limit, and the kit holds every message to it.
         OpsServiceServer::new(self).max_decoding_message_size(usize::MAX)
+    }
+
+    fn resizable(&self, request: &pb::SetConnectionPoolLimitsRequest) -> Result<&PgPool, Status> {
+        let mut bad = FieldViolations::default();
+        let pools = self.postgres.iter().map(|one| (one.pool.stats().name, one));
+        let pools: Vec<_> = pools.collect();
+        let found = pools.iter().find(|(name, _)| *name == request.name);
+        match found {
+            Some((_, Resizable { pool, connections_max })) => {
+                if (1..=*connections_max).contains(&request.max_connections) {
+                    return Ok(pool);
+                }
+                let bounds =
+                    format!("must be 1 to {connections_max}, the setting postgres.connections_max");
+                bad.add("max_connections", bounds);
+            }
+            None => {
+                let names: Vec<_> = pools.iter().map(|(name, _)| name.as_str()).collect();
+                bad.add("name", format!("must be one of {}", names.join(", ")));
+            }
+        }
+        Err(bad.into_status(DOMAIN))
     }
 
     fn entry(
@@ -89,11 +120,34 @@ impl Contract for OpsService {
         &self,
         _: Request<pb::GetConnectionPoolsRequest>,
     ) -> Result<Response<pb::GetConnectionPoolsResponse>, Status> {
-        let postgres = self.postgres.iter().map(|pool| stats::postgres(pool.stats()));
+        let postgres = self
+            .postgres
+            .iter()
+            .map(|Resizable { pool, .. }| stats::postgres(pool.stats(), pool.mode()));
         let redis = self.redis.iter().map(|pool| stats::redis(pool.stats()));
         Ok(Response::new(pb::GetConnectionPoolsResponse {
             postgres: postgres.collect(),
             redis: redis.collect(),
+        }))
+    }
+
+    async fn set_connection_pool_limits(
+        &self,
+        request: Request<pb::SetConnectionPoolLimitsRequest>,
+    ) -> Result<Response<pb::SetConnectionPoolLimitsResponse>, Status> {
+        let request = request.into_inner();
+        let pool = self.resizable(&request)?;
+        let previous_max_connections = pool.stats().connections_max;
+        let max_connections = pool.resize(request.max_connections);
+        tracing::info!(
+            pool = request.name,
+            max_connections,
+            previous_max_connections,
+            "connection pool resized"
+        );
+        Ok(Response::new(pb::SetConnectionPoolLimitsResponse {
+            previous_max_connections,
+            max_connections,
         }))
     }
 

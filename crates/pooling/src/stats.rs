@@ -27,7 +27,7 @@ pub struct PoolStats {
     pub reserved: u32,
     /// This process's share of the connections of the server, if it was asked.
     pub budget_share: Option<u32>,
-    /// Connections of the server that all processes together may plan with, if it was asked.
+    /// Connections that the server has for ordinary users, if it was asked.
     pub budget_limit: Option<u32>,
     /// Callers waiting for a connection.
     pub waiting: u32,

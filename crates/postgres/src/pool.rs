@@ -160,6 +160,7 @@ impl PgPool {
                 Some(limit) => limit,
                 None => ConnectionLimit::of_server(&row.await?)?,
             };
+            self.0.counters().learn_limit(limit.connections());
             limits.check(limit)
         }
     }
@@ -167,6 +168,11 @@ impl PgPool {
     /// The state of the connection pool now.
     pub fn stats(&self) -> PgPoolStats {
         self.0.stats()
+    }
+
+    /// What is at the other end: `direct`, `session` pooler or `transaction` pooler.
+    pub fn mode(&self) -> &'static str {
+        self.0.manager().connector().target().mode.as_str()
     }
 
     /// The state of the statements that share connections ([`Sql::pipelined`]) now.

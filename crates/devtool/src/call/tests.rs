@@ -10,7 +10,8 @@ use forebay_proto::ops::v1::{
     CacheLevelEntry, EvictCacheEntryRequest, EvictCacheEntryResponse, GetConnectionPoolsRequest,
     GetConnectionPoolsResponse, GetEffectiveConfigRequest, GetEffectiveConfigResponse,
     GetLogLevelRequest, GetLogLevelResponse, InspectCacheEntryRequest, InspectCacheEntryResponse,
-    SetLogLevelRequest, SetLogLevelResponse,
+    SetConnectionPoolLimitsRequest, SetConnectionPoolLimitsResponse, SetLogLevelRequest,
+    SetLogLevelResponse,
 };
 use forebay_provision::proc_table::Identity;
 use prost::Message as _;
@@ -41,6 +42,13 @@ impl OpsService for Scripted {
         _: Request<GetConnectionPoolsRequest>,
     ) -> Result<Response<GetConnectionPoolsResponse>, Status> {
         pending().await
+    }
+
+    async fn set_connection_pool_limits(
+        &self,
+        _: Request<SetConnectionPoolLimitsRequest>,
+    ) -> Result<Response<SetConnectionPoolLimitsResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
     }
 
     async fn get_effective_config(

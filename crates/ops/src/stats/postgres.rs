@@ -5,7 +5,7 @@ use forebay_proto::ops::v1 as pb;
 
 use super::{age, holder, priorities, reason};
 
-pub(crate) fn postgres(stats: PgPoolStats) -> pb::PostgresPoolStats {
+pub(crate) fn postgres(stats: PgPoolStats, mode: &str) -> pb::PostgresPoolStats {
     let budget = |(share, limit)| pb::ConnectionBudget { share, limit };
     pb::PostgresPoolStats {
         connections: stats.connections,
@@ -43,6 +43,7 @@ pub(crate) fn postgres(stats: PgPoolStats) -> pb::PostgresPoolStats {
             .collect(),
         unknown_outcomes: stats.unknown_outcomes,
         name: stats.name,
+        mode: mode.to_owned(),
         ..pb::PostgresPoolStats::default()
     }
 }

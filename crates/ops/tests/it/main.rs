@@ -17,7 +17,7 @@ use forebay_proto::ops::v1::ops_service_server::OpsService as _;
 use forebay_proto::ops::v1::*;
 use forebay_redis::RedisPool;
 use forebay_testkit::{postgres_config, redis_config, redis_prefix, redis_url};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 /// Numbers and their doubles; 13 has none.
@@ -164,6 +164,7 @@ async fn shows_every_connection_pool() {
     let breaker = postgres.breaker.as_ref().expect("a breaker");
     assert_eq!((breaker.state.as_str(), breaker.last_cause.as_str()), ("closed", ""));
     assert_eq!(postgres.oldest_wait, None);
+    assert_eq!(postgres.mode, "direct");
     assert!(postgres.closed_by_reason.iter().any(|closed| closed.reason == "lifetime"));
     let [redis] = pools.redis.as_slice() else { panic!("one, not {pools:?}") };
     assert!(redis.connected, "{redis:?}");
@@ -240,6 +241,31 @@ async fn shows_nothing_that_opens_a_store() {
     for hidden in HIDDEN {
         assert!(!everything.contains(hidden), "{hidden} is in {everything}");
     }
+}
+
+/// Fails when the new limit does not reach the connection pool, or its bounds are not held.
+#[tokio::test]
+async fn resizes_a_connection_pool_within_its_setting() {
+    let setup = setup().await;
+    let set = async |name: &str, max_connections: u32| {
+        let request = SetConnectionPoolLimitsRequest { name: name.to_owned(), max_connections };
+        let reply = setup.ops.set_connection_pool_limits(Request::new(request)).await;
+        reply.map(Response::into_inner)
+    };
+    let shown = async || {
+        let request = Request::new(GetConnectionPoolsRequest {});
+        let pools = setup.ops.get_connection_pools(request).await.expect("an answer").into_inner();
+        (pools.postgres[0].max_connections, pools.postgres[0].live_max_connections)
+    };
+    assert_eq!(shown().await, (4, 4));
+    let reply = set("postgres", 2).await.expect("within the setting");
+    assert_eq!((reply.previous_max_connections, reply.max_connections), (4, 2));
+    assert_eq!(shown().await, (2, 2));
+    check_fields(&set("postgres", 0).await.expect_err("none"), &["max_connections"]);
+    check_fields(&set("postgres", 5).await.expect_err("beyond"), &["max_connections"]);
+    check_fields(&set("nosuch", 1).await.expect_err("unknown"), &["name"]);
+    let reply = set("postgres", 4).await.expect("up to the setting");
+    assert_eq!((reply.previous_max_connections, shown().await), (2, (4, 4)));
 }
 
 #[tokio::test]

@@ -36,6 +36,15 @@ impl Mode {
         }
     }
 
+    /// Its name in the settings and in statistics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+        }
+    }
+
     /// Whether everything that a session keeps is ours: prepared statements, settings.
     pub(crate) fn keeps_session(self) -> bool {
         match self {

@@ -188,12 +188,16 @@ impl Shared {
         let gate = PoolStats::of_gate(&self.gate);
         let state = self.bb8.state();
         let closed = self.manager.closed().counts();
+        let server_limit = self.counters.server_limit();
+        let connections_max = self.manager.sizing().connections_max();
         PoolStats {
             name: NAME.to_owned(),
             connections: state.connections,
             idle_connections: state.idle_connections,
             limbo_connections: self.counters.limbo(),
-            connections_max: self.manager.sizing().connections_max(),
+            connections_max,
+            budget_share: server_limit.map(|_| connections_max),
+            budget_limit: server_limit,
             timeouts: gate.timeouts + self.counters.timeouts.load(Ordering::Relaxed),
             created: self.manager.created(),
             connect_failures: self.manager.outage().stats().attempts_failed,
@@ -211,6 +215,8 @@ impl Shared {
 pub(crate) struct Counters {
     limbo: AtomicU32,
     timeouts: AtomicU64,
+    /// Connections that the server has for ordinary users; zero until it was asked.
+    server_limit: AtomicU32,
 }
 
 impl Counters {
@@ -224,6 +230,15 @@ impl Counters {
 
     pub(crate) fn leave_limbo(&self) {
         self.limbo.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The server, or the pooler in front of it, has this many connections for ordinary users.
+    pub(crate) fn learn_limit(&self, connections: u32) {
+        self.server_limit.store(connections, Ordering::Relaxed);
+    }
+
+    fn server_limit(&self) -> Option<u32> {
+        Some(self.server_limit.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
     }
 
     pub(crate) fn timed_out(&self) {

@@ -45,7 +45,7 @@ pub struct ConnectionBudget {
     /// Connections that this process may open.
     #[prost(uint32, tag = "1")]
     pub share: u32,
-    /// Connections that all processes together may open.
+    /// Connections that the server, or the pooler in front of it, has for ordinary users.
     #[prost(uint32, tag = "2")]
     pub limit: u32,
 }
@@ -290,6 +290,26 @@ pub struct RedisPoolStats {
     #[prost(uint64, tag = "21")]
     pub subscription_overflows: u64,
 }
+/// Request for SetConnectionPoolLimits.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetConnectionPoolLimitsRequest {
+    /// Name of the connection pool, as PostgresPoolStats.name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The new limit of connections in use, 1 to the setting postgres.connections_max.
+    #[prost(uint32, tag = "2")]
+    pub max_connections: u32,
+}
+/// Response of SetConnectionPoolLimits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetConnectionPoolLimitsResponse {
+    /// The limit that was in force before.
+    #[prost(uint32, tag = "1")]
+    pub previous_max_connections: u32,
+    /// The limit in force now.
+    #[prost(uint32, tag = "2")]
+    pub max_connections: u32,
+}
 /// Request for GetEffectiveConfig.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetEffectiveConfigRequest {}
@@ -512,6 +532,38 @@ pub mod ops_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Changes how many connections a Postgres connection pool may have in use, until the process
+        /// ends or the next change. What is open beyond the new limit is closed when nobody uses it.
+        /// INVALID_ARGUMENT names the connection pools there are, or the bounds.
+        pub async fn set_connection_pool_limits(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetConnectionPoolLimitsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetConnectionPoolLimitsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/forebay.ops.v1.OpsService/SetConnectionPoolLimits",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "forebay.ops.v1.OpsService",
+                        "SetConnectionPoolLimits",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Returns the settings in force, each with its source; secrets are redacted.
         pub async fn get_effective_config(
             &mut self,
@@ -664,6 +716,16 @@ pub mod ops_service_server {
             tonic::Response<super::GetConnectionPoolsResponse>,
             tonic::Status,
         >;
+        /// Changes how many connections a Postgres connection pool may have in use, until the process
+        /// ends or the next change. What is open beyond the new limit is closed when nobody uses it.
+        /// INVALID_ARGUMENT names the connection pools there are, or the bounds.
+        async fn set_connection_pool_limits(
+            &self,
+            request: tonic::Request<super::SetConnectionPoolLimitsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetConnectionPoolLimitsResponse>,
+            tonic::Status,
+        >;
         /// Returns the settings in force, each with its source; secrets are redacted.
         async fn get_effective_config(
             &self,
@@ -813,6 +875,57 @@ pub mod ops_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetConnectionPoolsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/forebay.ops.v1.OpsService/SetConnectionPoolLimits" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetConnectionPoolLimitsSvc<T: OpsService>(pub Arc<T>);
+                    impl<
+                        T: OpsService,
+                    > tonic::server::UnaryService<super::SetConnectionPoolLimitsRequest>
+                    for SetConnectionPoolLimitsSvc<T> {
+                        type Response = super::SetConnectionPoolLimitsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::SetConnectionPoolLimitsRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OpsService>::set_connection_pool_limits(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetConnectionPoolLimitsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
