@@ -195,10 +195,8 @@ impl PgConnection {
                     // This transaction is lost, but the next one prepares the statement anew.
                     return Err(failure);
                 }
-                let (prepared, _) = self.prepared(sql).await?;
-                self.activity = Activity::Statement;
-                let result = A::ask(&self.client, sql, &prepared, params).await;
-                self.settle(result)
+                // On the heap, or every caller's future would have room for this rare case.
+                Box::pin(self.run_anew(sql, params)).await
             }
             settled => settled,
         }
@@ -221,11 +219,22 @@ impl PgConnection {
         self.activity = Activity::None;
     }
 
-    /// Opens a transaction.
-    pub(crate) async fn begin(&mut self) -> Result<(), Failure> {
+    async fn run_anew<A: Answer>(
+        &mut self,
+        sql: &Sql,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<A, Failure> {
+        let (prepared, _) = self.prepared(sql).await?;
+        self.activity = Activity::Statement;
+        let result = A::ask(&self.client, sql, &prepared, params).await;
+        self.settle(result)
+    }
+
+    /// Opens a transaction with `text`.
+    pub(crate) async fn begin(&mut self, text: &str) -> Result<(), Failure> {
         // Set before anything is sent: from here on nobody knows what the server has seen.
         self.in_transaction = true;
-        self.control("BEGIN", Activity::Statement).await
+        self.control(text, Activity::Statement).await
     }
 
     /// Commits the open transaction.
@@ -297,7 +306,7 @@ impl PgConnection {
         // because the next one may run on another server connection.
         let is_own_transaction = !self.mode.keeps_session() && !self.in_transaction;
         if is_own_transaction {
-            self.begin().await?;
+            self.begin("BEGIN").await?;
         }
         self.activity = Activity::Prepare;
         let result = self.client.prepare(sql.text()).await;

@@ -11,6 +11,10 @@
 //!   ([`forebay_pooling::Deadline`]) and the statement timeout.
 //! - A read that loses its connection before it was answered is repeated on
 //!   another one. A write never is: its caller gets [`PgError::UnknownOutcome`].
+//!   Work given as a closure ([`PgPool::read`], [`PgPool::tx`]) is repeated as a
+//!   whole, as long as the server has undone it; [`PgPool::write_idempotent`] is
+//!   repeated also when it may have been done. Repetitions are a tenth of what
+//!   succeeds, so they never become the load.
 //! - When no connection is open and none can be opened, everybody who waits gets the cause as a
 //!   type, at once. A server that was there a moment ago is waited for during
 //!   `postgres.outage_grace`. Nobody has to restart anything when it comes back.
@@ -43,6 +47,7 @@ mod answer;
 mod application;
 mod budget;
 mod checkout;
+mod closures;
 mod connection;
 mod connector;
 mod departed;
@@ -63,6 +68,7 @@ mod outlook;
 mod pipeline;
 mod point_reads;
 mod pool;
+mod retry;
 mod shelf;
 mod sizing;
 mod sql;
@@ -74,13 +80,14 @@ mod transaction;
 mod visitor;
 
 pub use budget::{BudgetError, BudgetReport, ConnectionLimit};
+pub use closures::PgTx;
 pub use error::{Cause, PgError};
 pub use pipeline::PipelineStats;
 pub use point_reads::{PointKey, PointReads, PointReadsBounds, PointReadsStats};
 pub use pool::PgPool;
 pub use sql::Sql;
 pub use sweeper::{Sweep, Sweeper};
-pub use transaction::PgTransaction;
+pub use transaction::{Isolation, PgTransaction, TxOptions};
 
 /// State of one Postgres connection pool.
 pub use forebay_pooling::PoolStats as PgPoolStats;

@@ -15,10 +15,11 @@ use crate::answer::Answer;
 use crate::application::application_name;
 use crate::budget::{BudgetError, BudgetReport, ConnectionLimit, SERVER_LIMIT};
 use crate::checkout::Freshness;
-use crate::failure::by;
+use crate::failure::{Failure, by};
 use crate::pipeline::Piped;
+use crate::retry::Tries;
 use crate::transaction::PgTransaction;
-use crate::{PgError, PgPoolStats, PipelineStats, Sql};
+use crate::{PgError, PgPoolStats, PipelineStats, Sql, TxOptions};
 
 pub(crate) use shared::Shared;
 
@@ -81,7 +82,7 @@ impl PgPool {
         let caller = Location::caller();
         self.0.observer().statement(sql, async move {
             if sql.is_read() {
-                self.read(caller, sql, params).await
+                self.read_one(caller, sql, params).await
             } else {
                 self.write(caller, sql, params).await
             }
@@ -139,7 +140,7 @@ impl PgPool {
     /// Any [`PgError`] of getting a connection.
     #[track_caller]
     pub fn begin(&self) -> impl Future<Output = Result<PgTransaction, PgError>> + Send + '_ {
-        PgTransaction::begin(&self.0, Location::caller())
+        PgTransaction::begin(&self.0, Location::caller(), TxOptions::default())
     }
 
     /// Whether the connections of all processes together fit the server, as `postgres.budget`
@@ -199,6 +200,10 @@ impl PgPool {
         self.0.gave_up(waited)
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
     /// The longest time that a read may take, the wait for a connection included.
     pub(crate) fn patience(&self) -> Duration {
         self.0.patience()
@@ -209,24 +214,29 @@ impl PgPool {
         self.0.runtime()
     }
 
-    /// A read may be repeated as often as its connection dies: nothing of the answer was given out.
-    async fn read(
+    /// A read may be repeated when its connection dies: nothing of the answer was given out.
+    async fn read_one(
         &self,
         caller: &'static Location<'static>,
         sql: &Sql,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
         let mut freshness = Freshness::Recent;
-        let mut attempt = 1;
+        let mut tries = Tries::new(&self.0, READ_ATTEMPTS_MAX);
         if sql.is_pipelined() {
             // On the heap, or the futures of all other reads would have the size of this one.
             let piped = Box::pin(self.0.pipeline().read(&self.0, sql, params));
             match piped.await {
-                Piped::Answered(answer) => return answer,
+                Piped::Answered(answer) => {
+                    if answer.is_ok() {
+                        tries.succeeded();
+                    }
+                    return answer;
+                }
                 Piped::Unknown => {}
                 Piped::Lost => {
+                    tries.lost_with_others();
                     freshness = Freshness::Proven;
-                    attempt += 1;
                 }
             }
         }
@@ -237,14 +247,17 @@ impl PgPool {
                     if sql.is_pipelined() {
                         self.0.pipeline().learn(sql, lease.types_of(sql));
                     }
+                    tries.succeeded();
                     return Ok(rows);
                 }
-                Err(failure) if failure.is_lost && attempt < READ_ATTEMPTS_MAX => {
+                Err(failure) => {
+                    drop(lease);
+                    if !(failure.is_lost && tries.again().await) {
+                        return Err(failure.error);
+                    }
                     // What killed this connection has probably killed idle ones too.
                     freshness = Freshness::Proven;
-                    attempt += 1;
                 }
-                Err(failure) => return Err(failure.error),
             }
         }
     }
@@ -257,7 +270,10 @@ impl PgPool {
     ) -> Result<A, PgError> {
         let mut lease = self.0.checkout(caller, Freshness::Recent).await?;
         let outcome = by(self.0.statement_deadline(), lease.run(sql, params)).await;
-        outcome.map_err(|failure| failure.of_write())
+        if outcome.is_ok() {
+            self.0.retries().succeeded();
+        }
+        outcome.map_err(Failure::of_write)
     }
 }
 

@@ -12,7 +12,12 @@ use crate::checkout::Freshness;
 use crate::failure::{Failure, by};
 use crate::lease::Lease;
 use crate::pool::{Shared, at_most_one, exactly_one};
+use crate::retry::{Tries, Why};
 use crate::{PgError, Sql};
+
+pub use options::{Isolation, TxOptions};
+
+mod options;
 
 static BEGIN: Sql = Sql::new("BEGIN", "BEGIN");
 static COMMIT: Sql = Sql::new("COMMIT", "COMMIT");
@@ -26,6 +31,7 @@ pub struct PgTransaction {
     lease: Lease,
     shared: Arc<Shared>,
     has_failed: bool,
+    why: Option<Why>,
 }
 
 impl PgTransaction {
@@ -114,25 +120,33 @@ impl PgTransaction {
         shared.observer().statement(&ROLLBACK, rollback).await
     }
 
+    /// Why it failed, if doing all of it once more may help.
+    pub(crate) fn why(&self) -> Option<Why> {
+        self.why
+    }
+
     pub(crate) fn begin<'a>(
         shared: &'a Arc<Shared>,
         caller: &'static Location<'static>,
+        options: TxOptions,
     ) -> impl Future<Output = Result<Self, PgError>> + Send + 'a {
         shared.observer().statement(&BEGIN, async move {
             let mut freshness = Freshness::Recent;
-            let mut attempt = 1;
+            let mut tries = Tries::new(shared, BEGIN_ATTEMPTS_MAX);
             loop {
                 let mut lease = shared.checkout(caller, freshness).await?;
-                match by(shared.statement_deadline(), lease.begin()).await {
+                match by(shared.statement_deadline(), lease.begin(options.begin())).await {
                     Ok(()) => {
                         let shared = Arc::clone(shared);
-                        return Ok(Self { lease, shared, has_failed: false });
+                        return Ok(Self { lease, shared, has_failed: false, why: None });
                     }
-                    Err(failure) if failure.is_lost && attempt < BEGIN_ATTEMPTS_MAX => {
+                    Err(failure) => {
+                        drop(lease);
+                        if !(failure.is_lost && tries.again().await) {
+                            return Err(failure.error);
+                        }
                         freshness = Freshness::Proven;
-                        attempt += 1;
                     }
-                    Err(failure) => return Err(failure.error),
                 }
             }
         })
@@ -148,10 +162,13 @@ impl PgTransaction {
         }
         // Set first: a statement whose future is dropped leaves the transaction in an unknown state.
         self.has_failed = true;
-        let (shared, lease) = (&self.shared, &mut self.lease);
+        let (shared, lease, why) = (&self.shared, &mut self.lease, &mut self.why);
         let statement = async {
             let outcome = by(shared.statement_deadline(), lease.run(sql, params)).await;
-            outcome.map_err(|failure| failure.error)
+            outcome.map_err(|failure| {
+                *why = if failure.is_lost { Some(Why::Lost) } else { Why::of(&failure.error) };
+                failure.error
+            })
         };
         let answer = shared.observer().statement(sql, statement).await?;
         self.has_failed = false;

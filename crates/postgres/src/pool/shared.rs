@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bb8_postgres::bb8::{self, QueueStrategy};
 use forebay_config::PostgresConfig;
-use forebay_pooling::{CloseReason, Deadline, Gate, GateConfig, PoolMetrics, PoolStats};
+use forebay_pooling::{
+    CloseReason, Deadline, Gate, GateConfig, PoolMetrics, PoolStats, RetryBudget,
+};
 use tokio::runtime::Handle;
 
 use crate::PgError;
@@ -40,6 +42,7 @@ pub(crate) struct Shared {
     metrics: PoolMetrics,
     counters: Counters,
     pipeline: Pipeline,
+    retries: RetryBudget,
     runtime: Handle,
     acquire_timeout: Duration,
     statement_timeout: Duration,
@@ -93,6 +96,7 @@ impl Shared {
             metrics,
             counters: Counters::default(),
             pipeline: Pipeline::new(connections_max, config.waiting_max),
+            retries: RetryBudget::new(),
             runtime: Handle::current(),
             acquire_timeout: config.acquire_timeout,
             statement_timeout: config.statement_timeout,
@@ -151,6 +155,11 @@ impl Shared {
         &self.pipeline
     }
 
+    /// How much may be sent once more.
+    pub(crate) fn retries(&self) -> &RetryBudget {
+        &self.retries
+    }
+
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
@@ -202,6 +211,8 @@ impl Shared {
             created: self.manager.created(),
             connect_failures: self.manager.outage().stats().attempts_failed,
             last_connect_failure: self.manager.outage().cause().map(|cause| cause.kind()),
+            retries: self.retries.granted(),
+            retries_denied: self.retries.denied(),
             discarded: closed.of(CloseReason::Poisoned),
             closed,
             breaker: self.manager.outage().stats(),

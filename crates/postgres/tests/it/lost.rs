@@ -1,52 +1,11 @@
 //! Connections that die under their callers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay_postgres::{PgError, Sql};
 
-use crate::support::{CREATE_TABLE, Fixture, INSERT, PID, SLEEP, ms};
-
-/// Fails without the repetition of reads.
-#[tokio::test]
-async fn killed_backends_are_not_seen_by_readers() {
-    let it = Fixture::new(8).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let answers: Arc<[AtomicU32; 8]> = Arc::default();
-    let readers: Vec<_> = (0..8)
-        .map(|reader| {
-            let (postgres, stop) = (it.postgres.clone(), Arc::clone(&stop));
-            let answers = Arc::clone(&answers);
-            tokio::spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    postgres.query(&SLEEP, &[&0.002_f64]).await?;
-                    answers[reader].fetch_add(1, Ordering::Relaxed);
-                }
-                Ok::<_, PgError>(())
-            })
-        })
-        .collect();
-    let mut killed = 0;
-    for _ in 0..20 {
-        // Every reader gets an answer between two kills: a statement that is
-        // killed again and again on a slow machine would prove nothing.
-        let before = answers.each_ref().map(|count| count.load(Ordering::Relaxed));
-        let progressed = || {
-            let now = answers.each_ref().map(|count| count.load(Ordering::Relaxed));
-            now.iter().zip(before).all(|(now, before)| *now > before + 1)
-        };
-        while !progressed() && !readers.iter().any(tokio::task::JoinHandle::is_finished) {
-            tokio::time::sleep(ms(1)).await;
-        }
-        killed += it.terminate_backends().await;
-    }
-    stop.store(true, Ordering::Relaxed);
-    for reader in readers {
-        let outcome = reader.await.expect("the task ends");
-        outcome.expect("no reader sees an error");
-    }
-    assert!(killed > 80, "{killed} killed");
-}
+use crate::support::{CREATE_TABLE, Fixture, INSERT, PID, ms};
 
 /// Fails when writes are repeated, which the unique column refuses.
 #[tokio::test]

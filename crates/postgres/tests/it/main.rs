@@ -4,11 +4,13 @@
 
 mod budget;
 mod cancel;
+mod closures;
 mod connect;
 mod drain;
 mod errors;
 mod fairness;
 mod fake_server;
+mod kills;
 mod leaks;
 mod limbo;
 mod line;

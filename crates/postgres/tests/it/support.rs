@@ -71,6 +71,18 @@ impl Fixture {
         row.expect("a count").get(0)
     }
 
+    /// Ends one backend of the connection pool under test while it runs a statement; which one is
+    /// left to chance. `None` if all of them rest.
+    pub(crate) async fn terminate_one(&self) -> Option<String> {
+        static TERMINATE: Sql = Sql::new(
+            "SELECT pg_terminate_backend",
+            "SELECT query, pg_terminate_backend(pid) FROM (SELECT pid, query FROM pg_stat_activity \
+             WHERE application_name = $1 AND state = 'active' ORDER BY random() LIMIT 1) AS one",
+        );
+        let row = self.watcher.query_opt(&TERMINATE, &[&self.application]).await;
+        row.expect("an answer").map(|row| row.get(0))
+    }
+
     /// Waits until `backends(state)` is `expected`.
     pub(crate) async fn wait_for_backends(&self, state: &str, expected: i64) {
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -80,6 +92,24 @@ impl Fixture {
                 return;
             }
             assert!(Instant::now() < deadline, "{found} backends {state}, expected {expected}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until a backend of the connection pool under test runs a statement that begins so.
+    pub(crate) async fn wait_for_statement(&self, start: &str) {
+        static RUNNING: Sql = Sql::new(
+            "SELECT pg_stat_activity",
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE application_name = $1 AND state = 'active' AND starts_with(query, $2)",
+        );
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let row = self.watcher.query_one(&RUNNING, &[&self.application, &start]).await;
+            if row.expect("a count").get::<_, i64>(0) > 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "nobody runs {start}");
             tokio::task::yield_now().await;
         }
     }

@@ -1,0 +1,100 @@
+//! Whether work may be done once more, and after which pause.
+
+use std::time::Duration;
+
+use forebay_pooling::{Backoff, Deadline};
+
+use crate::PgError;
+use crate::pool::Shared;
+
+/// Pauses before work is done once more. The first is short: one connection that died says little
+/// about the next one.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
+
+/// Why work may succeed when it is done once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It has not begun: there was no connection.
+    NotConnected,
+    /// Its connection was lost before it could take effect.
+    Lost,
+    /// It ran into a concurrent transaction and was undone.
+    Conflict,
+    /// It may have taken effect already.
+    UnknownOutcome,
+}
+
+impl Why {
+    /// Why a transaction that could not be opened or ended with `error` may be tried again.
+    pub(crate) fn of(error: &PgError) -> Option<Self> {
+        match error {
+            PgError::Unreachable { .. } | PgError::ServerSlots { .. } | PgError::Pooler { .. } => {
+                Some(Self::NotConnected)
+            }
+            PgError::ConnectionLost { .. } => Some(Self::Lost),
+            PgError::Serialization { .. } => Some(Self::Conflict),
+            PgError::UnknownOutcome { .. } => Some(Self::UnknownOutcome),
+            // The gate has already made the caller wait as long as it may, or nothing will change.
+            PgError::Shed { .. }
+            | PgError::Timeout { .. }
+            | PgError::Draining
+            | PgError::Auth { .. }
+            | PgError::UnknownDatabase { .. }
+            | PgError::Tls { .. }
+            | PgError::ReadOnly { .. }
+            | PgError::InvalidUrl { .. }
+            | PgError::StatementTimeout { .. }
+            | PgError::LockTimeout { .. }
+            | PgError::UniqueViolation { .. }
+            | PgError::ForeignKeyViolation { .. }
+            | PgError::CheckViolation { .. }
+            | PgError::TransactionFailed
+            | PgError::RowCount { .. }
+            | PgError::SessionStatement { .. }
+            | PgError::CustomType { .. }
+            | PgError::Database { .. }
+            | PgError::Mismatch { .. } => None,
+        }
+    }
+}
+
+/// The tries of one piece of work.
+pub(crate) struct Tries<'a> {
+    shared: &'a Shared,
+    max: u32,
+    failed: u32,
+    deadline: Deadline,
+}
+
+impl<'a> Tries<'a> {
+    /// At most `max` tries, the first included, until the deadline in scope.
+    pub(crate) fn new(shared: &'a Shared, max: u32) -> Self {
+        Self { shared, max, failed: 0, deadline: Deadline::within(shared.patience()) }
+    }
+
+    /// A try succeeded.
+    pub(crate) fn succeeded(&self) {
+        self.shared.retries().succeeded();
+    }
+
+    /// A try failed with the connection that many shared. That is one loss, so none of them pays
+    /// for the next try; a server that fails everything does not get this far, because the
+    /// connection to share could not be opened.
+    pub(crate) fn lost_with_others(&mut self) {
+        self.failed += 1;
+    }
+
+    /// After a failed try: waits a moment and answers whether there may be another one.
+    pub(crate) async fn again(&mut self) -> bool {
+        self.failed += 1;
+        let pause = BACKOFF.delay(self.failed);
+        // Asked last, because a yes is paid for.
+        let may_retry = self.failed < self.max
+            && pause < self.deadline.remaining()
+            && self.shared.retries().may_retry();
+        if may_retry {
+            tokio::time::sleep(pause).await;
+        }
+        may_retry
+    }
+}
