@@ -38,9 +38,9 @@ impl std::fmt::Display for Address {
 ///
 /// Every connection of every kind asks [`Topology::locate`] anew and goes through the ready check,
 /// and nothing above the manager knows an address. Here is therefore the place for an answer of
-/// Sentinel ("who is the master now?") or of a cluster ("who owns this slot?"). What a cluster needs
-/// besides is kept already: requests are assigned to lanes by the hash tag of their last key, and
-/// the keys that one script or pipeline touches can share a tag (`{...}`).
+/// Sentinel ("who is the master now?") or of a cluster ("who owns this slot?"). Keys are prepared
+/// for a cluster as well: a prefix and a key are put together as they are, so a hash tag (`{...}`)
+/// in a key is the server's to see, and keys that one script touches can share one.
 #[derive(Debug, Clone)]
 pub(crate) struct Topology {
     client: Client,

@@ -87,9 +87,9 @@ impl Attempts<'_> {
     }
 
     async fn attempt(&self, request: Request) -> Result<Answers, Failure> {
-        let lane = self.pool.lane_of(self.head.key_hash);
+        let lane = self.pool.lane();
         let until = self.deadline.instant();
-        match lane.submit(request) {
+        match lane.submit(request, Instant::now()) {
             Err(refused) => Err(Failure::last(self.refused(refused))),
             Ok(Submitted::Sent(mut solo)) => {
                 match tokio::time::timeout_at(until, solo.delivered()).await {

@@ -4,8 +4,8 @@
 //! once leaves it. Its second answer may tell of the second run: `DEL` then counts nothing, and a
 //! relative time to live starts anew.
 //!
-//! Source: the pages of the commands on redis.io, read for "what if it runs twice"; the acceptance
-//! test `every_repeatable_command_may_run_twice` runs each of them twice against a real server and
+//! Source: the pages of the commands on redis.io, read for "what if it runs twice"; the test
+//! `every_command_of_the_table_may_run_twice` runs each of them twice against a real server and
 //! compares what is stored. Commands that block, that answer by chance or that return what they
 //! remove are left out, and so is `XADD`: its second run adds a second entry.
 
@@ -131,3 +131,6 @@ const fn same(one: &str, other: &str) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,6 +86,8 @@ struct State {
     flights: Vec<FlightRecord>,
     commands_in_flight: usize,
     flights_so_far: u64,
+    /// When the latest message left.
+    departed: Option<Instant>,
     /// Somebody hands a message to the driver. Nobody else does meanwhile, or a later message
     /// could overtake it.
     boarding: bool,

@@ -7,50 +7,40 @@ use crate::RedisError;
 use crate::Reply;
 use crate::idempotent::Spec;
 
-/// Seed and prime of the 64-bit FNV-1a hash.
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;
-
 /// A command packed straight into the driver's buffer: no argument is an allocation of its own.
 #[derive(Debug, Clone)]
-pub(crate) struct Packed {
-    cmd: Cmd,
-    key_hash: u64,
-}
+pub(crate) struct Packed(Cmd);
 
 impl Packed {
     /// A command with room for `arguments` of `bytes` together.
     pub(crate) fn new(name: &'static str, arguments: usize, bytes: usize) -> Self {
         let mut cmd = Cmd::with_capacity(1 + arguments, name.len() + bytes);
         cmd.write_arg(name.as_bytes());
-        Self { cmd, key_hash: 0 }
+        Self(cmd)
     }
 
-    /// Adds a key behind the connection pool's prefix. The last key decides on which lane the
-    /// command travels: a key that many commands share, such as that of a lock or an epoch, stands
-    /// before the key that a command is about.
+    /// Adds a key behind the connection pool's prefix.
     pub(crate) fn key(mut self, prefix: &str, key: &str) -> Self {
         if prefix.is_empty() {
-            self.cmd.write_arg(key.as_bytes());
+            self.0.write_arg(key.as_bytes());
         } else {
-            let mut argument = self.cmd.writer_for_next_arg();
+            let mut argument = self.0.writer_for_next_arg();
             let written = argument
                 .write_all(prefix.as_bytes())
                 .and_then(|()| argument.write_all(key.as_bytes()));
             written.expect("memory takes all that is written to it");
         }
-        self.key_hash = hash(hash_tag(key.as_bytes()));
         self
     }
 
     /// Adds an argument as it is.
     pub(crate) fn arg(mut self, argument: &[u8]) -> Self {
-        self.cmd.write_arg(argument);
+        self.0.write_arg(argument);
         self
     }
 
     pub(crate) fn into_cmd(self) -> Cmd {
-        self.cmd
+        self.0
     }
 }
 
@@ -62,8 +52,6 @@ pub(crate) struct Head {
     pub(crate) script: Option<&'static str>,
     /// Sending it twice gives the same result as sending it once.
     pub(crate) repeatable: bool,
-    /// Requests with the same hash travel on the same lane.
-    pub(crate) key_hash: u64,
 }
 
 #[derive(Debug)]
@@ -82,8 +70,7 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn command(spec: Spec, packed: Packed) -> Self {
         let Spec { name, repeatable } = spec;
-        let head = Head { name, script: None, repeatable, key_hash: packed.key_hash };
-        Self { head, payload: Payload::One(packed.cmd) }
+        Self { head: Head { name, script: None, repeatable }, payload: Payload::One(packed.0) }
     }
 
     pub(crate) fn script(spec: Spec, summary: &'static str, packed: Packed) -> Self {
@@ -92,15 +79,14 @@ impl Request {
         request
     }
 
-    /// Scripts that travel together, to the lane of the first one's key.
+    /// Scripts that travel together.
     pub(crate) fn scripts(spec: Spec, summary: &'static str, calls: Vec<Packed>) -> Self {
         let Spec { name, repeatable } = spec;
-        let key_hash = calls.first().map_or(0, |first| first.key_hash);
         let mut pipeline = Pipeline::with_capacity(calls.len());
         for call in calls {
-            pipeline.add_command(call.cmd);
+            pipeline.add_command(call.0);
         }
-        let head = Head { name, script: Some(summary), repeatable, key_hash };
+        let head = Head { name, script: Some(summary), repeatable };
         Self { head, payload: Payload::Many(pipeline) }
     }
 
@@ -136,24 +122,6 @@ fn bytes_of(cmd: &Cmd) -> usize {
         _ => 0,
     };
     cmd.args_iter().map(argument).sum()
-}
-
-/// The part of a key that decides where it lives: what stands in the first pair of braces, if that
-/// is not empty, else the whole key (Redis Cluster specification, "Hash tags"). Keys that must
-/// live together on a cluster share a tag, and travel on one lane here.
-fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = key.iter().position(|byte| *byte == b'{') else {
-        return key;
-    };
-    let behind = &key[open + 1..];
-    match behind.iter().position(|byte| *byte == b'}') {
-        Some(0) | None => key,
-        Some(close) => &behind[..close],
-    }
-}
-
-fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
 }
 
 /// The server's answers to one request.
@@ -200,26 +168,4 @@ fn reply_of(value: Value, command: &'static str) -> Result<Reply, RedisError> {
 pub(crate) fn server_error(command: &'static str, source: redis::RedisError) -> RedisError {
     let code = source.code().unwrap_or("ERR").to_owned();
     RedisError::Server { command, code, source }
-}
-
-#[cfg(test)]
-mod tests {
-    //! Keys that must live together are sent together.
-
-    use super::{hash, hash_tag};
-
-    #[test]
-    fn what_is_in_braces_decides() {
-        for (key, tag) in [
-            ("pool:1", "pool:1"),
-            ("cache:{pool:1}:entry", "pool:1"),
-            ("{a}{b}", "a"),
-            ("{}x", "{}x"),
-            ("{open", "{open"),
-            ("", ""),
-        ] {
-            assert_eq!(hash_tag(key.as_bytes()), tag.as_bytes(), "{key}");
-        }
-        assert_eq!(hash(b"a"), 0xaf63_dc4c_8601_ec8c, "the published value of FNV-1a");
-    }
 }

@@ -25,8 +25,8 @@ const PUBLISH: Spec = Spec::once("PUBLISH");
 /// is no method for a command that blocks, that subscribes or that changes the connection's state,
 /// because it would stop or change everybody's commands.
 ///
-/// Commands whose last key is the same keep their order while all lanes are connected and none is
-/// replaced.
+/// Commands of one task reach the server in the order in which they were first polled, as long as no
+/// connection is lost meanwhile.
 /// Cancel-safe: a dropped future leaves the connection usable; its command may have been executed.
 #[derive(Debug, Clone)]
 pub struct SharedRedis {

@@ -12,7 +12,7 @@ pub struct RedisConfig {
     pub url: Secret,
     /// Put before every key, so that several systems can share one Redis.
     pub key_prefix: String,
-    /// Shared pipelined connections.
+    /// Shared pipelined connections: one carries the commands, the others stand by.
     pub lanes: u32,
     /// Commands in flight on one lane; one more waits in order.
     pub lane_in_flight_max: usize,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bb8_redis::redis;
 use futures_util::future::BoxFuture;
@@ -14,9 +15,15 @@ use super::queue::Queued;
 use super::{Connected, FlightRecord, Lane, State};
 use crate::request::{Answers, Payload, Request};
 
-/// Messages that may be on their way on one lane before requests gather. Measured on loopback,
-/// see `docs/benchmarks.md`.
-pub(super) const FLIGHTS_MAX: usize = 4;
+/// Messages that are on their way before requests gather. Two keep the server busy while answers
+/// travel; with more, fewer requests share a message. Measured on loopback, see
+/// `docs/benchmarks.md`.
+const FLIGHTS_BUSY: usize = 2;
+/// When nothing has left for this long, the next request takes what has gathered with it, however
+/// much is on its way: where answers take long, requests do not wait for them.
+const GATHER_MAX: Duration = Duration::from_micros(250);
+/// Messages that may be on their way in any case. The driver's queue has room for all of them.
+const FLIGHTS_MAX: usize = 16;
 
 /// A request that a lane has taken.
 #[derive(Debug)]
@@ -29,14 +36,18 @@ pub(crate) enum Submitted {
 
 impl Lane {
     /// Takes a request, or tells why it does not.
-    pub(crate) fn submit(self: &Arc<Self>, request: Request) -> Result<Submitted, Refused> {
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        request: Request,
+        now: Instant,
+    ) -> Result<Submitted, Refused> {
         let mut state = self.state.lock();
         if state.draining {
             return Err(Refused::Draining);
         }
         let commands = request.len();
-        if let Some(connected) = state.may_board(commands, self.limits.in_flight_max) {
-            let flight = state.board(self, commands);
+        if let Some(connected) = state.may_board(commands, self.limits.in_flight_max, now) {
+            let flight = state.board(self, commands, now);
             drop(state);
             let solo = Solo::depart(flight, connected, request);
             // Those who came meanwhile found the door shut.
@@ -60,9 +71,13 @@ impl Lane {
         let is_offline = place.is_some();
         let failures = state.failures;
         let (ticket, answer) = state.queue.push(request, failures, place);
+        let may_leave = state.free_connection(now).is_some();
         drop(state);
         if is_offline {
             self.wanted.notify_one();
+        }
+        if may_leave {
+            self.depart();
         }
         Ok(Submitted::Queued(Place { lane: Arc::clone(self), ticket, answer: Some(answer) }))
     }
@@ -76,15 +91,16 @@ impl Lane {
     }
 
     fn load(self: &Arc<Self>) -> Option<(Flight, Arc<Connected>, Vec<Queued>)> {
+        let now = Instant::now();
         let mut state = self.state.lock();
-        let connected = state.free_connection()?;
+        let connected = state.free_connection(now)?;
         let room = self.limits.in_flight_max.saturating_sub(state.commands_in_flight);
         if state.queue.is_empty() || room == 0 {
             return None;
         }
         let requests = state.queue.take_message(room);
         let commands = requests.iter().map(|queued| queued.request.len()).sum();
-        let flight = state.board(self, commands);
+        let flight = state.board(self, commands, now);
         Some((flight, connected, requests))
     }
 
@@ -109,25 +125,34 @@ impl Lane {
 
 impl State {
     /// The connection, if a message may leave on it now.
-    fn free_connection(&self) -> Option<Arc<Connected>> {
+    fn free_connection(&self, now: Instant) -> Option<Arc<Connected>> {
         let connected = self.connection.as_ref()?;
-        let is_free =
-            !self.boarding && self.flights.len() < FLIGHTS_MAX && !connected.closed.is_raised();
+        let count = self.flights.len();
+        let has_room = count < FLIGHTS_BUSY
+            || count < FLIGHTS_MAX
+                && self.departed.is_none_or(|at| now.saturating_duration_since(at) >= GATHER_MAX);
+        let is_free = !self.boarding && has_room && !connected.closed.is_raised();
         is_free.then(|| Arc::clone(connected))
     }
 
     /// The connection, if a request may leave without waiting for its turn.
-    fn may_board(&self, commands: usize, in_flight_max: usize) -> Option<Arc<Connected>> {
+    fn may_board(
+        &self,
+        commands: usize,
+        in_flight_max: usize,
+        now: Instant,
+    ) -> Option<Arc<Connected>> {
         let fits = self.commands_in_flight == 0
             || self.commands_in_flight.saturating_add(commands) <= in_flight_max;
-        if fits && self.queue.is_empty() { self.free_connection() } else { None }
+        if fits && self.queue.is_empty() { self.free_connection(now) } else { None }
     }
 
-    fn board(&mut self, lane: &Arc<Lane>, commands: usize) -> Flight {
+    fn board(&mut self, lane: &Arc<Lane>, commands: usize, now: Instant) -> Flight {
         self.boarding = true;
+        self.departed = Some(now);
         self.flights_so_far += 1;
         let number = self.flights_so_far;
-        self.flights.push(FlightRecord { number, since: Instant::now(), commands });
+        self.flights.push(FlightRecord { number, since: now, commands });
         self.commands_in_flight += commands;
         Flight { lane: Arc::clone(lane), number }
     }

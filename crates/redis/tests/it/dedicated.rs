@@ -72,6 +72,9 @@ async fn leases_are_bounded_and_queued() {
     assert!(futures_util::poll!(&mut third).is_pending());
     let stats = pool.stats();
     assert_eq!((stats.dedicated_connections, stats.dedicated_connections_max), (2, 2));
+    assert_eq!((stats.dedicated_in_use, stats.dedicated_waiting), (2, 1));
+    let holders: Vec<_> = stats.dedicated_holders.iter().map(|it| it.location.file()).collect();
+    assert_eq!(holders, [file!(), file!()], "the lines that took the leases");
     drop(first);
     third.await.expect("the freed connection");
 }

@@ -1,7 +1,10 @@
 //! Redis for real: the shared server of the test run, and servers of a test's own to be harmed.
 
+mod consumer;
 mod dedicated;
 mod faults;
+mod outage;
+mod proxy;
 mod shared;
 mod subscription;
 
