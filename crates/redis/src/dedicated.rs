@@ -9,6 +9,7 @@ use forebay_pooling::{Deadline, GateError, GatePermit};
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::address::is_auth;
 use crate::manager::RedisManager;
 use crate::pool::{Inner, LEASE_WAIT_MAX};
 use crate::request::server_error;
@@ -130,8 +131,7 @@ async fn connect(
     inner: &Inner,
     deadline: Deadline,
 ) -> Result<PooledConnection<'static, RedisManager>, RedisError> {
-    let mut failures = inner.dedicated_manager.attempts().watch();
-    failures.mark_unchanged();
+    let mut failures = inner.dedicated_manager.breaker().listen();
     loop {
         let get = inner.dedicated.get_owned();
         tokio::pin!(get);
@@ -144,9 +144,8 @@ async fn connect(
                     Err(RunError::User(_) | RunError::TimedOut) => break,
                 },
                 () = inner.draining.wait() => return Err(RedisError::Draining),
-                // The sender lives as long as the manager.
-                _ = failures.changed() => {
-                    if inner.dedicated_manager.is_refused() {
+                cause = failures.next() => {
+                    if is_auth(&cause) {
                         return Err(inner.dedicated_manager.unreachable());
                     }
                 }

@@ -69,18 +69,20 @@ impl Attempts<'_> {
         let mut retries = 0;
         loop {
             let failure = match self.attempt(request).await {
-                Ok(answers) => return Ok(answers),
+                Ok(answers) => {
+                    self.pool.retry_budget.succeeded();
+                    return Ok(answers);
+                }
                 Err(failure) => failure,
             };
             let Some(again) = failure.again.filter(|_| retries < config.retries_max) else {
                 return Err(failure.error);
             };
             let pause = Backoff::new(RETRY_BASE, config.backoff_max).delay(retries + 1);
-            if self.deadline.remaining() <= pause {
+            if self.deadline.remaining() <= pause || !self.pool.retry_budget.may_retry() {
                 return Err(failure.error);
             }
             retries += 1;
-            add_one(&self.pool.counters.retries);
             tokio::time::sleep(pause).await;
             request = *again;
         }

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use bb8_redis::redis::{self, AsyncConnectionConfig, ErrorKind, PushInfo, PushKind};
 use forebay_config::RedisConfig;
-use forebay_pooling::Backoff;
+use forebay_pooling::{Backoff, Breaker, BreakerConfig};
 use futures_util::FutureExt;
-use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::RedisError;
@@ -18,9 +16,13 @@ use crate::connection::RedisConnection;
 use crate::lane::{LaneStatus, StatusCell};
 use crate::signal::Signal;
 
-/// The first pause between two attempts to connect a lease; it doubles up to the configured
-/// maximum.
-const BACKOFF_BASE: Duration = Duration::from_millis(50);
+/// The first pause between two attempts to connect is random below this; the bound doubles.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// A pause is never shorter, so that a breaker that has just closed makes nobody spin.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// The longest pause while somebody waits for the connection: it bounds how long an outage outlasts
+/// its cause, also when the configured maximum is longer.
+const WANTED_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Messages that the driver's queue takes: more than can be under way on one connection, so that
 /// handing one over never waits.
 const DRIVER_QUEUE: usize = 64;
@@ -32,8 +34,9 @@ pub(crate) struct RedisManager {
     kind: Kind,
     client_name: String,
     connect_timeout: Duration,
-    backoff: Backoff,
-    attempts: Arc<Attempts>,
+    pause_max: Duration,
+    /// What is known about the server, by those who ask the same of it.
+    breaker: Arc<Breaker<redis::RedisError>>,
 }
 
 /// What a connection is for.
@@ -47,29 +50,6 @@ enum Kind {
     Subscription,
 }
 
-/// The failed attempts to connect, for those who wait for one to succeed.
-#[derive(Debug, Default)]
-pub(crate) struct Attempts {
-    failed: watch::Sender<u64>,
-    last_error: Mutex<Option<redis::RedisError>>,
-}
-
-impl Attempts {
-    /// Failed attempts so far; the receiver wakes for each further one.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.failed.subscribe()
-    }
-
-    pub(crate) fn failed_so_far(&self) -> u64 {
-        *self.failed.borrow()
-    }
-
-    fn failed(&self, error: &redis::RedisError) {
-        *self.last_error.lock() = Some(error.clone());
-        self.failed.send_modify(|failed| *failed += 1);
-    }
-}
-
 impl RedisManager {
     /// The manager of subscriptions, from which the others are made.
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisError> {
@@ -78,8 +58,8 @@ impl RedisManager {
             kind: Kind::Subscription,
             client_name: client_name("subscription"),
             connect_timeout: config.connect_timeout,
-            backoff: Backoff::new(BACKOFF_BASE, config.backoff_max),
-            attempts: Arc::default(),
+            pause_max: config.backoff_max.min(WANTED_PAUSE_MAX),
+            breaker: new_breaker("redis", config.backoff_max.min(WANTED_PAUSE_MAX)),
         })
     }
 
@@ -88,25 +68,26 @@ impl RedisManager {
         Self { kind: Kind::Lane(status), client_name, ..self.clone() }
     }
 
-    /// Leases are told apart from lanes in what their failures mean to callers.
+    /// Leases have a breaker of their own: a replica or a server that loads its data will do for
+    /// them, and not for the others.
     pub(crate) fn for_leases(&self) -> Self {
         let client_name = client_name("lease");
-        Self { kind: Kind::Lease, client_name, attempts: Arc::default(), ..self.clone() }
+        let breaker = new_breaker("redis leases", self.pause_max);
+        Self { kind: Kind::Lease, client_name, breaker, ..self.clone() }
     }
 
     pub(crate) fn address(&self) -> &Address {
         self.topology.address()
     }
 
-    pub(crate) fn attempts(&self) -> &Attempts {
-        &self.attempts
+    pub(crate) fn breaker(&self) -> &Breaker<redis::RedisError> {
+        &self.breaker
     }
 
     /// Why there is no connection, with the last failure as its cause.
     pub(crate) fn unreachable(&self) -> RedisError {
         let address = self.address().to_string();
-        let last_error = self.attempts.last_error.lock().clone();
-        match last_error {
+        match self.breaker.cause() {
             Some(source) if is_auth(&source) => RedisError::Auth { address, source },
             source => RedisError::Unreachable { address, source },
         }
@@ -114,7 +95,18 @@ impl RedisManager {
 
     /// Whether waiting longer cannot help because the server refuses the credentials.
     pub(crate) fn is_refused(&self) -> bool {
-        self.attempts.last_error.lock().as_ref().is_some_and(is_auth)
+        self.breaker.cause().as_ref().is_some_and(is_auth)
+    }
+
+    /// Time until the next attempt may go out; `None` if one may now.
+    pub(crate) fn retry_in(&self) -> Option<Duration> {
+        let until = self.breaker.retry_at()?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    /// How long to wait after an attempt that failed.
+    pub(crate) fn pause(&self) -> Duration {
+        self.retry_in().unwrap_or_default().max(PAUSE_MIN)
     }
 
     /// Opens a connection whose pushed messages go to `on_push`.
@@ -122,17 +114,15 @@ impl RedisManager {
         &self,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<RedisConnection, redis::RedisError> {
-        let handshake = contained(self.handshake(on_push));
-        let opened = tokio::time::timeout(self.connect_timeout, handshake).await;
-        let opened = opened.unwrap_or_else(|_elapsed| {
-            let detail = format!("not connected after {:?}", self.connect_timeout);
-            Err((ErrorKind::Io, "connect timeout", detail).into())
-        });
-        match &opened {
-            Ok(_) => *self.attempts.last_error.lock() = None,
-            Err(error) => self.attempts.failed(error),
-        }
-        opened
+        let attempt = async {
+            let handshake = contained(self.handshake(on_push));
+            let opened = tokio::time::timeout(self.connect_timeout, handshake).await;
+            opened.unwrap_or_else(|_elapsed| {
+                let detail = format!("not connected after {:?}", self.connect_timeout);
+                Err((ErrorKind::Io, "connect timeout", detail).into())
+            })
+        };
+        self.breaker.attempt(attempt).await
     }
 
     async fn handshake(
@@ -172,18 +162,16 @@ impl RedisManager {
     /// connection after that.
     async fn open_patiently(&self) -> Result<RedisConnection, redis::RedisError> {
         let started = Instant::now();
-        let mut failures = 0_u32;
         loop {
             let error = match self.open(drop).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
-            failures = failures.saturating_add(1);
-            let pause = self.backoff.delay(failures);
+            let pause = self.pause();
             if is_auth(&error) || started.elapsed() + pause >= self.connect_timeout {
                 return Err(error);
             }
-            tracing::debug!(error = %error, failures, ?pause, "attempt to connect a lease failed");
+            tracing::debug!(error = %error, ?pause, "attempt to connect a lease failed");
             tokio::time::sleep(pause).await;
         }
     }
@@ -208,6 +196,14 @@ impl bb8_redis::bb8::ManageConnection for RedisManager {
     fn has_broken(&self, connection: &mut RedisConnection) -> bool {
         connection.is_broken()
     }
+}
+
+fn new_breaker(name: &'static str, pause_max: Duration) -> Arc<Breaker<redis::RedisError>> {
+    Arc::new(Breaker::new(BreakerConfig {
+        backoff: Backoff::new(PAUSE_FIRST, pause_max),
+        is_permanent: is_auth,
+        ..BreakerConfig::new(name)
+    }))
 }
 
 /// A panic while connecting must not take bb8's place for the connection with it: the task that it

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bb8_redis::bb8;
 use forebay_config::RedisConfig;
-use forebay_pooling::{Deadline, Gate, GateConfig};
+use forebay_pooling::{Deadline, Gate, GateConfig, RetryBudget};
 use futures_util::future::join_all;
 use tokio::task::AbortHandle;
 
@@ -45,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) dedicated: bb8::Pool<RedisManager>,
     pub(crate) dedicated_manager: RedisManager,
     pub(crate) dedicated_gate: Gate,
+    pub(crate) retry_budget: RetryBudget,
     /// No more leases are given out.
     pub(crate) draining: Signal,
     pub(crate) counters: Arc<Counters>,
@@ -105,6 +106,7 @@ impl RedisPool {
                 .max_size(dedicated_max)
                 .build_unchecked(dedicated_manager.clone()),
             dedicated_gate,
+            retry_budget: RetryBudget::new(),
             draining: Signal::default(),
             manager,
             config: config.clone(),
@@ -209,8 +211,7 @@ impl Inner {
         let offline = self.offline.held();
         let dedicated = self.dedicated.state();
         let gate = self.dedicated_gate.stats();
-        let failures =
-            [&self.manager, &self.dedicated_manager].map(|it| it.attempts().failed_so_far());
+        let breakers = [&self.manager, &self.dedicated_manager].map(|it| it.breaker().stats());
         RedisPoolStats {
             name: "redis".to_owned(),
             connected: lanes.iter().any(|lane| {
@@ -236,15 +237,19 @@ impl Inner {
                 })
                 .collect(),
             reconnects: read(&counters.reconnects),
-            connect_failures: failures.iter().sum(),
+            breaker: breakers[0].state,
+            connect_failures: breakers.iter().map(|breaker| breaker.attempts_failed).sum(),
+            retry_in: self.manager.retry_in(),
             timeouts: read(&counters.timeouts),
-            retries: read(&counters.retries),
+            retries: self.retry_budget.granted(),
+            retries_denied: self.retry_budget.denied(),
             shed: read(&counters.shed),
             unknown_outcomes: read(&counters.unknown_outcomes),
             dedicated_connections: dedicated.connections,
             dedicated_idle_connections: dedicated.idle_connections,
             dedicated_in_use: gate.held,
             dedicated_waiting: gate.waiting,
+            dedicated_breaker: breakers[1].state,
             dedicated_connections_max: self.config.dedicated_max,
             dedicated_holders: self.dedicated_gate.oldest_holders(HOLDERS_MAX),
             subscriptions: counters.subscriptions.load(Ordering::Relaxed),

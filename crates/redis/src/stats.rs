@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use forebay_pooling::Holder;
+use forebay_pooling::{BreakerState, Holder};
 use opentelemetry::global;
 use opentelemetry::metrics::Meter;
 
@@ -36,12 +36,18 @@ pub struct RedisPoolStats {
     pub lanes: Vec<RedisLaneStats>,
     /// Connections of lanes and subscriptions that were replaced.
     pub reconnects: u64,
+    /// Whether lanes and subscriptions ask the server: `closed`, `half_open` or `open`.
+    pub breaker: BreakerState,
+    /// Time until the next attempt to connect may go out; `None` if one may now.
+    pub retry_in: Option<Duration>,
     /// Attempts to open a connection of a lane, a subscription or a lease that failed.
     pub connect_failures: u64,
     /// Commands that ran out of time.
     pub timeouts: u64,
-    /// Commands sent again after their answer was lost.
+    /// Commands sent again after their answer was lost or the server refused them for now.
     pub retries: u64,
+    /// Commands not sent again because too many had been: a tenth of those that succeed may be.
+    pub retries_denied: u64,
     /// Commands and leases refused because too many were waiting.
     pub shed: u64,
     /// Commands whose outcome is unknown.
@@ -54,6 +60,8 @@ pub struct RedisPoolStats {
     pub dedicated_in_use: usize,
     /// Callers that wait for a lease.
     pub dedicated_waiting: usize,
+    /// Whether leases ask the server for connections.
+    pub dedicated_breaker: BreakerState,
     /// The limit of dedicated connections.
     pub dedicated_connections_max: u32,
     /// Who has held a lease for the longest time, by line of code.
@@ -86,7 +94,6 @@ pub struct RedisLaneStats {
 pub(crate) struct Counters {
     pub(crate) reconnects: AtomicU64,
     pub(crate) timeouts: AtomicU64,
-    pub(crate) retries: AtomicU64,
     pub(crate) shed: AtomicU64,
     pub(crate) unknown_outcomes: AtomicU64,
     pub(crate) subscriptions: AtomicUsize,
@@ -106,7 +113,7 @@ type Observed<T> = (&'static str, &'static str, fn(&RedisPoolStats) -> T);
 pub(crate) fn observe(stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static) {
     let meter = global::meter("forebay.redis");
     observe_counters(&meter, stats.clone());
-    let gauges: [Observed<usize>; 8] = [
+    let gauges: [Observed<usize>; 9] = [
         ("forebay.redis.commands.in_flight", "Commands sent and not yet answered.", |stats| {
             stats.command_queue_length
         }),
@@ -127,6 +134,9 @@ pub(crate) fn observe(stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send 
         }),
         ("forebay.redis.subscription.events", "Events that wait for their consumers.", |stats| {
             stats.subscription_events
+        }),
+        ("forebay.redis.breaker", "0 closed, 1 half-open, 2 open.", |stats| {
+            usize::try_from(stats.breaker.level()).unwrap_or(usize::MAX)
         }),
         ("forebay.redis.connected", "One if commands can be sent.", |stats| {
             usize::from(stats.connected)
@@ -150,7 +160,7 @@ fn observe_counters(
     meter: &Meter,
     stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static,
 ) {
-    let counters: [Observed<u64>; 7] = [
+    let counters: [Observed<u64>; 8] = [
         ("forebay.redis.reconnects", "Connections that were replaced.", |stats| stats.reconnects),
         ("forebay.redis.connect_failures", "Attempts to connect that failed.", |stats| {
             stats.connect_failures
@@ -160,6 +170,9 @@ fn observe_counters(
         }),
         ("forebay.redis.timeouts", "Commands that ran out of time.", |stats| stats.timeouts),
         ("forebay.redis.retries", "Commands that were sent again.", |stats| stats.retries),
+        ("forebay.redis.retries_denied", "Commands not sent again: too many were.", |stats| {
+            stats.retries_denied
+        }),
         ("forebay.redis.shed", "Commands refused by a full queue.", |stats| stats.shed),
         ("forebay.redis.unknown_outcomes", "Commands with an unknown outcome.", |stats| {
             stats.unknown_outcomes

@@ -22,8 +22,10 @@ use crate::stats::{Counters, add_one};
 /// Events that may wait for the consumer. When one more comes, the subscription starts over, and
 /// the consumer sees a [`Event::Disconnected`] in the place of what was lost.
 const EVENTS_MAX: usize = 4096;
-/// The first pause between two attempts to connect; it doubles up to the configured maximum.
+/// The first pause between two attempts to connect; it doubles up to the configured maximum, and
+/// not beyond the second one: a subscription is always wanted.
 const BACKOFF_BASE: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often the server is asked for a sign of life.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
 /// Time a sign of life may take before the connection counts as lost.
@@ -62,7 +64,7 @@ impl Subscription {
             manager: pool.0.manager.clone(),
             counters: Arc::clone(&pool.0.counters),
             channel: [pool.0.config.key_prefix.as_str(), channel].concat(),
-            backoff: Backoff::new(BACKOFF_BASE, pool.0.config.backoff_max),
+            backoff: Backoff::new(BACKOFF_BASE, pool.0.config.backoff_max.min(BACKOFF_MAX)),
             sender,
         };
         Self { events, counters, task: tokio::spawn(listener.run()).abort_handle() }
@@ -165,7 +167,7 @@ impl Listener {
                 return;
             }
             failures = failures.saturating_add(1);
-            tokio::time::sleep(self.backoff.delay(failures)).await;
+            tokio::time::sleep(self.manager.pause().max(self.backoff.delay(failures))).await;
         }
     }
 

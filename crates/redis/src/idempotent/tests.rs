@@ -1,5 +1,7 @@
 //! The table against a real server.
 
+#![expect(clippy::print_stdout, reason = "the figures of a test are for whoever reads its output")]
+
 use std::time::Duration;
 
 use forebay_testkit::{PrivateRedis, redis_config};

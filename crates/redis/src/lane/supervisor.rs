@@ -15,11 +15,9 @@ use crate::manager::RedisManager;
 use crate::signal::Signal;
 use crate::stats::{Counters, add_one};
 
-/// The first pause between two attempts to connect; it doubles up to the configured maximum.
-const BACKOFF_BASE: Duration = Duration::from_millis(50);
-/// The longest pause while somebody waits for the connection: it bounds how long an outage outlasts
-/// its cause, also when the configured maximum is longer.
-const WANTED_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The first pause between two attempts to connect while nobody waits for the connection; it
+/// doubles up to the configured maximum.
+const IDLE_PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// How often a lane is asked for a sign of life, so that a half-open socket is found also when
 /// nobody sends commands.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -66,7 +64,7 @@ async fn connect(
     manager: &RedisManager,
     backoff_max: Duration,
 ) -> RedisConnection {
-    let backoff = Backoff::new(BACKOFF_BASE, backoff_max);
+    let backoff = Backoff::new(IDLE_PAUSE_FIRST, backoff_max);
     let mut failures = 0_u32;
     loop {
         lane.status.set(LaneStatus::Connecting);
@@ -74,26 +72,25 @@ async fn connect(
             Ok(connection) => return connection,
             Err(error) => {
                 failures = failures.saturating_add(1);
-                let pause = backoff.delay(failures);
+                let pause = manager.pause();
                 lane.status.set(LaneStatus::Reconnecting);
                 lane.connect_failed(&manager.unreachable(), manager.is_refused());
                 tracing::debug!(error = %error, failures, ?pause, "attempt to connect failed");
-                rest(lane, pause).await;
+                rest(lane, pause, backoff.delay(failures)).await;
             }
         }
     }
 }
 
-/// Waits for `pause`, or only for a part of it if somebody waits for the connection.
-async fn rest(lane: &Lane, pause: Duration) {
-    let sure = pause.min(WANTED_PAUSE_MAX);
-    tokio::time::sleep(sure).await;
+/// Waits for `pause`, and for longer while nobody wants the connection.
+async fn rest(lane: &Lane, pause: Duration, idle_pause: Duration) {
+    tokio::time::sleep(pause).await;
     let is_wanted = !lane.state.lock().queue.is_empty();
-    if is_wanted || sure == pause {
+    if is_wanted || idle_pause <= pause {
         return;
     }
     tokio::select! {
-        () = tokio::time::sleep(pause - sure) => {}
+        () = tokio::time::sleep(idle_pause - pause) => {}
         () = lane.wanted.notified() => {}
     }
 }

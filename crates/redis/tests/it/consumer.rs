@@ -1,6 +1,8 @@
 //! Acceptance: consumers of a queue that are cancelled all the time, beside readers who must not
 //! notice.
 
+#![expect(clippy::print_stdout, reason = "the figures of a test are for whoever reads its output")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

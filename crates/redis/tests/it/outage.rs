@@ -4,6 +4,8 @@
 //! with what the server counted: the counter is what succeeded and a part of what is unknown, never
 //! more.
 
+#![expect(clippy::print_stdout, reason = "the figures of a test are for whoever reads its output")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
