@@ -102,3 +102,35 @@ fn is_unknown_or_forbidden(error: &redis::RedisError) -> bool {
 pub(crate) fn is_replica(role: &[Value]) -> bool {
     matches!(role.first(), Some(Value::BulkString(name)) if name.as_slice() == b"slave")
 }
+
+#[cfg(test)]
+mod tests {
+    //! What a check that did not finish says about a connection.
+
+    use std::time::Duration;
+
+    use bb8_redis::bb8::ManageConnection;
+    use forebay_testkit::{PrivateRedis, redis_config};
+
+    use super::ALIVE_BYPASS;
+    use crate::manager::RedisManager;
+
+    /// Fails when a check that was cancelled leaves no trace: bb8 then gives the silent connection
+    /// to the next caller, and to the next.
+    #[tokio::test]
+    async fn a_connection_whose_check_was_cancelled_is_broken() {
+        let server = PrivateRedis::start();
+        let config = redis_config(&server.url(), "");
+        let manager = RedisManager::new(&config).expect("settings").for_leases();
+        let mut connection = manager.connect().await.expect("connects");
+        connection.used_at -= ALIVE_BYPASS;
+        manager.is_valid(&mut connection).await.expect("it answers");
+        assert!(!manager.has_broken(&mut connection));
+        server.stop();
+        let check = manager.is_valid(&mut connection);
+        let checked = tokio::time::timeout(Duration::from_millis(50), check).await;
+        assert!(checked.is_err(), "nobody answers, so only the caller's time ends it");
+        assert!(manager.has_broken(&mut connection));
+        server.cont();
+    }
+}

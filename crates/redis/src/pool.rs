@@ -249,6 +249,7 @@ impl Inner {
             dedicated_idle_connections: dedicated.idle_connections,
             dedicated_in_use: gate.held,
             dedicated_waiting: gate.waiting,
+            dedicated_leaked: gate.leaked,
             dedicated_breaker: breakers[1].state,
             dedicated_connections_max: self.config.dedicated_max,
             dedicated_holders: self.dedicated_gate.oldest_holders(HOLDERS_MAX),

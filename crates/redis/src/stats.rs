@@ -60,6 +60,8 @@ pub struct RedisPoolStats {
     pub dedicated_in_use: usize,
     /// Callers that wait for a lease.
     pub dedicated_waiting: usize,
+    /// Leases that were held for longer than `redis.dedicated_leak_after`, each counted once.
+    pub dedicated_leaked: u64,
     /// Whether leases ask the server for connections.
     pub dedicated_breaker: BreakerState,
     /// The limit of dedicated connections.

@@ -120,3 +120,6 @@ impl Queue {
         surplus
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use forebay_redis::{Command, DedicatedRedis, RedisPool, Reply};
+use forebay_pooling::Deadline;
+use forebay_redis::{Command, DedicatedRedis, RedisError, RedisPool, Reply};
 use forebay_testkit::{PrivateRedis, redis_config};
 
 use crate::{eventually, pool, text};
@@ -77,4 +78,74 @@ async fn leases_are_bounded_and_queued() {
     assert_eq!(holders, [file!(), file!()], "the lines that took the leases");
     drop(first);
     third.await.expect("the freed connection");
+}
+
+/// Fails when a lease gives up at the first failed attempt: a consumer would end with every restart
+/// of its server.
+#[tokio::test]
+async fn a_lease_waits_for_a_server_that_is_away() {
+    let mut server = PrivateRedis::start();
+    let pool = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
+    server.kill();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.dedicated().await }
+    });
+    eventually("several attempts have failed", async || pool.stats().connect_failures > 3).await;
+    assert!(!waiting.is_finished());
+    server.restart();
+    waiting.await.expect("task").expect("a lease");
+}
+
+#[tokio::test]
+async fn a_drain_ends_the_wait_for_a_server_that_is_away() {
+    let server = PrivateRedis::start();
+    let pool = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
+    server.kill();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.dedicated().await }
+    });
+    eventually("it waits", async || pool.stats().connect_failures > 0).await;
+    pool.drain(Deadline::after(LONG)).await;
+    assert!(matches!(waiting.await.expect("task"), Err(RedisError::Draining)));
+}
+
+/// Fails when the time to block is all the time there is: the answer that nothing came would be
+/// taken for none.
+#[tokio::test]
+async fn a_blocking_command_may_find_nothing() {
+    let mut lease = pool().dedicated().await.expect("lease");
+    let block = Duration::from_millis(300);
+    let take = Command::new("BLPOP").key("empty").arg("0.3");
+    assert_eq!(lease.call_blocking(&take, block).await.expect("an answer"), Reply::Nil);
+    lease.call(&Command::new("PING"), LONG).await.expect("the lease is good");
+}
+
+#[tokio::test]
+async fn a_lease_that_is_held_for_long_is_reported_once() {
+    let server = PrivateRedis::start();
+    let config = forebay_config::RedisConfig {
+        dedicated_leak_after: Duration::from_millis(1),
+        ..redis_config(&server.url(), "")
+    };
+    let pool = RedisPool::new(&config).expect("settings");
+    let _held = pool.dedicated().await.expect("lease");
+    eventually("it is reported", async || pool.stats().dedicated_leaked == 1).await;
+}
+
+#[tokio::test]
+async fn connections_tell_whose_they_are() {
+    let server = PrivateRedis::start();
+    let pool = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
+    let _subscription = pool.subscribe("news");
+    pool.ready().await.expect("ready");
+    let mut lease = pool.dedicated().await.expect("lease");
+    let list = Command::new("CLIENT").arg("LIST");
+    eventually("each kind is listed", async || {
+        let clients = text(&lease.call(&list, LONG).await.expect("list"));
+        let named = |kind: &str| clients.contains(&format!("/{}/{kind} ", std::process::id()));
+        ["lane-0", "lane-1", "lease", "subscription"].iter().all(|kind| named(kind))
+    })
+    .await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forebay_config::{RedisConfig, Secret};
 use forebay_pooling::Deadline;
-use forebay_redis::{Command, RedisError, RedisPool, Script, ScriptCall};
+use forebay_redis::{Command, RedisError, RedisPool, Reply, Script, ScriptCall};
 use forebay_testkit::{PrivateRedis, redis_config};
 
 use crate::eventually;
@@ -91,6 +91,25 @@ async fn a_command_that_counts_is_not_sent_again_on_the_next_connection() {
     let answer = counting.await.expect("task");
     assert!(matches!(answer, Err(RedisError::UnknownOutcome { .. })), "{answer:?}");
     assert_eq!(pool.stats().retries, 0);
+}
+
+/// What was never sent is sent once there is a connection, whatever it is.
+#[tokio::test]
+async fn a_command_that_counts_waits_for_a_connection() {
+    let server = PrivateRedis::start();
+    let pool = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
+    server.stop();
+    let counting = tokio::spawn({
+        let shared = pool.shared().with_timeout(HOUR);
+        let (script, call) = increment();
+        async move { shared.eval(&script, &call).await }
+    });
+    eventually("it waits", async || pool.stats().offline_queue_length == 1).await;
+    assert!(pool.stats().offline_queue_bytes > 0);
+    server.cont();
+    assert_eq!(counting.await.expect("task").expect("counted"), Reply::Int(1));
+    let stats = pool.stats();
+    assert_eq!((stats.retries, stats.offline_queue_length, stats.offline_queue_bytes), (0, 0, 0));
 }
 
 /// Without the supervisor's probe the lanes would keep the silent connection for ever.

@@ -94,6 +94,34 @@ async fn cancelled_callers_do_not_disturb_the_answers_of_others() {
     eventually("all permits are back", async || pool.stats().command_queue_length == 0).await;
 }
 
+/// Fails when a message may be handed to the driver while another one is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_of_one_task_keep_their_order() {
+    let pool = pool();
+    let shared = pool.shared();
+    // Others keep the lane busy, so that what follows gathers and leaves in several messages.
+    let others: Vec<_> = (0..16)
+        .map(|_| {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                loop {
+                    shared.get("other").await.expect("get");
+                }
+            })
+        })
+        .collect();
+    for round in 0..50 {
+        let sets = (0..300).map(|index| {
+            let shared = shared.clone();
+            async move { shared.set_px("k", format!("{round}:{index}"), HOUR).await }
+        });
+        assert!(join_all(sets).await.iter().all(Result::is_ok));
+        let last = shared.get("k").await.expect("get").expect("set");
+        assert_eq!(String::from_utf8_lossy(&last), format!("{round}:299"));
+    }
+    others.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 #[tokio::test]
 async fn statistics_tell_the_life_of_the_lanes() {
     let pool = pool();
