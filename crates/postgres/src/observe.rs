@@ -3,13 +3,15 @@
 //! Names: OpenTelemetry semantic conventions, "Database client spans" and "Database client metrics".
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use forebay_pooling::SECONDS_BOUNDARIES;
 use opentelemetry::metrics::Histogram;
 use opentelemetry::{KeyValue, global};
 use tokio::time::Instant;
+use tracing::Span;
 use tracing::field::Empty;
-use tracing::{Instrument, Span};
 
 use crate::dsn::{Place, Target};
 use crate::{PgError, Sql};
@@ -38,17 +40,9 @@ impl Observer {
         Self { database: target.database.clone(), address, port, duration }
     }
 
-    /// Runs `work` inside a span for `sql`.
-    pub(crate) async fn statement<T>(
-        &self,
-        sql: &Sql,
-        work: impl Future<Output = Result<T, PgError>>,
-    ) -> Result<T, PgError> {
-        let mut running =
-            Running { observer: self, sql, span: self.span(sql), started: Some(Instant::now()) };
-        let outcome = work.instrument(running.span.clone()).await;
-        running.finish(outcome.as_ref().err());
-        outcome
+    /// Runs `work` inside a span for `sql`. Span and clock start when it is first polled.
+    pub(crate) fn statement<'a, F>(&'a self, sql: &'a Sql, work: F) -> Statement<'a, F> {
+        Statement { observer: self, sql, running: None, work: Some(work) }
     }
 
     fn span(&self, sql: &Sql) -> Span {
@@ -67,6 +61,51 @@ impl Observer {
             server.port = self.port,
             error.type = Empty,
         )
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A statement and its span. Not an `async fn`: that keeps what it was given beside what it
+    /// awaits, and so would double the bytes that every caller moves and stores.
+    pub(crate) struct Statement<'a, F> {
+        observer: &'a Observer,
+        sql: &'a Sql,
+        running: Option<Running<'a>>,
+        #[pin]
+        work: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Statement<'_, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // What a dropped statement leaves to be cleaned belongs to its trace.
+            let _inside = this.running.as_ref().map(|running| running.span.enter());
+            this.work.set(None);
+        }
+    }
+}
+
+impl<T, F: Future<Output = Result<T, PgError>>> Future for Statement<'_, F> {
+    type Output = Result<T, PgError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let (observer, sql) = (*this.observer, *this.sql);
+        let running = this.running.get_or_insert_with(|| Running {
+            observer,
+            sql,
+            span: observer.span(sql),
+            started: Some(Instant::now()),
+        });
+        let outcome = {
+            let _inside = running.span.enter();
+            let work = this.work.as_mut().as_pin_mut().expect("polled after its end");
+            let outcome = ready!(work.poll(cx));
+            this.work.set(None);
+            outcome
+        };
+        running.finish(outcome.as_ref().err());
+        Poll::Ready(outcome)
     }
 }
 
@@ -112,3 +151,6 @@ impl Drop for Running<'_> {
         self.end(Some("cancelled"));
     }
 }
+
+#[cfg(test)]
+mod tests;
