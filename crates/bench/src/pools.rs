@@ -4,7 +4,7 @@ use forebay_config::{Config, Invocation};
 
 use crate::report::{Case, Goal};
 use crate::rounds::Rounds;
-use crate::side::Figures;
+use crate::side::{Figures, Side};
 
 pub mod external;
 pub mod gate;
@@ -15,9 +15,52 @@ pub mod redis;
 /// Name of the bench.
 pub const BENCH: &str = "pools";
 /// Numbers of tasks: alone, one a connection, and two crowds.
-pub const TASKS: [usize; 4] = [1, 8, 64, 512];
+const TASKS: [usize; 4] = [1, 8, 64, 512];
 /// Connections of every side that has connections.
 pub const CONNECTIONS: u32 = 8;
+
+/// The part of the bench that is run: all of it, unless somebody looks into one side.
+#[derive(Debug)]
+pub struct Selection {
+    /// Numbers of tasks.
+    pub tasks: Vec<usize>,
+    sides: Vec<String>,
+}
+
+impl Selection {
+    /// What the arguments of the program ask for: a number is one of tasks, anything else the
+    /// beginning of a side's name.
+    pub fn from_args(args: impl Iterator<Item = String>) -> Self {
+        let (mut tasks, mut sides) = (Vec::new(), Vec::new());
+        for arg in args {
+            match arg.parse() {
+                Ok(number) => tasks.push(number),
+                Err(_) => sides.push(arg),
+            }
+        }
+        if tasks.is_empty() {
+            tasks.extend(TASKS);
+        }
+        Self { tasks, sides }
+    }
+
+    /// Whether some sides are left out.
+    pub fn is_narrow(&self) -> bool {
+        !self.sides.is_empty()
+    }
+
+    /// Leaves out the sides that nobody asked for.
+    pub fn narrow(&self, sides: &mut Vec<Side>) {
+        sides.retain(|side| {
+            self.sides.is_empty() || self.sides.iter().any(|wanted| side.name.starts_with(wanted))
+        });
+    }
+}
+
+/// One side of a run, by the first that begins so.
+pub fn named<'a>(all: &'a [Rounds], name: &str) -> Option<&'a Rounds> {
+    all.iter().find(|side| side.name.starts_with(name))
+}
 
 /// Our settings: the defaults and `flags`, such as `--postgres.connections_max=8`.
 ///

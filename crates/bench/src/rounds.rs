@@ -45,6 +45,9 @@ pub async fn interleave(
     }
     let mut all: Vec<Rounds> =
         sides.iter().map(|side| Rounds { name: side.name.clone(), rounds: Vec::new() }).collect();
+    if sides.is_empty() {
+        return Ok(all);
+    }
     for round in 0..ROUNDS {
         // Who goes first changes, so that a slow drift of the machine favours nobody.
         for turn in 0..sides.len() {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -99,11 +100,11 @@ pub async fn redis_benchmark(
     let name = format!("{} -P {pipeline}", tool.name("redis-benchmark").await?);
     let tool = Arc::new(tool);
     // It is told a number of requests, not a time: the rate of the last round gives the next one.
-    let rate = Arc::new(Mutex::new(10_000.0));
+    let rate = Arc::new(AtomicU64::new(10_000));
     let side = Side::new(name, move |tasks, duration| {
         let (tool, rate, mut args) = (Arc::clone(&tool), Arc::clone(&rate), fixed.clone());
         Box::pin(async move {
-            let expected = *rate.lock().unwrap_or_else(PoisonError::into_inner);
+            let expected = rate.load(Ordering::Relaxed) as f64;
             let requests = (expected * duration.as_secs_f64()).clamp(1e3, 1e7).round();
             args.extend(["-c".to_owned(), (tasks / pipeline).max(1).to_string()]);
             args.extend(["-n".to_owned(), requests.to_string()]);
@@ -112,7 +113,7 @@ pub async fn redis_benchmark(
             let figures =
                 read_csv(&printed).with_context(|| format!("no figures in {printed:?}"))?;
             ensure!(figures.throughput > 0.0, "no throughput in {printed:?}");
-            *rate.lock().unwrap_or_else(PoisonError::into_inner) = figures.throughput;
+            rate.store(figures.throughput as u64, Ordering::Relaxed);
             Ok(figures)
         })
     });

@@ -9,19 +9,25 @@ use tokio_postgres::NoTls;
 use tokio_postgres::types::Type;
 
 use crate::pools::external::{self, Tool};
-use crate::pools::{BENCH, CONNECTIONS, TASKS, bound, compare, settings};
+use crate::pools::{BENCH, CONNECTIONS, Selection, bound, compare, named, settings};
 use crate::report::{Goal, absent};
 use crate::rounds::{Rounds, interleave};
 use crate::side::Side;
 use crate::versions;
 
 const WHAT: &str = "SELECT by key";
-/// Ours in batches; the peers have no such thing and do what they did.
-const BATCHED: &str = "SELECT by key, ours batched";
+/// Ours: one statement at a time on a connection, many at a time, and many keys a statement.
+const OURS: &str = "PgPool::query_opt";
+const PIPELINED_OURS: &str = "Sql::pipelined";
+const BATCHED_OURS: &str = "PointReads::get";
+/// No peer pipelines or batches; pgbench shows what the server does for one statement at a time.
+const PIPELINED_WHAT: &str = "SELECT by key, ours pipelined";
+const BATCHED_WHAT: &str = "SELECT by key, ours batched";
 /// The table of pgbench at scale 1, and its statement.
 const ROWS: i32 = 100_000;
 const TEXT: &str = "SELECT abalance FROM pgbench_accounts WHERE aid = $1";
 static SELECT: Sql = Sql::new("SELECT pgbench_accounts", TEXT);
+static PIPELINED: Sql = Sql::new("SELECT pgbench_accounts", TEXT).pipelined();
 /// The same lookup for many keys.
 const SELECT_MANY: Sql = Sql::new(
     "SELECT pgbench_accounts",
@@ -32,11 +38,12 @@ const SELECT_MANY: Sql = Sql::new(
 ///
 /// # Errors
 /// When a side cannot be set up, or a call fails.
-pub async fn measure(url: &str) -> anyhow::Result<()> {
+pub async fn measure(url: &str, selection: &Selection) -> anyhow::Result<()> {
     create_table(url).await.context("create the table")?;
     let pool = our_pool(url)?;
     let mut sides = vec![
-        ours(pool.clone()),
+        ours(OURS, pool.clone(), &SELECT),
+        ours(PIPELINED_OURS, pool.clone(), &PIPELINED),
         batched(pool),
         bb8_typed(url).await?,
         bb8_prepared(url).await?,
@@ -50,7 +57,8 @@ pub async fn measure(url: &str) -> anyhow::Result<()> {
             println!("{}", absent(BENCH, WHAT, "pgbench", &reason));
         }
     }
-    for tasks in TASKS {
+    selection.narrow(&mut sides);
+    for &tasks in &selection.tasks {
         let all = interleave(WHAT, &mut sides, tasks).await?;
         report(tasks, &all);
     }
@@ -58,18 +66,24 @@ pub async fn measure(url: &str) -> anyhow::Result<()> {
 }
 
 fn report(tasks: usize, all: &[Rounds]) {
-    let [ours, batched, peers @ ..] = all else { return };
-    for peer in peers {
-        let goal = peer.name.starts_with("deadpool").then_some(Goal::AtLeast(0.95));
-        compare(WHAT, tasks, ours, peer, goal);
+    let of_ours = [OURS, PIPELINED_OURS, BATCHED_OURS];
+    if let Some(ours) = named(all, OURS) {
+        for peer in all.iter().filter(|side| !of_ours.contains(&side.name.as_str())) {
+            let goal = peer.name.starts_with("deadpool").then_some(Goal::AtLeast(0.95));
+            compare(WHAT, tasks, ours, peer, goal);
+        }
+        let longest = ours.figure(|figures| figures.waits.map(|waits| waits.max_us));
+        if let (64, Some(longest)) = (tasks, longest) {
+            bound(format!("{WHAT}, {tasks} tasks: longest wait"), "us", longest, 20_000.0);
+        }
     }
-    for peer in peers {
-        let is_goal = peer.name.starts_with("pgbench") && tasks >= 64;
-        compare(BATCHED, tasks, batched, peer, is_goal.then_some(Goal::AtLeast(2.5)));
-    }
-    let longest = ours.figure(|figures| figures.waits.map(|waits| waits.max_us));
-    if let (64, Some(longest)) = (tasks, longest) {
-        bound(format!("{WHAT}, {tasks} tasks: longest wait"), "us", longest, 20_000.0);
+    // Sharing needs callers that wait at the same time. The goal is that of the better way.
+    let goal = (tasks >= 64).then_some(Goal::AtLeast(2.5));
+    let ways = [(PIPELINED_WHAT, PIPELINED_OURS, None), (BATCHED_WHAT, BATCHED_OURS, goal)];
+    for (what, name, goal) in ways {
+        if let (Some(ours), Some(pgbench)) = (named(all, name), named(all, "pgbench")) {
+            compare(what, tasks, ours, pgbench, goal);
+        }
     }
 }
 
@@ -112,12 +126,12 @@ fn our_pool(url: &str) -> anyhow::Result<PgPool> {
     Ok(PgPool::new(&config.postgres, "bench")?)
 }
 
-fn ours(pool: PgPool) -> Side {
-    Side::in_process("PgPool::query_opt", move |random| {
+fn ours(name: &str, pool: PgPool, sql: &'static Sql) -> Side {
+    Side::in_process(name, move |random| {
         let pool = pool.clone();
         async move {
             let key = key(random);
-            let row = pool.query_opt(&SELECT, &[&key]).await?.context("no row")?;
+            let row = pool.query_opt(sql, &[&key]).await?.context("no row")?;
             right(key, row.try_get(0)?)
         }
     })
@@ -126,7 +140,7 @@ fn ours(pool: PgPool) -> Side {
 fn batched(pool: PgPool) -> Side {
     let reads: PointReads<i32, i32> =
         PointReads::new(pool, SELECT_MANY, PointReadsBounds::default(), |row| Ok(row.try_get(1)?));
-    Side::in_process("PointReads::get", move |random| {
+    Side::in_process(BATCHED_OURS, move |random| {
         let reads = reads.clone();
         async move {
             let key = key(random);

@@ -8,13 +8,14 @@ use fred::interfaces::{ClientLike as _, KeysInterface as _};
 use redis::AsyncCommands as _;
 
 use crate::pools::external::{self, Tool};
-use crate::pools::{BENCH, CONNECTIONS, TASKS, bound, compare, ioredis, settings};
+use crate::pools::{BENCH, CONNECTIONS, Selection, bound, compare, ioredis, named, settings};
 use crate::report::{Goal, absent};
 use crate::rounds::{Rounds, interleave};
 use crate::side::Side;
 use crate::versions;
 
 const WHAT: &str = "GET of 100 B";
+const OURS: &str = "RedisPool::shared";
 /// Keys; named as redis-benchmark names them.
 pub const KEYS: u32 = 1000;
 /// Bytes of a value.
@@ -24,7 +25,7 @@ const VALUE_BYTES: usize = 100;
 ///
 /// # Errors
 /// When a side cannot be set up, or a call fails.
-pub async fn measure(url: &str) -> anyhow::Result<()> {
+pub async fn measure(url: &str, selection: &Selection) -> anyhow::Result<()> {
     fill(url).await.context("set the keys")?;
     let mut sides = vec![ours(url)?, bb8(url).await?, multiplexed(url).await?, fred(url).await?];
     match ioredis::side(url, KEYS, VALUE_BYTES).await {
@@ -38,7 +39,8 @@ pub async fn measure(url: &str) -> anyhow::Result<()> {
         }
         Err(reason) => tell_absent("redis-benchmark", &reason),
     }
-    for tasks in TASKS {
+    selection.narrow(&mut sides);
+    for &tasks in &selection.tasks {
         let all = interleave(WHAT, &mut sides, tasks).await?;
         report(tasks, &all);
     }
@@ -51,8 +53,8 @@ fn tell_absent(peer: &str, reason: &str) {
 }
 
 fn report(tasks: usize, all: &[Rounds]) {
-    let Some((ours, peers)) = all.split_first() else { return };
-    for peer in peers {
+    let Some(ours) = named(all, OURS) else { return };
+    for peer in all.iter().filter(|side| side.name != OURS) {
         let goal = match peer.name.split(' ').next() {
             Some("redis") => Some(Goal::AtLeast(0.95)),
             Some("fred") => Some(Goal::AtLeast(1.0)),
@@ -91,7 +93,7 @@ fn ours(url: &str) -> anyhow::Result<Side> {
     let flags = [format!("--redis.url={url}"), "--redis.key_prefix=".to_owned()];
     let pool = RedisPool::new(&settings(&flags)?.redis)?;
     let shared = pool.shared();
-    Ok(Side::in_process("RedisPool::shared", move |random| {
+    Ok(Side::in_process(OURS, move |random| {
         let shared = shared.clone();
         async move { right(shared.get(&key(random)).await?.as_deref()) }
     }))
