@@ -156,6 +156,36 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Like [`Reader::store_url`], for any number of URLs with spaces between them.
+    pub(crate) fn store_urls(
+        &mut self,
+        key: &str,
+        schemes: &[&str],
+        form: &str,
+        count_max: usize,
+    ) -> Option<Vec<Secret>> {
+        let several = format!("at most {count_max} of them with spaces between, or nothing");
+        self.accept(key, &format!("expected {form}, {several}"));
+        let text = self.secret_text(key)?;
+        let urls: Vec<_> = text.split_whitespace().collect();
+        let shown: Result<Vec<_>, _> =
+            urls.iter().map(|url| store_url::redacted(url, schemes, form)).collect();
+        match shown {
+            Ok(shown) if shown.len() <= count_max => {
+                self.show(key, quote(&shown.join(" ")));
+                Some(urls.into_iter().map(Secret::new).collect())
+            }
+            Ok(_) => {
+                self.refuse(key, format!("expected URLs of the form {form}, {several}"));
+                None
+            }
+            Err(expected) => {
+                self.refuse(key, format!("{expected}, {several}"));
+                None
+            }
+        }
+    }
+
     /// The text of a secret, which the caller must [`Reader::show`] without the secret.
     pub(crate) fn secret_text(&mut self, key: &str) -> Option<String> {
         debug_assert!(SECRET_KEYS.contains(&key), "{key} must be in SECRET_KEYS");

@@ -36,7 +36,8 @@ impl fmt::Display for Secret {
 }
 
 /// The keys that hold secrets; each may be given as a file by adding `_file`.
-pub(crate) const SECRET_KEYS: [&str; 3] = ["grpc.page_token_key", "postgres.url", "redis.url"];
+pub(crate) const SECRET_KEYS: [&str; 4] =
+    ["grpc.page_token_key", "postgres.replica_urls", "postgres.url", "redis.url"];
 
 /// Largest secret file in bytes. Secrets are short; a longer file is the wrong file.
 const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -1,6 +1,5 @@
 //! One connection and what is known about its state.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_pooling::CloseReason;
@@ -15,6 +14,8 @@ use crate::dsn::Mode;
 use crate::failure::Failure;
 use crate::statements::{Prepared, Statements};
 use crate::{PgError, Sql};
+
+mod together;
 
 /// How long a statement that was left behind may go on before it is cancelled.
 /// Most end by themselves sooner, and cancelling costs the server a process.
@@ -200,23 +201,6 @@ impl PgConnection {
             }
             settled => settled,
         }
-    }
-
-    /// The types of the parameters of a statement that was run here.
-    pub(crate) fn types_of(&mut self, sql: &Sql) -> Option<Arc<[Type]>> {
-        self.statements.get(sql.text()).map(|prepared| prepared.types())
-    }
-
-    /// What it takes to have several statements under way, and whether they may have names.
-    /// Lost sight of before [`PgConnection::unshare`], the connection is closed.
-    pub(crate) fn share(&mut self) -> (&Client, &mut Statements, bool) {
-        self.activity = Activity::Prepare;
-        (&self.client, &mut self.statements, self.mode.keeps_session())
-    }
-
-    /// Everything that was sent is answered.
-    pub(crate) fn unshare(&mut self) {
-        self.activity = Activity::None;
     }
 
     async fn run_anew<A: Answer>(

@@ -69,6 +69,7 @@ mod pipeline;
 mod point_reads;
 mod pool;
 mod retry;
+mod router;
 mod shelf;
 mod sizing;
 mod sql;
@@ -85,6 +86,9 @@ pub use error::{Cause, PgError};
 pub use pipeline::PipelineStats;
 pub use point_reads::{PointKey, PointReads, PointReadsBounds, PointReadsStats};
 pub use pool::PgPool;
+pub use router::{
+    Consistency, Lsn, ParseLsnError, PgReader, ReplicaState, ReplicaStats, RouterStats,
+};
 pub use sql::Sql;
 pub use sweeper::{Sweep, Sweeper};
 pub use transaction::{Isolation, PgTransaction, TxOptions};

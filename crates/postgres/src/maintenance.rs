@@ -34,6 +34,7 @@ impl Maintenance {
     pub async fn connect(url: &str) -> Result<Self, PgError> {
         let config = PostgresConfig {
             url: Secret::new(url),
+            replica_urls: Vec::new(),
             mode: PostgresMode::Auto,
             instance: String::new(),
             connections_max: 1,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use forebay_config::PostgresConfig;
 use forebay_pooling::{Deadline, Priority};
+use futures_util::future::join;
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -18,14 +19,18 @@ use crate::checkout::Freshness;
 use crate::failure::{Failure, by};
 use crate::pipeline::Piped;
 use crate::retry::Tries;
+use crate::router::Router;
 use crate::transaction::PgTransaction;
 use crate::{PgError, PgPoolStats, PipelineStats, Sql, TxOptions};
 
 pub(crate) use shared::Shared;
 
+mod routed;
 mod shared;
 
-/// Name of the connection pool on the server that takes writes.
+/// Name in metrics and statistics of the connection pool to the server that takes writes.
+const NAME: &str = "postgres";
+/// And in `pg_stat_activity`.
 const PRIMARY: &str = "primary";
 /// Tries of one read, the first included: its connection may die before the answer, and so may the
 /// one after it when a server ends several.
@@ -47,8 +52,11 @@ impl PgPool {
     /// # Errors
     /// [`PgError::InvalidUrl`] and [`PgError::Tls`] when the address or the trusted roots are unusable.
     pub fn new(config: &PostgresConfig, service: &str) -> Result<Self, PgError> {
-        let name = application_name(service, &config.instance, PRIMARY);
-        Shared::open(config, &name).map(Self)
+        let postgres = Self::open(config, service, NAME, PRIMARY)?;
+        if let Some(router) = Router::open(config, service)? {
+            postgres.0.route(router);
+        }
+        Ok(postgres)
     }
 
     /// Asks the server for a sign of life, within the acquire timeout and the deadline in scope.
@@ -192,7 +200,25 @@ impl PgPool {
     /// until `deadline`. Then their statements are cancelled and their connections closed, which
     /// takes a second or two at most. Returns how many were cut off.
     pub async fn drain(&self, deadline: Deadline) -> usize {
-        self.0.drain(deadline).await
+        let replicas = async {
+            match self.0.router() {
+                Some(router) => router.drain(deadline).await,
+                None => 0,
+            }
+        };
+        // On the heap: it waits for as long as it takes, in any case.
+        let (primary, replicas) = Box::pin(join(self.0.drain(deadline), replicas)).await;
+        primary + replicas
+    }
+
+    pub(crate) fn open(
+        config: &PostgresConfig,
+        service: &str,
+        name: &'static str,
+        role: &str,
+    ) -> Result<Self, PgError> {
+        let application_name = application_name(service, &config.instance, role);
+        Shared::open(config, &application_name, name).map(Self)
     }
 
     /// What to tell a caller that got nothing within `waited`.
@@ -215,7 +241,7 @@ impl PgPool {
     }
 
     /// A read may be repeated when its connection dies: nothing of the answer was given out.
-    async fn read_one(
+    pub(crate) async fn read_one(
         &self,
         caller: &'static Location<'static>,
         sql: &Sql,

@@ -13,7 +13,7 @@ use crate::failure::{Failure, by};
 use crate::lease::Lease;
 use crate::pool::{Shared, at_most_one, exactly_one};
 use crate::retry::{Tries, Why};
-use crate::{PgError, Sql};
+use crate::{Lsn, PgError, Sql};
 
 pub use options::{Isolation, TxOptions};
 
@@ -98,6 +98,25 @@ impl PgTransaction {
         let shared = Arc::clone(&self.shared);
         let commit = async {
             let outcome = by(shared.statement_deadline(), self.lease.commit()).await;
+            outcome.map_err(Failure::of_write)
+        };
+        shared.observer().statement(&COMMIT, commit).await
+    }
+
+    /// As [`PgTransaction::commit`]; the position is the token with which reads that may be
+    /// answered by a replica see this transaction ([`Consistency::AtLeast`](crate::Consistency)).
+    /// `None` means that it is committed and the server did not say where: read from the primary.
+    ///
+    /// # Errors
+    /// As [`PgTransaction::commit`].
+    pub async fn commit_lsn(mut self) -> Result<Option<Lsn>, PgError> {
+        if self.has_failed {
+            self.rollback().await?;
+            return Err(PgError::TransactionFailed);
+        }
+        let shared = Arc::clone(&self.shared);
+        let commit = async {
+            let outcome = by(shared.statement_deadline(), self.lease.commit_lsn()).await;
             outcome.map_err(Failure::of_write)
         };
         shared.observer().statement(&COMMIT, commit).await

@@ -8,6 +8,7 @@ use forebay_config::{PostgresBudgetConfig, PostgresConfig, PostgresMode, RedisCo
 pub fn postgres_config(url: &str) -> PostgresConfig {
     PostgresConfig {
         url: Secret::new(url),
+        replica_urls: Vec::new(),
         mode: PostgresMode::Auto,
         instance: String::new(),
         connections_max: 4,

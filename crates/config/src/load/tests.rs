@@ -195,6 +195,7 @@ fn nothing_shown_holds_a_secret() {
     let environment = [
         ("DATABASE_URL", "postgres://user:hunter2@h/d?password=hunter2"),
         ("REDIS_URL", "redis://:hunter2@h"),
+        ("FOREBAY__POSTGRES__REPLICA_URLS", "postgres://u:hunter2@a/d postgres://u:hunter2@b/d"),
         ("FOREBAY__GRPC__PAGE_TOKEN_KEY", "hunter2hunter2hunter2hunter2hunter2"),
     ];
     let invocation = Invocation::new(["--redis.url=redis://:hunter2@h"], environment);

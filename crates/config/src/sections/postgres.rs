@@ -28,6 +28,9 @@ pub enum PostgresMode {
 pub struct PostgresConfig {
     /// `postgres://user:password@host:port/database`. Environment: `DATABASE_URL`.
     pub url: Secret,
+    /// Servers that follow the one of `url` and take reads that say so. Each gets a connection pool
+    /// of the same size. Empty: there is none.
+    pub replica_urls: Vec<Secret>,
     /// What stands between this process and the server.
     pub mode: PostgresMode,
     /// Names this process in `application_name`; empty for `host:pid`.
@@ -86,9 +89,18 @@ pub(crate) const CONNECTIONS_MAX_KEY: &str = "postgres.connections_max";
 pub(crate) const CONNECTIONS_MAX_BOUNDS: RangeInclusive<u32> = 1..=10_000;
 
 impl PostgresConfig {
+    /// Replicas that a process reads from, at most.
+    pub const REPLICAS_MAX: usize = 8;
+
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let form = "postgres://user:password@host:port/database";
         let url = reader.store_url("postgres.url", &["postgres", "postgresql"], form);
+        let replica_urls = reader.store_urls(
+            "postgres.replica_urls",
+            &["postgres", "postgresql"],
+            form,
+            PostgresConfig::REPLICAS_MAX,
+        );
         let mode = reader.choice("postgres.mode", &MODES);
         let instance = reader.text("postgres.instance", INSTANCE_BYTES_MAX);
         let connections_max = reader.integer(CONNECTIONS_MAX_KEY, CONNECTIONS_MAX_BOUNDS);
@@ -115,6 +127,7 @@ impl PostgresConfig {
         let budget = PostgresBudgetConfig::read(reader);
         Some(Self {
             url: url?,
+            replica_urls: replica_urls?,
             mode: mode?,
             instance: instance?,
             connections_max: connections_max?,

@@ -18,12 +18,11 @@ use crate::live::Live;
 use crate::manager::Manager;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
+use crate::router::Router;
 use crate::shelf::{Shelf, Taken};
 use crate::sizing::Sizing;
 use crate::visitor::Visitor;
 
-/// Name of the connection pool in metrics and statistics.
-const NAME: &str = "postgres";
 /// bb8's own timeout. Ours is always nearer, so bb8 must never be the one to give up.
 const BB8_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,6 +32,7 @@ const RESERVE_FROM: u32 = 8;
 
 /// See the module.
 pub(crate) struct Shared {
+    name: &'static str,
     pub(super) bb8: bb8::Pool<Manager>,
     gate: Gate,
     line: Line<Taken>,
@@ -48,19 +48,21 @@ pub(crate) struct Shared {
     statement_timeout: Duration,
     outage_grace: Duration,
     visitor: OnceLock<Visitor>,
+    router: OnceLock<Router>,
 }
 
 impl Shared {
     pub(crate) fn open(
         config: &PostgresConfig,
         application_name: &str,
+        name: &'static str,
     ) -> Result<Arc<Self>, PgError> {
         let connector = Connector::new(config, application_name)?;
         // bb8 panics on zero.
         let connections_max = connector.limits().connections_max(config.connections_max).max(1);
         let observer = Observer::new(connector.target());
         let cell: Arc<OnceLock<Weak<Self>>> = Arc::default();
-        let metrics = PoolMetrics::new(NAME, {
+        let metrics = PoolMetrics::new(name, {
             let cell = Arc::clone(&cell);
             move || cell.get().and_then(Weak::upgrade).map(|shared| shared.stats())
         });
@@ -74,7 +76,7 @@ impl Shared {
             )
         });
         let sizing = Sizing::new(gate.clone(), connections_max, config.regrow_interval);
-        let manager = Manager::new(NAME, connector, config.lifetime_max, sizing, metrics.clone());
+        let manager = Manager::new(name, connector, config.lifetime_max, sizing, metrics.clone());
         let bb8 = bb8::Pool::builder()
             .max_size(connections_max)
             // The visitor keeps as many open as there must be.
@@ -87,6 +89,7 @@ impl Shared {
             .connection_timeout(BB8_TIMEOUT)
             .build_unchecked(manager.clone());
         let shared = Arc::new(Self {
+            name,
             bb8,
             gate,
             line: Line::new(),
@@ -102,6 +105,7 @@ impl Shared {
             statement_timeout: config.statement_timeout,
             outage_grace: config.outage_grace,
             visitor: OnceLock::new(),
+            router: OnceLock::new(),
         });
         // The cells are new, so nobody has set them.
         cell.get_or_init(|| Arc::downgrade(&shared));
@@ -112,7 +116,7 @@ impl Shared {
 
     /// Name of the connection pool in metrics, statistics and the log.
     pub(crate) fn name(&self) -> &'static str {
-        NAME
+        self.name
     }
 
     pub(crate) fn gate(&self) -> &Gate {
@@ -149,6 +153,17 @@ impl Shared {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The replicas, if this is a connection pool to a primary that has any.
+    pub(crate) fn router(&self) -> Option<&Router> {
+        self.router.get()
+    }
+
+    /// Begins to read from replicas too.
+    pub(crate) fn route(self: &Arc<Self>, router: Router) {
+        self.router.get_or_init(|| router);
+        Router::watch(self);
     }
 
     pub(crate) fn pipeline(&self) -> &Pipeline {
@@ -200,7 +215,7 @@ impl Shared {
         let server_limit = self.counters.server_limit();
         let connections_max = self.manager.sizing().connections_max();
         PoolStats {
-            name: NAME.to_owned(),
+            name: self.name.to_owned(),
             connections: state.connections,
             idle_connections: state.idle_connections,
             limbo_connections: self.counters.limbo(),

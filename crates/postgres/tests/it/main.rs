@@ -23,6 +23,7 @@ mod point_reads;
 mod poolers;
 mod queue;
 mod recover;
+mod replicas;
 mod slots;
 mod spans;
 mod statements;
