@@ -87,8 +87,11 @@ impl Pipeline {
 
     /// Exports the state of the pipeline of `shared` for as long as that lives.
     pub(crate) fn observe(shared: &Arc<Shared>) {
+        let name = shared.name();
         let shared = Arc::downgrade(shared);
-        metrics::observe(move || Weak::upgrade(&shared).map(|shared| shared.pipeline().stats()));
+        metrics::observe(name, move || {
+            Weak::upgrade(&shared).map(|shared| shared.pipeline().stats())
+        });
     }
 
     pub(crate) fn stats(&self) -> PipelineStats {
