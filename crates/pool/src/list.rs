@@ -170,3 +170,6 @@ fn after(cursor: Option<Vec<u8>>) -> Result<String, FieldViolation> {
         Some(Err(_)) => Err(FieldViolation::new("page_token", "is of another release, start over")),
     }
 }
+
+#[cfg(test)]
+mod tests;

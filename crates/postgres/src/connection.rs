@@ -5,14 +5,14 @@ use std::time::Duration;
 use forebay_pooling::CloseReason;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 use crate::answer::Answer;
 use crate::connector::{Canceller, Connector, Opened};
 use crate::dsn::Mode;
 use crate::failure::Failure;
-use crate::statements::{Prepared, Statements};
+use crate::statements::{Prepared, Statements, custom_types};
 use crate::{PgError, Sql};
 
 mod together;
@@ -296,7 +296,7 @@ impl PgConnection {
         let result = self.client.prepare(sql.text()).await;
         let statement = self.settle(result)?;
         if !self.mode.keeps_session()
-            && let Some((place, type_name)) = custom_type(&statement)
+            && let Some((place, type_name)) = custom_types(&statement).next()
         {
             // To learn the type, the driver has left names of its own on the server connection. It
             // goes with ours, because we are inside a transaction.
@@ -344,13 +344,4 @@ impl PgConnection {
             }
         }
     }
-}
-
-/// The first parameter or column whose type is not built in.
-fn custom_type(statement: &Statement) -> Option<(&'static str, String)> {
-    let parameters = statement.params().iter().map(|kind| ("parameter", kind));
-    let columns = statement.columns().iter().map(|column| ("column", column.type_()));
-    let (place, kind) =
-        parameters.chain(columns).find(|(_, kind)| Type::from_oid(kind.oid()).is_none())?;
-    Some((place, format!("{}.{}", kind.schema(), kind.name())))
 }

@@ -15,6 +15,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::PgError;
 use crate::connector::Connector;
+use crate::statements::custom_types;
 
 /// How long a connection attempt may take, TLS and authentication included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,6 +68,18 @@ impl Maintenance {
     /// The driver's client, for transactions.
     pub fn client_mut(&mut self) -> &mut Client {
         &mut self.client
+    }
+
+    /// The parameters and columns of a statement whose type is not built in, in words. Behind a
+    /// transaction pooler such a statement is refused ([`PgError::CustomType`]).
+    ///
+    /// # Errors
+    ///
+    /// When the server does not take the statement.
+    pub async fn custom_types(&self, statement: &str) -> Result<Vec<String>, PgError> {
+        let prepared = self.client.prepare(statement).await?;
+        let found = custom_types(&prepared);
+        Ok(found.map(|(place, name)| format!("a {place} of type {name}")).collect())
     }
 
     /// Loads rows with `COPY .. FROM STDIN (FORMAT binary)`; returns how many.

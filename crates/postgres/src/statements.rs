@@ -75,3 +75,15 @@ impl Statements {
         self.entries.remove(text);
     }
 }
+
+/// The parameters and columns whose type is not built in, each with its kind and the type's name.
+pub(crate) fn custom_types(
+    statement: &Statement,
+) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    let parameters = statement.params().iter().map(|kind| ("parameter", kind));
+    let columns = statement.columns().iter().map(|column| ("column", column.type_()));
+    parameters
+        .chain(columns)
+        .filter(|(_, kind)| Type::from_oid(kind.oid()).is_none())
+        .map(|(place, kind)| (place, format!("{}.{}", kind.schema(), kind.name())))
+}

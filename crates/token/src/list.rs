@@ -137,3 +137,6 @@ fn condition(bad: &mut FieldViolations, field: &str, text: String) -> Option<Str
     }
     (!text.is_empty()).then_some(text)
 }
+
+#[cfg(test)]
+mod tests;

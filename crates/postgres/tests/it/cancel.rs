@@ -1,13 +1,10 @@
 //! Callers that go away in the middle of something.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use forebay_pooling::Deadline;
-use forebay_postgres::{PgError, PgPool, Sql};
+use forebay_postgres::{PgError, Sql};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{CREATE_TABLE, Fixture, INSERT, PID, SLEEP, ms};
+use crate::support::{CREATE_TABLE, Fixture, INSERT, SLEEP, ms};
 
 /// Fails without the janitor's cancel: the next query waits for the sleep to end.
 #[tokio::test]
@@ -104,88 +101,4 @@ async fn the_server_knows_the_statement_timeout() {
                     idle_in_transaction_session_timeout=4321 lock_timeout=987 \
                     statement_timeout=1234";
     assert!(settings.ends_with(expected), "{settings}");
-}
-
-/// Fails when the janitor does not wait until the server has passed the signal on: the statement
-/// of the next caller is cancelled instead.
-#[tokio::test]
-async fn a_late_cancel_hits_nobody_else() {
-    let it = Fixture::new(1).await;
-    it.pid().await;
-    for round in 0..200_u32 {
-        // Around the grace of 5 ms, so that many statements end just as they are cancelled, and
-        // followed by one that is still running when a late signal arrives.
-        let seconds = 0.006 + f64::from(round % 40) / 10_000.0;
-        let cut_off = timeout(ms(1), it.postgres.query(&SLEEP, &[&seconds])).await;
-        assert!(cut_off.is_err(), "round {round}");
-        let next = it.postgres.query(&SLEEP, &[&0.003_f64]).await;
-        next.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
-    }
-}
-
-/// 4,000 calls of every kind, half of them dropped at a random moment. Fails when a permit leaks,
-/// when a connection is handed out dirty, or when more statements run than there are connections.
-#[tokio::test]
-async fn random_cancels_leave_nothing_behind() {
-    let it = Arc::new(
-        Fixture::with(|config| {
-            config.connections_max = 4;
-            config.waiting_max = 1000;
-        })
-        .await,
-    );
-    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
-    let number = Arc::new(AtomicU32::new(0));
-    let tasks: Vec<_> = (0..16)
-        .map(|_| {
-            let (postgres, number) = (it.postgres.clone(), Arc::clone(&number));
-            tokio::spawn(async move {
-                loop {
-                    let number = number.fetch_add(1, Ordering::Relaxed);
-                    if number >= 4000 {
-                        return;
-                    }
-                    let work = call(&postgres, number);
-                    if number % 2 == 0 {
-                        let micros = u64::from(number.wrapping_mul(2_654_435_761) % 3000);
-                        // Whether it was cut off or had ended does not matter; it must not fail.
-                        if let Ok(outcome) =
-                            timeout(std::time::Duration::from_micros(micros), work).await
-                        {
-                            outcome.expect("a call that was not cut off");
-                        }
-                    } else {
-                        work.await.expect("a call that was not cut off");
-                    }
-                }
-            })
-        })
-        .collect();
-    while !tasks.iter().all(tokio::task::JoinHandle::is_finished) {
-        assert!(it.backends("active").await <= 4);
-    }
-    for task in tasks {
-        task.await.expect("every call that was not cut off succeeds");
-    }
-    it.wait_for_stats(|stats| stats.in_use_connections == 0 && stats.limbo_connections == 0).await;
-    assert_eq!(it.postgres.stats().waiting, 0);
-    assert_eq!(it.backends("idle in transaction%").await, 0);
-    assert_eq!(it.count().await, 0);
-}
-
-async fn call(postgres: &PgPool, number: u32) -> Result<(), PgError> {
-    match number / 2 % 4 {
-        0 => postgres.query_one(&PID, &[]).await.map(drop),
-        1 => postgres.query(&SLEEP, &[&0.001_f64]).await.map(drop),
-        2 => {
-            let mut tx = postgres.begin().await?;
-            tx.execute(&INSERT, &[&i64::from(number)]).await?;
-            tx.rollback().await
-        }
-        _ => {
-            let mut tx = postgres.begin().await?;
-            tx.query(&SLEEP, &[&0.001_f64]).await?;
-            tx.commit().await
-        }
-    }
 }
