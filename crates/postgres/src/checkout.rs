@@ -70,6 +70,8 @@ impl Shared {
             biased;
             lease = self.find(begin, freshness) => {
                 let lease = lease?;
+                // To open or to check a connection took time that the next caller may not need.
+                lease.restart_hold();
                 self.metrics().waited(started.elapsed());
                 Ok(lease)
             }

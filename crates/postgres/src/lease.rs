@@ -49,6 +49,11 @@ impl Lease {
         held.connection.run(sql, params)
     }
 
+    /// Counts the time that the connection is used from now on.
+    pub(crate) fn restart_hold(&self) {
+        self.0.as_ref().expect("only drop and discard take it").permit.restart_hold();
+    }
+
     /// Closes the connection and keeps the right to another one.
     pub(crate) fn discard(mut self) -> GatePermit {
         let Held { mut connection, permit, .. } =

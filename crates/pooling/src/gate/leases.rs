@@ -60,6 +60,8 @@ impl Caller {
 pub(super) struct Lease {
     pub(super) caller: Caller,
     pub(super) since: Instant,
+    /// From when on it counts for the estimate of how long a permit is held.
+    pub(super) used_since: Instant,
     note: Option<&'static str>,
     is_reported: bool,
 }
@@ -86,7 +88,8 @@ pub(super) struct Leases {
 impl Leases {
     /// Records a lease and names the place to clear with [`Leases::leave`].
     pub(super) fn enter(&mut self, caller: Caller, since: Instant) -> usize {
-        let record = Some(Lease { caller, since, note: None, is_reported: false });
+        let record =
+            Some(Lease { caller, since, used_since: since, note: None, is_reported: false });
         if let Some(index) = self.free.pop() {
             self.records[index] = record;
             index
@@ -103,6 +106,12 @@ impl Leases {
             self.free.push(index);
         }
         lease
+    }
+
+    pub(super) fn restart_hold(&mut self, index: usize, now: Instant) {
+        if let Some(lease) = &mut self.records[index] {
+            lease.used_since = now;
+        }
     }
 
     pub(super) fn note(&mut self, index: usize, note: Option<&'static str>) {

@@ -21,6 +21,14 @@ impl GatePermit {
         self.waited
     }
 
+    /// Begins the hold anew for [`crate::GateStats::hold_estimate`]: what the holder did until now
+    /// was waiting too, and says nothing about how soon a permit comes back. Its age as a leak and
+    /// in the list of holders stays.
+    pub fn restart_hold(&self) {
+        let now = Instant::now();
+        self.gate.state.lock().restart_hold(self.lease, now);
+    }
+
     /// Says what the holder does with it from now on: the summary of a statement, never its
     /// values. Shown with the longest holders and in the report of a leak.
     pub fn set_note(&self, note: Option<&'static str>) {

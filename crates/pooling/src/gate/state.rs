@@ -165,6 +165,10 @@ impl State {
         self.held
     }
 
+    pub(super) fn restart_hold(&mut self, lease: usize, now: Instant) {
+        self.leases.restart_hold(lease, now);
+    }
+
     pub(super) fn note(&mut self, lease: usize, note: Option<&'static str>) {
         self.leases.note(lease, note);
     }
@@ -242,6 +246,6 @@ impl State {
         let lease = self.leases.leave(lease)?;
         self.held -= 1;
         self.held_by_admin -= usize::from(lease.caller.priority == Priority::Admin);
-        Some(lease.since)
+        Some(lease.used_since)
     }
 }

@@ -113,7 +113,7 @@ async fn everyone_who_waits_is_told() {
     let callers: Vec<_> = (0..60)
         .map(|_| {
             let pool = pool.clone();
-            tokio::spawn(async move { pool.ready().await.expect_err("a refusal") })
+            tokio::spawn(async move { pool.query(&PID, &[]).await.expect_err("a refusal") })
         })
         .collect();
     for caller in callers {

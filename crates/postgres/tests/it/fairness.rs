@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::{Fixture, PID};
+use crate::support::{ALONE, Fixture, PID, ms};
 
 /// How long each of the loads lasts.
 const LOAD: Duration = Duration::from_secs(2);
@@ -50,6 +50,7 @@ async fn load(tasks: usize) -> Vec<Seen> {
 /// Fails without the gate: plain bb8 lets one of 64 tasks wait for the whole run (3.0 s of 3.0 s).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_gets_a_fair_share() {
+    let _alone = ALONE.lock().await;
     for tasks in [64, 512] {
         let seen = load(tasks).await;
         let counts: Vec<_> = seen.iter().map(|task| task.waits.len()).collect();
@@ -65,7 +66,7 @@ async fn everybody_gets_a_fair_share() {
             sum / tasks
         );
         assert!(least * 2 >= sum / tasks, "{least} for one of {tasks}, {sum} for all");
-        // Below the whole run by a margin that a busy machine does not use up.
-        assert!(max < LOAD / 2, "{tasks} tasks: somebody waited {max:?}");
+        // In a queue everybody waits about as long as everybody else, however slow the machine is.
+        assert!(max < p50 * 4 + ms(500), "{tasks} tasks: somebody waited {max:?}");
     }
 }

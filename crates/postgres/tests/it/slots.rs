@@ -7,7 +7,7 @@ use forebay_postgres::{PgError, PgPool, PgTransaction};
 use forebay_testkit::postgres_config;
 use tokio::time::Instant;
 
-use crate::support::{Fixture, SLEEP, ms};
+use crate::support::{ALONE, Fixture, SLEEP, ms};
 
 /// Slots that the server grants to all connections of the role.
 const SLOTS: u32 = 6;
@@ -75,6 +75,7 @@ async fn wait_for(
 /// at what the server does not grant, and when it does not grow again.
 #[tokio::test]
 async fn the_size_follows_what_the_server_grants() {
+    let _alone = ALONE.lock().await;
     let it = Fixture::new(1).await;
     let role = Role::create(&it).await;
     let others = role.pool(|_| ());

@@ -60,6 +60,24 @@ impl Fixture {
         row.expect("a count").get(0)
     }
 
+    /// Waits until one of them is asleep in the middle of a statement.
+    pub(crate) async fn wait_for_sleep(&self) {
+        static ASLEEP: Sql = Sql::new(
+            "SELECT pg_stat_activity",
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE application_name = $1 AND state = 'active' AND wait_event = 'PgSleep'",
+        );
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let row = self.watcher.query_one(&ASLEEP, &[&self.application]).await;
+            if row.expect("a count").get::<_, i64>(0) > 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "nobody sleeps");
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Ends every backend of the connection pool under test.
     pub(crate) async fn terminate_backends(&self) -> i64 {
         static TERMINATE: Sql = Sql::new(
@@ -133,6 +151,9 @@ impl Fixture {
         self.postgres.query_one(&COUNT, &[]).await.expect("a count").get(0)
     }
 }
+
+/// Held by a test that puts the machine under load, so that no other one of its kind runs beside it.
+pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Milliseconds, to keep tests readable.
 pub(crate) const fn ms(milliseconds: u64) -> Duration {

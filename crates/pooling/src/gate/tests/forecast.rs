@@ -120,3 +120,19 @@ async fn the_forecast_knows_the_priorities() {
         assert_eq!(predicted(soon.now_or_never()), Some(expected), "{priority}");
     }
 }
+
+/// Fails when the time before a hold really begins counts: after an outage, in which every permit
+/// waited for its connection, callers would be refused that could be served.
+#[tokio::test(start_paused = true)]
+async fn what_came_before_the_use_does_not_count() {
+    let gate = gate(1, 100);
+    for _ in 0..LEARNED {
+        let permit = gate.acquire(here()).await.expect("a free permit");
+        advance(HOLD * 100).await;
+        permit.restart_hold();
+        advance(HOLD).await;
+        assert_eq!(gate.oldest_holders(1)[0].held, HOLD * 101);
+        drop(permit);
+    }
+    assert_eq!(gate.stats().hold_estimate, HOLD);
+}
