@@ -44,7 +44,8 @@ pub enum WireError {
 /// Rows of a result, each a list of columns in text form.
 pub type Rows = Vec<Vec<Option<String>>>;
 
-/// Runs `sql` as user `postgres` without a password on 127.0.0.1:`port`.
+/// Runs `sql` as user `postgres` without a password on 127.0.0.1:`port`, and returns when the server
+/// has let the connection go.
 ///
 /// # Errors
 ///
@@ -63,6 +64,7 @@ pub fn query(port: u16, database: &str, sql: &str) -> Result<Rows, WireError> {
     wire.send(Some(b'Q'), &text)?;
     let rows = wire.until_ready()?;
     wire.send(Some(b'X'), &[])?;
+    wire.until_closed();
     Ok(rows)
 }
 
@@ -108,6 +110,13 @@ impl Wire {
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).map_err(self.io())?;
         Ok((tag, body))
+    }
+
+    /// Waits for the server to let go of us, who would else still be counted among its clients. The
+    /// answer is there, so it does not matter how it does so.
+    fn until_closed(&mut self) {
+        let mut rest = [0; 64];
+        while self.stream.read(&mut rest).is_ok_and(|length| length > 0) {}
     }
 
     /// Reads messages until the server waits for the next question.
