@@ -1,5 +1,6 @@
 //! How requests get from a lane to the server and their answers back to the callers.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use bb8_redis::redis;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::delivery::{Delivered, Refused, Returned, deliver_one};
@@ -197,7 +199,9 @@ impl<T: Send + 'static> Sending<T> {
     pub(super) fn start(future: impl Future<Output = Outcome<T>> + Send + 'static) -> Self {
         let mut future: BoxFuture<'static, Outcome<T>> = Box::pin(future);
         let mut context = Context::from_waker(Waker::noop());
-        let early = match future.as_mut().poll(&mut context) {
+        // Unconstrained: a task that has done much in one go is told by tokio that nothing is
+        // ready, and its message would stay here and be overtaken.
+        let early = match pin!(unconstrained(future.as_mut())).poll(&mut context) {
             Poll::Ready(outcome) => Some(Box::new(outcome)),
             Poll::Pending => None,
         };

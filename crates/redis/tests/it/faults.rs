@@ -112,6 +112,32 @@ async fn a_command_that_counts_waits_for_a_connection() {
     assert_eq!((stats.retries, stats.offline_queue_length, stats.offline_queue_bytes), (0, 0, 0));
 }
 
+/// Fails when retries are free: a server that has just come back would get everything again.
+#[tokio::test]
+async fn retries_have_a_budget() {
+    let mut server = PrivateRedis::start();
+    let pool = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
+    pool.ready().await.expect("ready");
+    server.stop();
+    let shared = pool.shared().with_timeout(HOUR);
+    let mut reads = Vec::new();
+    // One after the other, so that each is sent by itself, and is lost with the connection.
+    for sent in 1..=16 {
+        let shared = shared.clone();
+        reads.push(tokio::spawn(async move { shared.get("k").await }));
+        eventually("it is sent", async || pool.stats().command_queue_length == sent).await;
+    }
+    server.kill();
+    server.restart();
+    let mut failed = 0;
+    for read in reads {
+        failed += usize::from(read.await.expect("task").is_err());
+    }
+    let denied = pool.stats().retries_denied;
+    assert!(denied >= 6, "{denied} of 16 denied; the budget is 10");
+    assert!(failed >= 6, "{failed} failed");
+}
+
 /// Without the supervisor's probe the lanes would keep the silent connection for ever.
 #[tokio::test]
 async fn a_silent_connection_is_replaced() {

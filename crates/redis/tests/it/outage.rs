@@ -1,4 +1,4 @@
-//! Acceptance: what a load of counting and reading commands sees of five kinds of outage.
+//! Acceptance: what a load of counting and reading commands sees of six kinds of outage.
 //!
 //! Every test counts with a script that may not run twice, and compares what its callers were told
 //! with what the server counted: the counter is what succeeded and a part of what is unknown, never
@@ -238,7 +238,19 @@ async fn connections_that_a_router_forgot() {
     load.finish("black hole", recovery).await;
 }
 
-/// The same without traffic: the connection is found dead before anybody needs it.
+/// The server counts and nobody hears of it. Fails when a counting command is sent again because its
+/// answer did not come: the counter is then above what anybody was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_never_arrive() {
+    let server = PrivateRedis::start();
+    let proxy = Proxy::start(server.port()).await;
+    let mut load = Load::start(&config(&proxy.url())).await;
+    proxy.swallow_answers();
+    let recovery = load.succeeds_after(Instant::now()).await;
+    load.finish("swallowed answers", recovery).await;
+}
+
+/// A silent connection without traffic dead before anybody needs it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_that_a_router_forgot() {
     let server = PrivateRedis::start();
@@ -258,7 +270,8 @@ async fn an_idle_connection_that_a_router_forgot() {
     assert!(asked.elapsed() < RECOVERY_MAX, "{:?}", asked.elapsed());
 }
 
-/// Fails when a counting command is sent again after its connection was lost.
+/// Fails when what was answered is lost on the way to the caller, and when the lanes do not come
+/// back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_under_load() {
     // What was answered survives the kill.

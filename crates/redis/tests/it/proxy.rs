@@ -13,8 +13,10 @@ use tokio::task::AbortHandle;
 pub(crate) struct Proxy {
     port: u16,
     target: Arc<AtomicU16>,
-    /// Connections accepted before this one carry nothing any more, and stay open.
-    swallowed_below: Arc<AtomicU64>,
+    /// Connections accepted before this one carry no questions any more, and stay open.
+    questions_from: Arc<AtomicU64>,
+    /// The same for answers.
+    answers_from: Arc<AtomicU64>,
     accepted: Arc<AtomicU64>,
     task: AbortHandle,
 }
@@ -24,10 +26,10 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("address").port();
         let target = Arc::new(AtomicU16::new(target));
-        let swallowed_below = Arc::new(AtomicU64::new(0));
-        let accepted = Arc::new(AtomicU64::new(0));
-        let (to, below, count) =
-            (Arc::clone(&target), Arc::clone(&swallowed_below), Arc::clone(&accepted));
+        let [questions_from, answers_from, accepted] =
+            std::array::from_fn(|_| Arc::new(AtomicU64::new(0)));
+        let (to, count) = (Arc::clone(&target), Arc::clone(&accepted));
+        let (questions, answers) = (Arc::clone(&questions_from), Arc::clone(&answers_from));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = count.fetch_add(1, SeqCst);
@@ -37,12 +39,12 @@ impl Proxy {
                     server.set_nodelay(true).expect("option");
                     let (client_read, client_write) = client.into_split();
                     let (server_read, server_write) = server.into_split();
-                    tokio::spawn(carry(client_read, server_write, number, Arc::clone(&below)));
-                    tokio::spawn(carry(server_read, client_write, number, Arc::clone(&below)));
+                    tokio::spawn(carry(client_read, server_write, number, Arc::clone(&questions)));
+                    tokio::spawn(carry(server_read, client_write, number, Arc::clone(&answers)));
                 }
             }
         });
-        Self { port, target, swallowed_below, accepted, task: task.abort_handle() }
+        Self { port, target, questions_from, answers_from, accepted, task: task.abort_handle() }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -57,7 +59,13 @@ impl Proxy {
     /// Connections that are open now carry nothing any more, in neither direction, and nobody is
     /// told: as when a router forgets them. New ones work.
     pub(crate) fn black_hole(&self) {
-        self.swallowed_below.store(self.accepted.load(SeqCst), SeqCst);
+        self.questions_from.store(self.accepted.load(SeqCst), SeqCst);
+        self.swallow_answers();
+    }
+
+    /// The server goes on hearing those who are connected now, and they hear nothing of it.
+    pub(crate) fn swallow_answers(&self) {
+        self.answers_from.store(self.accepted.load(SeqCst), SeqCst);
     }
 }
 
@@ -71,11 +79,11 @@ async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     number: u64,
-    swallowed_below: Arc<AtomicU64>,
+    carried_from: Arc<AtomicU64>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read) = from.read(&mut buffer).await {
-        if number < swallowed_below.load(SeqCst) {
+        if number < carried_from.load(SeqCst) {
             if read == 0 {
                 // The one end is gone; the other must not learn of it.
                 return std::future::pending().await;
