@@ -40,11 +40,11 @@ const SELECT_MANY: Sql = Sql::new(
 /// When a side cannot be set up, or a call fails.
 pub async fn measure(url: &str, selection: &Selection) -> anyhow::Result<()> {
     create_table(url).await.context("create the table")?;
-    let pool = our_pool(url)?;
     let mut sides = vec![
-        ours(OURS, pool.clone(), &SELECT),
-        ours(PIPELINED_OURS, pool.clone(), &PIPELINED),
-        batched(pool),
+        // A connection pool each: connections that one way keeps to itself are no loss of another.
+        ours(OURS, our_pool(url)?, &SELECT),
+        ours(PIPELINED_OURS, our_pool(url)?, &PIPELINED),
+        batched(our_pool(url)?),
         bb8_typed(url).await?,
         bb8_prepared(url).await?,
         deadpool(url)?,

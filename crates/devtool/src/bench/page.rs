@@ -50,7 +50,7 @@ fn page(old: &str, machine: &str, runs: &[(Bench, Vec<Case>)]) -> String {
 
 fn new_section(bench: &Bench, machine: &str, cases: &[Case]) -> String {
     let Bench { name, about, .. } = bench;
-    format!("## {name}\n\n{about}\n\nOn {machine}.\n\n{}", tables(cases))
+    format!("## {name}\n\n{about}\n\nOn {machine}.\n\n{}", tables(cases).trim_start())
 }
 
 /// The section with that name, from its heading to the next one.
