@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use forebay_pooling::SECONDS_BOUNDARIES;
@@ -22,6 +23,7 @@ pub(crate) struct Observer {
     address: String,
     port: u16,
     duration: Histogram<f64>,
+    unknown_outcomes: AtomicU64,
 }
 
 impl Observer {
@@ -37,7 +39,18 @@ impl Observer {
             .with_description("Duration of database client operations.")
             .with_boundaries(SECONDS_BOUNDARIES.to_vec())
             .build();
-        Self { database: target.database.clone(), address, port, duration }
+        Self {
+            database: target.database.clone(),
+            address,
+            port,
+            duration,
+            unknown_outcomes: AtomicU64::new(0),
+        }
+    }
+
+    /// Statements that were sent and not answered, so that nobody knows what they did.
+    pub(crate) fn unknown_outcomes(&self) -> u64 {
+        self.unknown_outcomes.load(Ordering::Relaxed)
     }
 
     /// Runs `work` inside a span for `sql`. Span and clock start when it is first polled.
@@ -123,6 +136,9 @@ impl Running<'_> {
             && let Some(sqlstate) = error.sqlstate()
         {
             self.span.record("db.response.status_code", sqlstate);
+        }
+        if matches!(error, Some(PgError::UnknownOutcome { .. })) {
+            self.observer.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
         }
         self.end(error.map(PgError::kind));
     }

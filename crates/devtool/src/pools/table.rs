@@ -144,7 +144,7 @@ fn replica_row(name: &str, replica: &ReplicaStats) -> [String; 5] {
     ["replica".to_owned(), name.to_owned(), state, lag, behind]
 }
 
-fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 9]> {
+fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 10]> {
     let head = [
         "REDIS",
         "CONNECTED",
@@ -153,6 +153,7 @@ fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 9]> {
         "OFFLINE QUEUE",
         "WAITING",
         "OLDEST IN FLIGHT",
+        "BREAKER",
         "DEDICATED",
         "SUBSCRIPTIONS",
     ];
@@ -180,6 +181,7 @@ fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 9]> {
             of_limit(pool.offline_queue_length, pool.offline_queue_max),
             pool.waiting.to_string(),
             age(pool.oldest_in_flight.as_ref()),
+            pool.breaker.as_ref().map_or_else(dash, |breaker| breaker.state.clone()),
             dedicated.unwrap_or_else(dash),
             pool.subscriptions.to_string(),
         ]

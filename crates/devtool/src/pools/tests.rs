@@ -120,8 +120,8 @@ instance default
   held by  token-server/postgres  crates/token/src/store.rs:120  31.00 s   batch SELECT tokens
   replica  token-server/postgres  replica-1 lagging              1.000 ms  4096 bytes behind
 
-  REDIS               CONNECTED  STATUS                              COMMAND QUEUE  OFFLINE QUEUE  WAITING  OLDEST IN FLIGHT  DEDICATED                SUBSCRIPTIONS
-  token-server/redis  yes        ready (lanes: ready, reconnecting)  5 of 2048      0 of 1024      0        -                 1 of 8, 1 idle, 0 in use  1
+  REDIS               CONNECTED  STATUS                              COMMAND QUEUE  OFFLINE QUEUE  WAITING  OLDEST IN FLIGHT  BREAKER  DEDICATED                SUBSCRIPTIONS
+  token-server/redis  yes        ready (lanes: ready, reconnecting)  5 of 2048      0 of 1024      0        -                 -        1 of 8, 1 idle, 0 in use  1
 
   SINCE START         RECONNECTS  CONNECT FAILURES  TIMEOUTS  SHED  RETRIES  UNKNOWN OUTCOMES
   token-server/redis  2           0                 0         0     0        0

@@ -1,5 +1,6 @@
 //! A Redis connection pool.
 
+use forebay_pooling::BreakerState;
 use forebay_proto::ops::v1 as pb;
 use forebay_redis::{RedisLaneStats, RedisPoolStats};
 
@@ -18,10 +19,13 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
         oldest_in_flight: stats.oldest_in_flight.and_then(duration),
         lanes: stats.lanes.iter().map(lane).collect(),
         reconnects: stats.reconnects,
+        breaker: Some(breaker(stats.breaker)),
+        retry_in: stats.retry_in.and_then(duration),
         connect_failures: stats.connect_failures,
         timeouts: stats.timeouts,
         shed: stats.shed,
         retries: stats.retries,
+        retries_denied: stats.retries_denied,
         unknown_outcomes: stats.unknown_outcomes,
         dedicated: Some(pb::RedisDedicatedStats {
             connections: stats.dedicated_connections,
@@ -29,6 +33,8 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
             in_use_connections: count(stats.dedicated_in_use),
             max_connections: stats.dedicated_connections_max,
             waiting: count(stats.dedicated_waiting),
+            breaker: Some(breaker(stats.dedicated_breaker)),
+            leaked: stats.dedicated_leaked,
             top_holders: stats.dedicated_holders.iter().map(holder).collect(),
         }),
         subscriptions: count(stats.subscriptions),
@@ -36,6 +42,10 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
         subscription_overflows: stats.subscription_overflows,
         name: stats.name,
     }
+}
+
+fn breaker(state: BreakerState) -> pb::CircuitBreakerStats {
+    pb::CircuitBreakerStats { state: state.as_str().to_owned(), last_cause: String::new() }
 }
 
 fn lane(lane: &RedisLaneStats) -> pb::RedisLaneStats {

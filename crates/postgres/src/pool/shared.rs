@@ -222,6 +222,7 @@ impl Shared {
             connections_max,
             budget_share: server_limit.map(|_| connections_max),
             budget_limit: server_limit,
+            unknown_outcomes: self.observer.unknown_outcomes(),
             timeouts: gate.timeouts + self.counters.timeouts.load(Ordering::Relaxed),
             created: self.manager.created(),
             connect_failures: self.manager.outage().stats().attempts_failed,

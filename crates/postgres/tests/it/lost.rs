@@ -44,6 +44,8 @@ async fn a_write_is_never_done_twice() {
         done += its_done;
         unknown += its_unknown;
     }
+    let counted = it.postgres.stats().unknown_outcomes;
+    assert_eq!(counted, u64::try_from(unknown).expect("a count"), "in the statistics");
     let rows = it.count().await;
     assert!(done > 0 && rows >= done && rows <= done + unknown, "{rows} rows, {done}, {unknown}");
 }

@@ -35,7 +35,7 @@ pub struct CircuitBreakerStats {
     #[prost(string, tag = "1")]
     pub state: ::prost::alloc::string::String,
     /// Class of the last failure to open a connection, such as "unreachable", "auth", "tls" or
-    /// "server_slots"; empty when the last attempt succeeded.
+    /// "server_slots"; empty when the last attempt succeeded, and of Redis.
     #[prost(string, tag = "2")]
     pub last_cause: ::prost::alloc::string::String,
 }
@@ -119,6 +119,12 @@ pub struct RedisDedicatedStats {
     /// Who has held a connection longest, the longest first; three at most.
     #[prost(message, repeated, tag = "6")]
     pub top_holders: ::prost::alloc::vec::Vec<ConnectionHolder>,
+    /// Whether the server is asked for these connections.
+    #[prost(message, optional, tag = "7")]
+    pub breaker: ::core::option::Option<CircuitBreakerStats>,
+    /// Connections held longer than a leak is suspected after, since the start of the process.
+    #[prost(uint64, tag = "8")]
+    pub leaked: u64,
 }
 /// Request for GetConnectionPools.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -289,6 +295,15 @@ pub struct RedisPoolStats {
     /// process.
     #[prost(uint64, tag = "21")]
     pub subscription_overflows: u64,
+    /// Whether lanes and subscriptions ask the server for connections.
+    #[prost(message, optional, tag = "22")]
+    pub breaker: ::core::option::Option<CircuitBreakerStats>,
+    /// Time until the next attempt to connect may go out; absent when one may now.
+    #[prost(message, optional, tag = "23")]
+    pub retry_in: ::core::option::Option<::prost_types::Duration>,
+    /// Commands not sent again because too many had been, since the start of the process.
+    #[prost(uint64, tag = "24")]
+    pub retries_denied: u64,
 }
 /// Request for SetConnectionPoolLimits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
