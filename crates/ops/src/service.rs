@@ -120,10 +120,7 @@ impl Contract for OpsService {
         &self,
         _: Request<pb::GetConnectionPoolsRequest>,
     ) -> Result<Response<pb::GetConnectionPoolsResponse>, Status> {
-        let postgres = self
-            .postgres
-            .iter()
-            .map(|Resizable { pool, .. }| stats::postgres(pool.stats(), pool.mode()));
+        let postgres = self.postgres.iter().map(|one| stats::postgres(&one.pool));
         let redis = self.redis.iter().map(|pool| stats::redis(pool.stats()));
         Ok(Response::new(pb::GetConnectionPoolsResponse {
             postgres: postgres.collect(),

@@ -134,11 +134,13 @@ fn postgres_details(pools: &[(String, &PostgresPoolStats)]) -> Vec<String> {
 }
 
 fn replica_row(name: &str, replica: &ReplicaStats) -> [String; 5] {
+    let ReplicaStats { reads, moved, ejections, .. } = replica;
     let behind = match replica.lag_bytes {
         Some(0) => "up to date".to_owned(),
         Some(bytes) => format!("{bytes} bytes behind"),
-        None => String::new(),
+        None => "not seen yet".to_owned(),
     };
+    let behind = format!("{behind}, {reads} reads, {moved} moved, {ejections} ejections");
     let state = format!("{} {}", replica.name, replica.state);
     let lag = replica.lag.as_ref().map(|lag| age(Some(lag))).unwrap_or_default();
     ["replica".to_owned(), name.to_owned(), state, lag, behind]

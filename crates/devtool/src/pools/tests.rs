@@ -61,10 +61,11 @@ fn troubled() -> GetConnectionPoolsResponse {
         ],
         replicas: vec![ReplicaStats {
             name: "replica-1".to_owned(),
-            state: "lagging".to_owned(),
+            state: "following".to_owned(),
             lag_bytes: Some(4096),
             lag: millis(1),
-            in_use_connections: 0,
+            reads: 12,
+            ..ReplicaStats::default()
         }],
         mode: "direct".to_owned(),
         ..PostgresPoolStats::default()
@@ -118,7 +119,7 @@ instance default
 
   waiting  token-server/postgres  3 interactive
   held by  token-server/postgres  crates/token/src/store.rs:120  31.00 s   batch SELECT tokens
-  replica  token-server/postgres  replica-1 lagging              1.000 ms  4096 bytes behind
+  replica  token-server/postgres  replica-1 following            1.000 ms  4096 bytes behind, 12 reads, 0 moved, 0 ejections
 
   REDIS               CONNECTED  STATUS                              COMMAND QUEUE  OFFLINE QUEUE  WAITING  OLDEST IN FLIGHT  BREAKER  DEDICATED                SUBSCRIPTIONS
   token-server/redis  yes        ready (lanes: ready, reconnecting)  5 of 2048      0 of 1024      0        -                 -        1 of 8, 1 idle, 0 in use  1

@@ -1,11 +1,13 @@
 //! A Postgres connection pool.
 
-use forebay_postgres::PgPoolStats;
+use forebay_postgres::{PgPool, ReplicaState, ReplicaStats};
 use forebay_proto::ops::v1 as pb;
 
 use super::{age, holder, priorities, reason};
 
-pub(crate) fn postgres(stats: PgPoolStats, mode: &str) -> pb::PostgresPoolStats {
+pub(crate) fn postgres(pool: &PgPool) -> pb::PostgresPoolStats {
+    let stats = pool.stats();
+    let replicas = pool.router_stats().map(|router| router.replicas).unwrap_or_default();
     let budget = |(share, limit)| pb::ConnectionBudget { share, limit };
     pb::PostgresPoolStats {
         connections: stats.connections,
@@ -43,7 +45,22 @@ pub(crate) fn postgres(stats: PgPoolStats, mode: &str) -> pb::PostgresPoolStats 
             .collect(),
         unknown_outcomes: stats.unknown_outcomes,
         name: stats.name,
-        mode: mode.to_owned(),
-        ..pb::PostgresPoolStats::default()
+        mode: pool.mode().to_owned(),
+        replicas: (1..).zip(&replicas).map(|(place, it)| replica(place, it)).collect(),
+    }
+}
+
+/// Named by its place: its address is for those who may read the settings.
+fn replica(place: usize, stats: &ReplicaStats) -> pb::ReplicaStats {
+    let is_seen = stats.state != ReplicaState::Unknown;
+    pb::ReplicaStats {
+        name: format!("replica-{place}"),
+        state: stats.state.as_str().to_owned(),
+        lag_bytes: is_seen.then_some(stats.lag_bytes),
+        lag: age(stats.lag),
+        in_use_connections: stats.pool.in_use_connections,
+        reads: stats.reads,
+        moved: stats.moved,
+        ejections: stats.ejections,
     }
 }

@@ -9,14 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_boot::{Process, Readiness, Shutdown};
 use forebay_cache::{Cache, Consistency, DecodeError, Entity, EntityCache, Loader};
-use forebay_config::{CacheConfig, EntityCacheConfig, LogFormat, Setting, Source, TelemetryConfig};
+use forebay_config::{
+    CacheConfig, EntityCacheConfig, LogFormat, Secret, Setting, Source, TelemetryConfig,
+};
 use forebay_ops::{DOMAIN, OpsService};
 use forebay_postgres::PgPool;
 use forebay_proto::ops::v1::ops_service_client::OpsServiceClient;
 use forebay_proto::ops::v1::ops_service_server::OpsService as _;
 use forebay_proto::ops::v1::*;
 use forebay_redis::RedisPool;
-use forebay_testkit::{postgres_config, redis_config, redis_prefix, redis_url};
+use forebay_testkit::{
+    PrivatePostgres, PrivateReplica, postgres_config, redis_config, redis_prefix, redis_url,
+};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
@@ -213,6 +217,32 @@ async fn shows_who_holds_and_who_waits() {
     assert_eq!(holder.priority, "interactive");
     held.rollback().await.expect("a rollback");
     waiting.await.expect("the task ends").expect("its turn");
+}
+
+/// A replica is shown by its place in the settings, once it was seen.
+#[tokio::test]
+async fn shows_replicas() {
+    let primary = PrivatePostgres::start().await;
+    let replica = PrivateReplica::of(&primary);
+    let mut config = postgres_config(&primary.url());
+    config.replica_urls = vec![Secret::new(replica.url())];
+    let pool = PgPool::new(&config, "ops-test").expect("settings");
+    let setup = setup().await;
+    let ops = setup.ops.postgres(&pool);
+    let seen = async {
+        loop {
+            let request = Request::new(GetConnectionPoolsRequest {});
+            let pools = ops.get_connection_pools(request).await.expect("an answer").into_inner();
+            let [replica] = pools.postgres[1].replicas.as_slice() else { panic!("{pools:?}") };
+            if replica.state == "following" {
+                return replica.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await.expect("it is seen");
+    assert_eq!(seen.name, "replica-1");
+    assert!(seen.lag_bytes.is_some(), "{seen:?}");
 }
 
 /// Fails when an address, a user or a password gets into any field, also in the middle of an

@@ -62,10 +62,10 @@ pub struct ReasonCount {
 /// State of one replica.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplicaStats {
-    /// Its place in the settings, such as "replica-1".
+    /// Its place in the setting postgres.replica_urls, such as "replica-1".
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// One of ready, lagging, unreachable, promoted, unknown.
+    /// One of unknown (not seen yet), following, ejected (it failed and is left alone), promoted.
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
     /// Bytes of write-ahead log that it has still to replay; absent when unknown.
@@ -75,9 +75,18 @@ pub struct ReplicaStats {
     /// unknown.
     #[prost(message, optional, tag = "4")]
     pub lag: ::core::option::Option<::prost_types::Duration>,
-    /// Reads under way.
+    /// Connections to it that are in use.
     #[prost(uint32, tag = "5")]
     pub in_use_connections: u32,
+    /// Reads that it answered since the start of the process.
+    #[prost(uint64, tag = "6")]
+    pub reads: u64,
+    /// Reads that were moved from it to another server since the start of the process.
+    #[prost(uint64, tag = "7")]
+    pub moved: u64,
+    /// Times it was left alone since the start of the process.
+    #[prost(uint64, tag = "8")]
+    pub ejections: u64,
 }
 /// State of one shared, pipelined Redis connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
