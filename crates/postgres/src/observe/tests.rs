@@ -13,7 +13,13 @@ static SELECT: Sql = Sql::new("SELECT t", "SELECT 1");
 
 fn observer() -> Observer {
     let duration = global::meter("test").f64_histogram("duration").build();
-    Observer { database: "db".to_owned(), address: "host".to_owned(), port: 1, duration }
+    Observer {
+        database: "db".to_owned(),
+        address: "host".to_owned(),
+        port: 1,
+        duration,
+        unknown_outcomes: AtomicU64::new(0),
+    }
 }
 
 /// Notes the current span when it is dropped, as the janitor does that cleans up after a statement.
