@@ -1,6 +1,7 @@
 //! Which span is current while a statement runs and while it is dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use futures_util::FutureExt as _;
 use opentelemetry::global;
