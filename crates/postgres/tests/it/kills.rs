@@ -102,6 +102,8 @@ async fn of_a_hundred_killed_backends_no_reader_hears() {
     assert!(!all.not_done.iter().any(|id| rows.contains(id)), "one that was not done is not");
     let found = all.unknown.iter().filter(|id| rows.contains(id)).count();
     assert_eq!(rows.len(), all.done.len() + found, "no row has another origin");
+    let unknown = u64::try_from(all.unknown.len()).expect("a small number");
+    assert_eq!(stats.unknown_outcomes, unknown, "an operator sees what callers were told");
     assert!(kills == KILLS && stats.retries > 20, "{kills} kills, {stats:?}");
     assert!(back < ms(1000), "{CONNECTIONS} connections after {back:?}");
 }
