@@ -2,18 +2,20 @@
 //!
 //! Three ways to use one server, because each needs its own kind of connection:
 //!
-//! - [`RedisPool::shared`]: typed commands of all callers, pipelined on a few connections (lanes).
-//!   This is the way for everything that does not block.
+//! - [`RedisPool::shared`]: typed commands of all callers, pipelined on one connection (lane) while
+//!   others stand by. This is the way for everything that does not block.
 //! - [`RedisPool::dedicated`]: a connection for one caller alone, for commands that block.
 //! - [`RedisPool::subscribe`]: messages of a channel, with every gap made visible.
 //!
 //! Guarantees:
 //!
 //! - A service starts and keeps running while the server is down. Lanes, leases and subscriptions
-//!   come back by themselves, with jittered pauses of at most `backoff_max`.
-//! - A connection whose peer vanished without a word is found and replaced, whether or not
-//!   commands are sent.
-//! - A command is sent again only if that cannot change anything twice; otherwise its caller gets
+//!   come back by themselves, with jittered pauses of at most `backoff_max`, and of at most a second
+//!   while somebody waits for them.
+//! - A lane whose peer vanished without a word, or became a replica, is found within a second and a
+//!   half, whether or not commands are sent, and replaced; what was sent on it is not waited for.
+//! - A command is sent again only if it never left this process, if the server refused it unseen,
+//!   or if running it twice changes nothing; otherwise its caller gets
 //!   [`RedisError::UnknownOutcome`].
 //! - Everything that waits is bounded: in number by the lane's queue and the offline queue, in time
 //!   by the command's timeout and the deadline in scope.

@@ -18,8 +18,9 @@ use super::{Connected, FlightRecord, Lane, State};
 use crate::request::{Answers, Payload, Request};
 
 /// Messages that are on their way before requests gather. Two keep the server busy while answers
-/// travel; with more, fewer requests share a message. Measured on loopback, see
-/// `docs/benchmarks.md`.
+/// travel; with more, fewer requests share a message. Measured on loopback, processor time of this
+/// process for a GET at 64 and 512 callers: 1.3 and 1.1 us with two, 1.5 and 1.1 us with four, 1.6
+/// and 1.3 us with eight; 2.2 and 2.6 us by the bare driver.
 const FLIGHTS_BUSY: usize = 2;
 /// When nothing has left for this long, the next request takes what has gathered with it, however
 /// much is on its way: where answers take long, requests do not wait for them.
