@@ -72,8 +72,9 @@ fn read(layers: &Layers) -> Result<Loaded, ConfigErrors> {
 }
 
 /// Time beyond drain and flush that the rest of a stop may take: 1 s for the cache to
-/// send its last invalidations after the gRPC drain, and 1 s to end the runtime.
-const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
+/// send its last invalidations after the gRPC drain, 2 s to cut off what Postgres still
+/// does for us, and 1 s to end the runtime.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(4);
 
 /// Rules that hold between settings.
 fn compare(config: &Config, reader: &mut Reader<'_>) {
@@ -89,8 +90,8 @@ fn compare(config: &Config, reader: &mut Reader<'_>) {
         "process.shutdown_timeout",
         format!(
             "expected at least {stop:?}: grpc.lame_duck {:?} + grpc.drain_timeout {:?} + \
-             telemetry.flush_timeout {:?} + {SHUTDOWN_MARGIN:?} to drain the cache and end the \
-             runtime",
+             telemetry.flush_timeout {:?} + {SHUTDOWN_MARGIN:?} to drain the cache and the stores \
+             and end the runtime",
             grpc.lame_duck, grpc.drain_timeout, telemetry.flush_timeout
         ),
     );

@@ -1,7 +1,7 @@
 //! One service binary as a child process.
 
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -31,21 +31,24 @@ impl ServiceProcess {
     /// # Errors
     /// When the binary is not built or cannot be started.
     pub fn spawn(name: &'static str, env: &[(&str, String)]) -> anyhow::Result<Self> {
-        let grpc_port = free_port()?;
-        let ops_port = free_port()?;
-        let child = Command::new(binary(name)?)
-            .env_clear()
-            .env("FOREBAY__GRPC__LISTEN", format!("127.0.0.1:{grpc_port}"))
-            .env("FOREBAY__OPS__LISTEN", format!("127.0.0.1:{ops_port}"))
-            // A test that fails shows what went wrong, not the thousand calls that went well.
-            .env("FOREBAY__TELEMETRY__LOG_FILTER", "warn")
-            .env("FOREBAY__GRPC__PAGE_TOKEN_KEY", "a page token key for tests, long enough")
-            .envs(env.iter().map(|(key, value)| (*key, value.as_str())))
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("start {name}"))?;
+        let (grpc_port, ops_port) = (free_port()?, free_port()?);
+        let mut command = command(name, grpc_port, ops_port, env)?;
+        let child = command.spawn().with_context(|| format!("start {name}"))?;
         Ok(Self { grpc_port, ops_port, name, child })
+    }
+
+    /// Runs `name` until it ends by itself; how it ended and what it wrote.
+    ///
+    /// # Errors
+    /// When it cannot be started, or still runs after `timeout`.
+    pub async fn run(
+        name: &'static str,
+        env: &[(&str, String)],
+        timeout: Duration,
+    ) -> anyhow::Result<Output> {
+        let mut command = command(name, free_port()?, free_port()?, env)?;
+        let ended = tokio::time::timeout(timeout, command.output()).await;
+        ended.with_context(|| format!("{name} runs on"))?.with_context(|| format!("start {name}"))
     }
 
     /// Waits until `/readyz` answers 200.
@@ -96,6 +99,26 @@ impl ServiceProcess {
     pub fn is_running(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
+}
+
+fn command(
+    name: &str,
+    grpc_port: u16,
+    ops_port: u16,
+    env: &[(&str, String)],
+) -> anyhow::Result<Command> {
+    let mut command = Command::new(binary(name)?);
+    command
+        .env_clear()
+        .env("FOREBAY__GRPC__LISTEN", format!("127.0.0.1:{grpc_port}"))
+        .env("FOREBAY__OPS__LISTEN", format!("127.0.0.1:{ops_port}"))
+        // A test that fails shows what went wrong, not the thousand calls that went well.
+        .env("FOREBAY__TELEMETRY__LOG_FILTER", "warn")
+        .env("FOREBAY__GRPC__PAGE_TOKEN_KEY", "a page token key for tests, long enough")
+        .envs(env.iter().map(|(key, value)| (*key, value.as_str())))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    Ok(command)
 }
 
 fn binary(name: &str) -> anyhow::Result<PathBuf> {

@@ -2,7 +2,8 @@
 //!
 //! The live state of its connection pools, its settings with their sources,
 //! single cache entries, and the log filter. gRPC health follows the readiness
-//! of the process ([`follow_readiness`]).
+//! of the process ([`follow_readiness`]). [`Stores`] watches Postgres and Redis,
+//! and ends them in order.
 //!
 //! Guarantees: secrets never leave the process (settings come redacted), and
 //! nothing here waits for a store that is away, except for looking at or
@@ -14,6 +15,8 @@
 mod readiness;
 mod service;
 mod stats;
+mod stores;
 
 pub use readiness::follow_readiness;
 pub use service::{DOMAIN, OpsService};
+pub use stores::Stores;

@@ -11,13 +11,14 @@ use forebay_boot::Process;
 use forebay_cache::Cache;
 use forebay_config::Config;
 use forebay_grpc::Server;
-use forebay_ops::{OpsService, follow_readiness};
+use forebay_ops::{OpsService, Stores, follow_readiness};
 use forebay_pooling::Deadline;
 use forebay_postgres::{PgPool, Sweeper};
 use forebay_redis::RedisPool;
 use forebay_token::TokenService;
 
-/// How long the last commits may take, and their invalidations to reach Redis.
+/// How long the last commits may take, and their invalidations to reach Redis. Postgres gets two
+/// seconds more to cut off what is left.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -37,22 +38,18 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let expiring = [forebay_idempotency::EXPIRED, forebay_cache::REPLAYED];
     let _sweeper = Sweeper::start(postgres.clone(), expiring);
     let grpc = process.readiness.component("grpc");
-    process.watch(process.readiness.component("postgres"), move || {
-        let postgres = postgres.clone();
-        async move { postgres.ready().await }
-    });
-    process.watch(process.readiness.optional_component("redis"), move || {
-        let redis = redis.clone();
-        async move { redis.ready().await }
-    });
+    let stores = Stores::new(&postgres, &redis);
+    stores.watch(&process);
     let server = Server::new(&config.grpc, process.service).add(ops);
     let server = server.add(forebay_token::server(tokens.clone()));
     follow_readiness(&process.readiness, server.health()).await;
     let server = server.bind().await.context("serve gRPC")?;
     grpc.set_ready();
-    server.serve(process.shutdown.fired()).await;
+    let serving = server.serve(process.shutdown.fired());
+    stores.within_budget(serving).await.context("refuse to run")?;
     let deadline = Deadline::after(DRAIN_TIMEOUT);
     tokens.drain(deadline).await;
     cache.drain(deadline).await;
+    stores.drain(deadline).await;
     Ok(())
 }

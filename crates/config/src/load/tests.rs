@@ -109,8 +109,8 @@ fn bad_values_name_key_source_and_expectation() {
     check("--grpc.timeout_default=2m", &["at most grpc.timeout_max"]);
     check("--postgres.connections_min=21", &["at most postgres.connections_max, 20"]);
     check("--process.shutdown_timeout=5s", &["grpc.drain_timeout 15s"]);
-    // The drains, the flush and 1 s to end the runtime would fit, but not the cache.
-    check("--process.shutdown_timeout=20s", &["at least 20.5s", "to drain the cache"]);
+    // The drains, the flush and 1 s to end the runtime would fit, but not the cache and the stores.
+    check("--process.shutdown_timeout=20s", &["at least 22.5s", "to drain the cache"]);
     check("--cache.pool.negative_ttl=1d", &["at most cache.pool.ttl"]);
     check("--grpc.lisen=x", &["there is no such setting; did you mean grpc.listen?"]);
     check("--grpc=x", &["expected a section"]);

@@ -48,7 +48,7 @@ async fn faults_under_load_leave_nothing_behind() -> anyhow::Result<()> {
     }
     let tally = traffic.finish().await?;
     report("backends killed", &tally, full_again(&system).await?);
-    assert_eq!(tally.reads_failed, 0, "a repeated read hides a killed backend: {tally:?}");
+    assert_eq!(tally.reads_failed, 0, "a repeated read hides a killed backend: {tally}");
 
     let traffic = Traffic::start(&system, &sample).await?;
     traffic.answer(500).await;
@@ -58,7 +58,7 @@ async fn faults_under_load_leave_nothing_behind() -> anyhow::Result<()> {
     traffic.healed().await?;
     let tally = traffic.finish().await?;
     report("postgres restarted", &tally, full_again(&system).await?);
-    assert_eq!(tally.other_failures, 0, "only UNAVAILABLE while Postgres is away: {tally:?}");
+    assert_eq!(tally.other_failures, 0, "only UNAVAILABLE while Postgres is away: {tally}");
 
     let traffic = Traffic::start(&system, &sample).await?;
     traffic.answer(500).await;
@@ -68,7 +68,7 @@ async fn faults_under_load_leave_nothing_behind() -> anyhow::Result<()> {
     traffic.answer(500).await;
     let tally = traffic.finish().await?;
     report("redis suspended", &tally, full_again(&system).await?);
-    assert_eq!(tally.reads_failed + tally.writes_repeated, 0, "Redis fails nothing: {tally:?}");
+    assert_eq!(tally.reads_failed + tally.writes_repeated, 0, "Redis fails nothing: {tally}");
 
     let traffic = Traffic::start(&system, &sample).await?;
     traffic.answer(500).await;
@@ -76,7 +76,7 @@ async fn faults_under_load_leave_nothing_behind() -> anyhow::Result<()> {
     let tally = traffic.finish().await?;
     report("calls cancelled", &tally, full_again(&system).await?);
     println!("chaos: {CANCELLED_CALLS} calls dropped, {answered} of them were answered first");
-    assert_eq!(tally.reads_failed + tally.writes_repeated, 0, "nobody else fails: {tally:?}");
+    assert_eq!(tally.reads_failed + tally.writes_repeated, 0, "nobody else fails: {tally}");
 
     // Every connection serves: more callers than connections, all at once.
     let tokens = system.token_client().await?;
@@ -154,5 +154,5 @@ async fn full_again(system: &System) -> anyhow::Result<Duration> {
 }
 
 fn report(fault: &str, tally: &Tally, full_again: Duration) {
-    println!("chaos: {fault}: {tally:?}, all permits back after {} ms", full_again.as_millis());
+    println!("chaos: {fault}: {tally}; all permits back after {} ms", full_again.as_millis());
 }

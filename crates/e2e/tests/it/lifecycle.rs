@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use forebay_e2e::{System, USDC, http_get};
+use forebay_e2e::{ServiceProcess, System, USDC, http_get};
 use forebay_proto::token::v1::LookupTokenRequest;
+use forebay_testkit::PrivatePostgres;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -87,6 +88,26 @@ async fn a_stop_ends_within_its_cap_and_cleanly() -> anyhow::Result<()> {
     for service in [&mut system.pool, &mut system.token] {
         let status = service.stop(STOP_TIMEOUT).await?;
         assert!(status.success(), "{status}");
+    }
+    Ok(())
+}
+
+/// Fails when a service runs although all of them together could open more connections than the
+/// server has (drop `within_budget` from its main).
+#[tokio::test]
+async fn a_service_that_does_not_fit_the_server_does_not_run() -> anyhow::Result<()> {
+    let postgres = PrivatePostgres::start_with(&[("max_connections", "20")]).await;
+    let env = [
+        ("DATABASE_URL", postgres.url()),
+        ("REDIS_URL", forebay_testkit::redis_url()),
+        ("FOREBAY__REDIS__KEY_PREFIX", forebay_testkit::redis_prefix()),
+    ];
+    let ended = ServiceProcess::run("token-server", &env, STOP_TIMEOUT).await?;
+    let written = String::from_utf8(ended.stdout)? + &String::from_utf8(ended.stderr)?;
+    assert!(!ended.status.success(), "{written}");
+    let arithmetic = "token-server 1 x 20 + pool-server 1 x 20 +";
+    for part in ["refuse to run", arithmetic, "more than", "max_connections 20"] {
+        assert!(written.contains(part), "{part:?} is missing in:\n{written}");
     }
     Ok(())
 }

@@ -37,6 +37,17 @@ pub(super) struct Tally {
     pub(super) other_failures: u64,
 }
 
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { reads, reads_failed, writes, writes_repeated, other_failures } = self;
+        write!(
+            f,
+            "{reads} reads answered, {reads_failed} failed; {writes} writes answered, sent again \
+             {writes_repeated} times; {other_failures} failures other than UNAVAILABLE"
+        )
+    }
+}
+
 /// Callers at work.
 pub(super) struct Traffic {
     shared: Arc<Shared>,
