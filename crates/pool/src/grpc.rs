@@ -97,7 +97,7 @@ impl Contract for PoolService {
         let update = validate::update(request).map_err(invalid)?;
         let key =
             request_key("forebay.pool.v1.PoolService/UpdatePool", update.request_id, &unnamed);
-        let pool = self.update(update, key.as_ref()).await.map_err(status)?;
+        let pool = self.update(&update, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(pb::UpdatePoolResponse { pool: Some(pool) }))
     }
 

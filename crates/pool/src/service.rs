@@ -120,21 +120,19 @@ impl PoolService {
         // A repeated request gets its first reply whatever has become of its tokens since. The
         // transaction ends before the token service is asked: a peer's slowness must not hold
         // a connection.
-        if request.is_some() {
-            let mut tx = self.store.begin().await?;
-            if let Some(reply) = self.kept_reply(&mut tx, request).await? {
-                return Ok(reply);
-            }
+        if let Some(reply) = self.store.repeat(request, || self.reply_before(request)).await? {
+            return Ok(reply);
         }
         let pool = self.with_tokens(creation).await?;
-        match self.try_create(&pool, request).await {
-            // The address was deleted while it was created: the database refuses the version that
-            // would be older than the deletion's. Once more, because nobody else is at fault.
-            Err(Error::Store(StoreError::Query {
-                source: PgError::Serialization { .. }, ..
-            })) => self.try_create(&pool, request).await,
-            result => result,
+        self.store.repeat(request, || self.try_create(&pool, request)).await
+    }
+
+    async fn reply_before(&self, request: Option<&RequestKey>) -> Result<Option<pb::Pool>, Error> {
+        if request.is_none() {
+            return Ok(None);
         }
+        let mut tx = self.store.begin().await?;
+        self.kept_reply(&mut tx, request).await
     }
 
     /// The pool to create, with the ids of its tokens.
@@ -180,7 +178,15 @@ impl PoolService {
 
     pub(crate) async fn update(
         &self,
-        update: Update,
+        update: &Update,
+        request: Option<&RequestKey>,
+    ) -> Result<pb::Pool, Error> {
+        self.store.repeat(request, || self.try_update(update, request)).await
+    }
+
+    async fn try_update(
+        &self,
+        update: &Update,
         request: Option<&RequestKey>,
     ) -> Result<pb::Pool, Error> {
         let id = update.id;
@@ -196,13 +202,21 @@ impl PoolService {
         let pool = if update.change.is_empty() {
             pool
         } else {
-            let facts = update.change.apply(pool.facts);
+            let facts = update.change.clone().apply(pool.facts);
             store::update(&mut tx, Pool { facts, ..pool }).await?
         };
         self.commit(tx, request, to_message(pool)).await
     }
 
     pub(crate) async fn delete(
+        &self,
+        deletion: &Deletion,
+        request: Option<&RequestKey>,
+    ) -> Result<(), Error> {
+        self.store.repeat(request, || self.try_delete(deletion, request)).await
+    }
+
+    async fn try_delete(
         &self,
         deletion: &Deletion,
         request: Option<&RequestKey>,

@@ -1,12 +1,13 @@
 //! Every SQL statement about single pools.
 
+use forebay_idempotency::RequestKey;
 use forebay_model::{
     Curve, Decimals, Dex, FeeBps, Pool, PoolAddress, PoolFacts, PoolId, PoolName, TokenId, Version,
 };
-use forebay_postgres::{FromSql, PgPool, PgTransaction, Row, Sql, ToSql};
+use forebay_postgres::{FromSql, PgPool, PgTransaction, Repetition, Row, Sql, ToSql};
 use uuid::Uuid;
 
-use crate::error::StoreError;
+use crate::error::{Error, StoreError};
 use crate::list::PageQuery;
 
 // The fragments are macros, because `concat!` takes nothing else.
@@ -96,6 +97,21 @@ impl PoolStore {
     pub(crate) async fn list(&self, query: &PageQuery) -> Result<Vec<Pool>, StoreError> {
         let (sql, parameters) = query.statement();
         self.select("list pools", &sql, &parameters).await
+    }
+
+    /// Does `work` again where that is safe: a request with an id has one effect however often
+    /// it is done, one without only what the database has undone.
+    pub(crate) async fn repeat<T, R>(
+        &self,
+        request: Option<&RequestKey>,
+        work: impl FnMut() -> R,
+    ) -> Result<T, Error>
+    where
+        R: Future<Output = Result<T, Error>>,
+    {
+        let idempotent = request.is_some();
+        let repetition = if idempotent { Repetition::Idempotent } else { Repetition::Undone };
+        self.postgres.repeat(repetition, Error::postgres, work).await
     }
 
     /// Begins a transaction.

@@ -69,7 +69,7 @@ pub(crate) struct Belief {
 }
 
 /// New values of facts; `None` keeps what is there.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq, Clone)]
 pub(crate) struct Change {
     base_vault: Option<VaultAddress>,
     quote_vault: Option<VaultAddress>,

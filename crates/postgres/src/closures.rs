@@ -8,12 +8,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::pool::Shared;
-use crate::retry::{Tries, Why};
+use crate::retry::{ATTEMPTS_MAX, Repeat, Tries, Why};
 use crate::transaction::PgTransaction;
 use crate::{PgError, PgPool, TxOptions};
-
-/// Tries of one closure, the first included.
-const ATTEMPTS_MAX: u32 = 5;
 
 /// The transaction of a closure. It ends with the closure: committed if that returned `Ok`,
 /// otherwise undone. Everything that [`PgTransaction`] offers works on it.
@@ -141,24 +138,6 @@ impl PgPool {
         E: From<PgError> + Send + 'a,
     {
         repeat(self.shared(), Location::caller(), options, Repeat::Always, work)
-    }
-}
-
-/// When work may be done again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// When the server has undone it.
-    Undone,
-    /// Also when it may have been done.
-    Always,
-}
-
-impl Repeat {
-    fn allows(self, why: Why) -> bool {
-        match why {
-            Why::NotConnected | Why::Lost | Why::Conflict => true,
-            Why::UnknownOutcome => self == Self::Always,
-        }
     }
 }
 

@@ -68,6 +68,7 @@ mod outlook;
 mod pipeline;
 mod point_reads;
 mod pool;
+mod repeat;
 mod retry;
 mod router;
 mod shelf;
@@ -86,6 +87,7 @@ pub use error::{Cause, PgError};
 pub use pipeline::PipelineStats;
 pub use point_reads::{PointKey, PointReads, PointReadsBounds, PointReadsStats};
 pub use pool::PgPool;
+pub use repeat::Repetition;
 pub use router::{
     Consistency, Lsn, ParseLsnError, PgReader, ReplicaState, ReplicaStats, RouterStats,
 };

@@ -11,6 +11,28 @@ use crate::pool::Shared;
 /// about the next one.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
 
+/// Tries of one piece of work, the first included.
+pub(crate) const ATTEMPTS_MAX: u32 = 5;
+
+/// When work may be done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// When the server has undone it.
+    Undone,
+    /// Also when it may have been done.
+    Always,
+}
+
+impl Repeat {
+    /// Whether work that failed for this reason may be done again.
+    pub(crate) fn allows(self, why: Why) -> bool {
+        match why {
+            Why::NotConnected | Why::Lost | Why::Conflict => true,
+            Why::UnknownOutcome => self == Self::Always,
+        }
+    }
+}
+
 /// Why work may succeed when it is done once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {

@@ -124,6 +124,31 @@ pub enum Error {
     CommitTask(#[source] tokio::task::JoinError),
 }
 
+impl Error {
+    /// What Postgres said, if the request failed because of that.
+    pub(crate) fn postgres(&self) -> Option<&PgError> {
+        match self {
+            Self::Store(StoreError::Query { source, .. })
+            | Self::RequestLog(source)
+            | Self::OutcomeUnknown { source, .. } => Some(source),
+            Self::Invalid(..)
+            | Self::NotFound { .. }
+            | Self::MintTaken { .. }
+            | Self::InUse { .. }
+            | Self::EtagStale { .. }
+            | Self::MintImmutable { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::RequestIdReused
+            | Self::Deadline
+            | Self::Load(..)
+            | Self::LoaderPanicked
+            | Self::Store(StoreError::Column { .. } | StoreError::Corrupt { .. })
+            | Self::KeptReply(..)
+            | Self::CommitTask(..) => None,
+        }
+    }
+}
+
 impl From<CacheError<StoreError>> for Error {
     fn from(error: CacheError<StoreError>) -> Self {
         match error {

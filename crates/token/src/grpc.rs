@@ -99,7 +99,7 @@ impl Contract for TokenService {
         let update = validate::update(request).map_err(invalid)?;
         let key =
             request_key("forebay.token.v1.TokenService/UpdateToken", update.request_id, &unnamed);
-        let token = self.update(update, key.as_ref()).await.map_err(status)?;
+        let token = self.update(&update, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(pb::UpdateTokenResponse { token: Some(token) }))
     }
 

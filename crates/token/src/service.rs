@@ -103,14 +103,7 @@ impl TokenService {
         creation: &Creation,
         request: Option<&RequestKey>,
     ) -> Result<pb::Token, Error> {
-        match self.try_create(creation, request).await {
-            // The mint was deleted while it was created: the database refuses the version that
-            // would be older than the deletion's. Once more, because nobody else is at fault.
-            Err(Error::Store(StoreError::Query {
-                source: PgError::Serialization { .. }, ..
-            })) => self.try_create(creation, request).await,
-            result => result,
-        }
+        self.store.repeat(request, || self.try_create(creation, request)).await
     }
 
     async fn try_create(
@@ -135,7 +128,15 @@ impl TokenService {
 
     pub(crate) async fn update(
         &self,
-        update: Update,
+        update: &Update,
+        request: Option<&RequestKey>,
+    ) -> Result<pb::Token, Error> {
+        self.store.repeat(request, || self.try_update(update, request)).await
+    }
+
+    async fn try_update(
+        &self,
+        update: &Update,
         request: Option<&RequestKey>,
     ) -> Result<pb::Token, Error> {
         let id = update.id;
@@ -150,12 +151,20 @@ impl TokenService {
         let token = if update.change.is_empty() {
             token
         } else {
-            store::update(&mut tx, id, token.mint, update.change.apply(token.facts)).await?
+            store::update(&mut tx, id, token.mint, update.change.clone().apply(token.facts)).await?
         };
         self.commit(tx, request, to_message(token)).await
     }
 
     pub(crate) async fn delete(
+        &self,
+        deletion: &Deletion,
+        request: Option<&RequestKey>,
+    ) -> Result<(), Error> {
+        self.store.repeat(request, || self.try_delete(deletion, request)).await
+    }
+
+    async fn try_delete(
         &self,
         deletion: &Deletion,
         request: Option<&RequestKey>,

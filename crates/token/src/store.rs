@@ -1,12 +1,13 @@
 //! Every SQL statement about single tokens.
 
+use forebay_idempotency::RequestKey;
 use forebay_model::{Decimals, Mint, Symbol, Token, TokenFacts, TokenId, TokenName, Version};
-use forebay_postgres::{PgPool, PgTransaction, Row, Sql, ToSql};
+use forebay_postgres::{PgPool, PgTransaction, Repetition, Row, Sql, ToSql};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::convert::{metadata_from_json, metadata_to_json};
-use crate::error::StoreError;
+use crate::error::{Error, StoreError};
 use crate::list::PageQuery;
 
 // A macro, because `concat!` takes nothing else.
@@ -76,6 +77,21 @@ impl TokenStore {
     pub(crate) async fn list(&self, query: &PageQuery) -> Result<Vec<Token>, StoreError> {
         let (sql, parameters) = query.statement();
         self.select("list tokens", &sql, &parameters).await
+    }
+
+    /// Does `work` again where that is safe: a request with an id has one effect however often
+    /// it is done, one without only what the database has undone.
+    pub(crate) async fn repeat<T, R>(
+        &self,
+        request: Option<&RequestKey>,
+        work: impl FnMut() -> R,
+    ) -> Result<T, Error>
+    where
+        R: Future<Output = Result<T, Error>>,
+    {
+        let idempotent = request.is_some();
+        let repetition = if idempotent { Repetition::Idempotent } else { Repetition::Undone };
+        self.postgres.repeat(repetition, Error::postgres, work).await
     }
 
     /// Begins a transaction.

@@ -46,7 +46,7 @@ pub(crate) struct Update {
 }
 
 /// New values of facts.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq, Clone)]
 pub(crate) struct Change {
     symbol: Option<Symbol>,
     name: Option<TokenName>,

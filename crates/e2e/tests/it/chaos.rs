@@ -75,7 +75,7 @@ async fn faults_under_load_leave_nothing_behind() -> anyhow::Result<()> {
     let answered = cancel_calls(&system, &sample).await?;
     let tally = traffic.finish().await?;
     report("calls cancelled", &tally, full_again(&system).await?);
-    println!("chaos: {CANCELLED_CALLS} calls dropped, {answered} of them were answered first");
+    tell(&format!("{CANCELLED_CALLS} calls dropped, {answered} of them were answered first"));
     assert_eq!(tally.reads_failed + tally.writes_repeated, 0, "nobody else fails: {tally}");
 
     // Every connection serves: more callers than connections, all at once.
@@ -154,5 +154,10 @@ async fn full_again(system: &System) -> anyhow::Result<Duration> {
 }
 
 fn report(fault: &str, tally: &Tally, full_again: Duration) {
-    println!("chaos: {fault}: {tally}; all permits back after {} ms", full_again.as_millis());
+    tell(&format!("{fault}: {tally}; all permits back after {} ms", full_again.as_millis()));
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are what a person reads the test for")]
+fn tell(figures: &str) {
+    println!("chaos: {figures}");
 }

@@ -25,6 +25,10 @@ use super::observe::Peer;
 const CONNECTIONS_MAX: usize = 10_000;
 /// Calls at once on one connection; clients queue the others themselves.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Calls that one connection may have cancelled before we looked at them. One more ends the
+/// connection, as a flood of them would (CVE-2023-44487). A client may cancel all of its calls at
+/// once, so as many as it may have; the library's own 20 cut off callers with short deadlines.
+const RESETS_PENDING_MAX: usize = 1024;
 /// What every HTTP/2 client says first (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A new connection must have sent the whole [`PREFACE`] within this time: the signs of
@@ -174,6 +178,7 @@ fn protocol() -> http2::Builder<TokioExecutor> {
     protocol
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .auto_date_header(false);
