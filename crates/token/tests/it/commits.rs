@@ -53,13 +53,16 @@ async fn a_lost_answer_is_no_refusal_and_invites_only_harmless_repetitions() {
     let renamed = Token { id, name: "Renamed".to_owned(), ..Token::default() };
     let commits = HeldCommits::new(&database).await;
     let mut last = UpdateTokenRequest::default();
-    for (request_id, is_repeatable) in [("", false), (REQUEST_ID, true)] {
+    // With an id the service itself asks again, and gives up after five tries.
+    for (request_id, is_repeatable, tries) in [("", false, 1), (REQUEST_ID, true, 5)] {
         let request_id = request_id.to_owned();
         last = UpdateTokenRequest { request_id, ..update_request(renamed.clone()) };
         let (mut caller, request) = (service.client(), last.clone());
         let call = tokio::spawn(async move { caller.update_token(request).await });
-        commits.wait_for_one().await;
-        commits.cut_off().await;
+        for _ in 0..tries {
+            commits.wait_for_one().await;
+            commits.cut_off().await;
+        }
         let status = call.await.expect("the task ends").expect_err("no answer");
         assert_refused(&status, Code::Unavailable, "OUTCOME_UNKNOWN");
         assert!(status.message().contains("may have happened"), "{status:?}");
@@ -68,6 +71,29 @@ async fn a_lost_answer_is_no_refusal_and_invites_only_harmless_repetitions() {
     commits.release().await;
     let updated = client.update_token(last).await.expect("a repetition").into_inner();
     assert_eq!(updated.token.expect("a reply has its token").name, "Renamed");
+}
+
+/// Fails when a request with an id is not done again after its commit got no answer.
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_under_the_id_of_the_request() {
+    let database = testkit::database().await;
+    let service = Service::on(&database).await;
+    let mut client = service.client();
+    let created = create(&mut client, token(UNUSED_MINT)).await;
+    let renamed = Token { id: created.id, name: "Renamed".to_owned(), ..Token::default() };
+    let request_id = REQUEST_ID.to_owned();
+    let request = UpdateTokenRequest { request_id, ..update_request(renamed) };
+    let commits = HeldCommits::new(&database).await;
+    let (mut caller, first) = (service.client(), request.clone());
+    let call = tokio::spawn(async move { caller.update_token(first).await });
+    commits.wait_for_one().await;
+    commits.cut_off().await;
+    commits.wait_for_one().await;
+    commits.release().await;
+    let updated = call.await.expect("the task ends").expect("the second try").into_inner();
+    assert_eq!(updated.token.as_ref().expect("a reply has its token").name, "Renamed");
+    let repeated = client.update_token(request).await.expect("a repetition").into_inner();
+    assert_eq!(repeated, updated, "it was written once");
 }
 
 /// A process that ended now would take the invalidation along.
@@ -117,9 +143,13 @@ impl HeldCommits {
 
     /// Ends the connection that waits, so that its commit gets no answer.
     async fn cut_off(&self) {
-        assert_eq!(self.of_waiting("pg_terminate_backend(pid)").await.len(), 1);
-        // Its caller may know before the server has cleaned up.
-        while !self.of_waiting("pid").await.is_empty() {}
+        let waiting = self.of_waiting("pid").await;
+        assert_eq!(waiting.len(), 1);
+        let pid: i32 = waiting[0].get(0);
+        let terminate = "SELECT pg_terminate_backend($1)";
+        self.connection.client().execute(terminate, &[&pid]).await.expect("it can be ended");
+        // Its caller may know, and even be back, before the server has cleaned up.
+        while self.of_waiting("pid").await.iter().any(|row| row.get::<_, i32>(0) == pid) {}
     }
 
     /// What `expression` says of each waiting connection.
