@@ -10,6 +10,7 @@ use forebay_proto::ops::v1::ops_service_client::OpsServiceClient;
 use forebay_proto::token::v1::{ListTokensRequest, Token};
 use forebay_testkit::{PrivatePostgres, PrivateRedis};
 use tokio::time::Instant;
+use tonic::{Code, Status};
 
 use self::traffic::{Tally, Traffic, find, list_symbol};
 
@@ -137,6 +138,11 @@ async fn cancel_calls(system: &System, sample: &[Token]) -> anyhow::Result<u32> 
     });
     let answered = futures_util::future::try_join_all(calls).await?;
     Ok(answered.into_iter().sum())
+}
+
+#[track_caller]
+fn check_overload(status: &Status) {
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 }
 
 /// Waits until every permit is back and nobody waits, in every service; how long that took.
