@@ -85,7 +85,7 @@ async fn faults_under_load_leave_nothing_behind() -> anyhow::Result<()> {
 
     // Every connection serves: more callers than connections, all at once.
     let tokens = system.token_client().await?;
-    let burst = (0..256).map(|index: usize| {
+    let burst = (0..64).map(|index: usize| {
         let (mut tokens, symbol) = (tokens.clone(), sample[index % sample.len()].symbol.clone());
         async move { list_symbol(&mut tokens, &symbol).await }
     });
