@@ -129,9 +129,11 @@ async fn cancel_calls(system: &System, sample: &[Token]) -> anyhow::Result<u32> 
                     find(&mut tokens, token).await
                 }
             };
-            if let Ok(outcome) = tokio::time::timeout(patience, call).await {
-                outcome?;
-                answered += 1;
+            match tokio::time::timeout(patience, call).await {
+                Ok(Ok(())) => answered += 1,
+                // Anything but a status is a wrong answer.
+                Ok(Err(error)) => check_overload(&error.downcast::<Status>()?),
+                Err(_dropped) => {}
             }
         }
         anyhow::Ok(answered)
