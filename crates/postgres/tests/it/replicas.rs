@@ -15,9 +15,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use self::load::{Readers, Watch};
+use self::relay::Relay;
 use crate::support::ms;
 
 mod load;
+mod relay;
 
 const TABLE: Sql = Sql::new("CREATE TABLE counters", "CREATE TABLE counters (value bigint)");
 const ZERO: Sql = Sql::new("INSERT counters", "INSERT INTO counters VALUES (0)");
@@ -144,6 +146,45 @@ async fn reads_with_a_token_are_never_stale() {
     assert_eq!(stale, 0);
     assert!(on_replicas >= 100, "{stats:?}");
     assert!(stats.replicas.iter().all(|replica| replica.reads > 0), "both are used: {stats:?}");
+}
+
+/// Fails when the position is not looked at again together with the read: what is known of a server
+/// says nothing about the one that has taken its place since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_in_the_place_of_another_is_not_believed() {
+    let it = Fixture::start("").await;
+    let relay = Relay::start(it.replicas[0].port()).await;
+    let mut config = postgres_config(&it.primary.url());
+    config.connections_max = CONNECTIONS;
+    let through_relay =
+        it.replicas[0].url().replace(&it.replicas[0].port().to_string(), &relay.port().to_string());
+    config.replica_urls = vec![Secret::new(through_relay)];
+    let postgres = PgPool::new(&config, "relayed").expect("a connection pool");
+    let stats = || postgres.router_stats().expect("there is a replica").replicas;
+    it.replicas[1].pause_replay();
+    let (mut reads, mut stale) = (0_u32, 0_u32);
+    for round in 0..10 {
+        relay.lead_to(it.replicas[0].port());
+        let (written, lsn) = it.count_up().await;
+        let started = Instant::now();
+        while stats()[0].replayed < lsn || stats()[0].state != ReplicaState::Following {
+            assert!(started.elapsed() < PATIENCE, "round {round}: {:?}", stats());
+            sleep(ms(5)).await;
+        }
+        let before = stats()[0].reads;
+        let reader = postgres.read_at(Consistency::AtLeast(lsn));
+        assert_eq!(reader.query_one(&VALUE, &[]).await.expect("a row").get::<_, i64>(0), written);
+        assert_eq!(stats()[0].reads, before + 1, "the replica has answered");
+        // The same address leads to the one that has stopped replaying.
+        relay.lead_to(it.replicas[1].port());
+        for _ in 0..20 {
+            let seen: i64 = reader.query_one(&VALUE, &[]).await.expect("a row").get(0);
+            stale += u32::from(seen < written);
+            reads += 1;
+        }
+    }
+    println!("{reads} reads with a token at an address that leads elsewhere: {stale} stale");
+    assert_eq!(stale, 0);
 }
 
 /// Fails when what a replica has not replayed is not counted, or the time since the last look.
