@@ -97,13 +97,15 @@ impl<K: Eq + Hash, V> Queue<K, V> {
             self.stats.keys += u64::try_from(batch.waiters.len()).unwrap_or(u64::MAX);
             return Some(batch);
         }
-        self.ended();
+        self.stats.batches_in_flight -= 1;
         None
     }
 
-    /// One batch less is under way.
-    pub(super) fn ended(&mut self) {
+    /// One batch less is under way, and nobody will send the others.
+    pub(super) fn end(&mut self) -> VecDeque<Batch<K, V>> {
         self.stats.batches_in_flight -= 1;
+        self.stats.waiting = 0;
+        std::mem::take(&mut self.batches)
     }
 }
 

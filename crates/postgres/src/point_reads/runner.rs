@@ -3,9 +3,11 @@
 //! It is nobody's caller: a caller that goes away takes no batch with it.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use forebay_pooling::Deadline;
+use futures_util::FutureExt;
 use tokio_postgres::Row;
 use tracing::Instrument;
 
@@ -33,25 +35,22 @@ impl<K: PointKey, V: Clone + Send + 'static> Runner<K, V> {
                 self.0 = None;
                 return;
             };
-            inner.send(batch).await;
+            // A panic in the conversion of a row ends its batch, not those behind it.
+            if AssertUnwindSafe(inner.send(batch)).catch_unwind().await.is_err() {
+                tracing::error!(db.query.summary = inner.sql.summary(), "reading a row panicked");
+            }
         }
     }
 }
 
 impl<K: PointKey, V: Clone + Send + 'static> Drop for Runner<K, V> {
-    /// A panic in the conversion of a row ends the task, not the reads behind it.
+    /// The runtime ends, and no other task will send what waits.
     fn drop(&mut self) {
         let Some(inner) = self.0.take() else {
             return;
         };
-        let is_to_run = {
-            let mut queue = inner.queue.lock();
-            queue.ended();
-            queue.may_run(&inner.bounds)
-        };
-        if is_to_run {
-            spawn(&inner);
-        }
+        let stranded = inner.queue.lock().end();
+        drop(stranded);
     }
 }
 

@@ -283,6 +283,43 @@ async fn a_panic_while_reading_a_row_ends_with_its_batch() {
     assert_eq!(points.stats().batches_in_flight, 0);
 }
 
+/// Fails when the task that sends batches leaves its queue behind as it is dropped, or starts
+/// another one where none can be.
+#[test]
+fn a_runtime_that_ends_keeps_nobody_waiting() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (ends, stays) = (runtime(), runtime());
+    let (it, points, tx, waiting) = ends.block_on(async {
+        let it = fixture(1).await;
+        let points = points(&it, BY_IDS, one_by_one(1));
+        let (tx, _first) = block(&it, &points).await;
+        let waiting: Vec<_> = (2..10)
+            .map(|key| {
+                let points = points.clone();
+                stays.spawn(async move { points.get(key).await })
+            })
+            .collect();
+        while points.stats().waiting < waiting.len() {
+            tokio::task::yield_now().await;
+        }
+        (it, points, tx, waiting)
+    });
+    drop(ends);
+    let lost = stays.block_on(async {
+        let mut lost = 0;
+        for caller in waiting {
+            let answer = caller.await.expect("the task ends");
+            lost += u32::from(matches!(answer, Err(PgError::ConnectionLost { .. })));
+        }
+        lost
+    });
+    println!("8 lookups waited as the runtime ended: {lost} are told");
+    assert_eq!(lost, 8);
+    assert_eq!((points.stats().waiting, points.stats().batches_in_flight), (0, 0));
+    let _runtime = stays.enter();
+    drop((tx, it));
+}
+
 /// Fails when a batch is not repeated on another connection.
 #[tokio::test]
 async fn a_killed_backend_is_not_seen_by_any_caller_of_its_batch() {
