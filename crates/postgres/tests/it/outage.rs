@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use forebay_pooling::BreakerState;
 use forebay_postgres::{PgError, PgPool};
 use forebay_testkit::{PrivatePostgres, postgres_config};
 use tokio::task::JoinHandle;
@@ -108,6 +109,26 @@ async fn an_outage_is_told_fast_costs_few_attempts_and_ends_by_itself() {
     let bound = u64::from(2 * CONNECTIONS) * AWAY.as_secs();
     assert!(attempts <= bound, "{attempts} attempts");
     assert!(slowest_back < ms(3000), "{slowest_back:?}");
+}
+
+/// Fails when only callers find out that the server is back: the first of them would be turned away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_ends_although_nobody_asks() {
+    let mut server = PrivatePostgres::start().await;
+    let postgres =
+        PgPool::new(&postgres_config(&server.url()), "it-outage").expect("a connection pool");
+    postgres.ready().await.expect("a running server");
+    server.kill();
+    let error = postgres.ready().await.expect_err("the server is away");
+    assert!(matches!(error, PgError::Unreachable { .. }), "{error:?}");
+    tokio::task::block_in_place(|| server.restart());
+    let back = Instant::now();
+    while postgres.stats().breaker.state != BreakerState::Closed {
+        assert!(back.elapsed() < Duration::from_secs(20), "{:?}", postgres.stats());
+        tokio::time::sleep(ms(5)).await;
+    }
+    println!("outage: nobody asked, found again {:?} after up", back.elapsed());
+    postgres.ready().await.expect("it was found again");
 }
 
 /// Fails without the grace, and when a read that lost its connection is not repeated: a restart

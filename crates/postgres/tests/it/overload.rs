@@ -106,8 +106,8 @@ async fn warm(postgres: &PgPool) {
     }
 }
 
-/// Fails without the bound of the queue (everybody waits out the second), and without the gate
-/// (callers pass each other). The same load on bb8 alone is printed beside it.
+/// Fails without the gate: everybody waits out the second. The same load on bb8 alone is printed
+/// beside it.
 #[tokio::test]
 async fn an_overload_is_refused_at_once_and_the_rest_served_in_order() {
     let _alone = ALONE.lock().await;
