@@ -54,7 +54,7 @@ fn a_second_signal_ends_at_once() {
         let asked = Instant::now();
         tiny.signal(second);
         assert_eq!(tiny.end().code(), Some(code), "{:#?}", tiny.seen);
-        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(7), "{:?}", asked.elapsed());
     };
     check(Signal::SIGINT, 130);
     check(Signal::SIGTERM, 143);
@@ -88,9 +88,9 @@ fn a_failure_is_told_even_without_a_log() {
     check("panic", "told to");
 }
 
-/// The smallest settings for which a whole stop fits into three seconds.
+/// The smallest settings for which a whole stop fits into five seconds.
 const QUICK_STOP: [&str; 4] = [
-    "--process.shutdown_timeout=3s",
+    "--process.shutdown_timeout=5s",
     "--grpc.lame_duck=0s",
     "--grpc.drain_timeout=100ms",
     "--telemetry.flush_timeout=500ms",
@@ -113,8 +113,8 @@ fn the_whole_stop_is_capped() {
         let asked = Instant::now();
         tiny.signal(Signal::SIGTERM);
         assert_eq!(tiny.end().code(), Some(1), "{:#?}", tiny.seen);
-        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-        assert_eq!(tiny.lines_with("did not stop within 1.5s"), 1, "{:#?}", tiny.seen);
+        assert!(asked.elapsed() < Duration::from_secs(7), "{:?}", asked.elapsed());
+        assert_eq!(tiny.lines_with("did not stop within 3.5s"), 1, "{:#?}", tiny.seen);
         assert_eq!(tiny.lines_with("spans were left behind"), 1, "{:#?}", tiny.seen);
     };
     check(None);
