@@ -8,12 +8,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use crate::prove::guarantees;
 use crate::workspace::Workspace;
 use crate::{cargo, say, settings};
 
 const USAGE: &str = "usage: cargo xtask codegen [--check]
-Rewrites crates/proto/src/gen from proto/, and docs/settings.md from deploy/config; --check only
-tells whether they are stale.";
+Rewrites crates/proto/src/gen from proto/, docs/settings.md from deploy/config and
+docs/guarantees.md from the proofs of the crates; --check only tells whether they are stale.";
 
 /// Rewrites what is generated, or tells whether it is stale.
 ///
@@ -37,6 +38,8 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         .args(check.then_some("--check"))
         .status()
         .context("run cargo")?;
-    let page = settings::write_page(workspace, check)?;
-    Ok(if status.success() { page } else { ExitCode::FAILURE })
+    let pages =
+        [settings::write_page(workspace, check)?, guarantees::write_page(workspace, check)?];
+    let done = status.success() && pages.iter().all(|page| *page == ExitCode::SUCCESS);
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -17,9 +17,12 @@ mod dev;
 mod doctor;
 mod down;
 mod ephemeral;
+mod listing;
 mod logs;
+mod page;
 mod pools;
 mod proto_lint;
+mod prove;
 mod say;
 mod settings;
 mod signals;
@@ -44,10 +47,11 @@ cargo xtask COMMAND
   doctor [--json]      what this machine offers and lacks
 
   test [ARGS]          run every test on a Postgres and a Redis made for the run
+  prove [-p PACKAGE]   switch mechanisms off and see their tests fail
   ci [--keep-going]    everything a change must pass
   bench [NAME]         us and the peers, interleaved in one run
   tidy                 the rules of the house
-  codegen [--check]    the committed gRPC code and the page of settings
+  codegen [--check]    the committed gRPC code, the pages of settings and guarantees
   proto lint           the contracts
   migrate              the schema of the instance's database
   seed [--scale N]     its data
@@ -94,6 +98,7 @@ fn find(command: &str) -> Option<Run> {
         "pools" => pools::run,
         "seed" => data::seed,
         "proto" => proto_lint::run,
+        "prove" => prove::run,
         "test" => testing::run,
         "tidy" => tidy::run,
         "trace" => trace::run,
@@ -122,6 +127,7 @@ mod tests {
             ("README.md", include_str!("../../../README.md")),
             ("docs/troubleshooting.md", include_str!("../../../docs/troubleshooting.md")),
             ("docs/settings.md", include_str!("../../../docs/settings.md")),
+            ("docs/guarantees.md", include_str!("../../../docs/guarantees.md")),
         ] {
             let named: Vec<&str> = page.split("cargo xtask ").skip(1).collect();
             assert!(!named.is_empty(), "{name}");

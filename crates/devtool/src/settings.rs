@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use forebay_config::{Reference, reference};
 
-use crate::say;
+use crate::page;
 use crate::workspace::Workspace;
 
 /// Where the page is kept.
@@ -39,25 +38,10 @@ const DURATION_EXAMPLE: &str = " such as \"250ms\" or \"10s\"";
 ///
 /// When it cannot be written.
 pub(crate) fn write_page(workspace: &Workspace, check: bool) -> anyhow::Result<ExitCode> {
-    let path = workspace.root.join(PAGE);
-    let fresh = page(&reference());
-    let committed = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("read {PAGE}")),
-    };
-    if committed == fresh {
-        return Ok(ExitCode::SUCCESS);
-    }
-    if check {
-        say::warn(&format!("{PAGE} is stale\nfix: cargo xtask codegen"));
-        return Ok(ExitCode::FAILURE);
-    }
-    std::fs::write(&path, fresh).with_context(|| format!("write {PAGE}"))?;
-    Ok(ExitCode::SUCCESS)
+    page::write(workspace, PAGE, &text(&reference()), check)
 }
 
-fn page(keys: &[Reference]) -> String {
+fn text(keys: &[Reference]) -> String {
     let mut text = INTRODUCTION.to_owned();
     let mut last = "";
     for key in keys {
@@ -73,7 +57,7 @@ fn page(keys: &[Reference]) -> String {
         }
         let Reference { default, accepts, meaning, source, .. } = key;
         let accepts = accepts.replace(DURATION_EXAMPLE, "");
-        let cells = [&accepts, meaning, source].map(|cell| escape(cell));
+        let cells = [&accepts, meaning, source].map(|cell| page::cell(cell));
         let _infallible = writeln!(text, "| `{name}` | `{default}` | {} |", cells.join(" | "));
     }
     text
@@ -86,11 +70,6 @@ fn place(key: &str) -> (&str, &str) {
         None => key.rfind('.').unwrap_or_default(),
     };
     (&key[..start], key[start..].trim_start_matches('.'))
-}
-
-/// Text that Markdown would take for something else.
-fn escape(cell: &str) -> String {
-    cell.replace('|', "\\|").replace('<', "&lt;")
 }
 
 #[cfg(test)]
@@ -114,7 +93,7 @@ mod tests {
             key("cache.token.ttl", ""),
             key("service.pool-server.grpc.listen", ""),
         ];
-        let text = page(&keys);
+        let text = text(&keys);
         let tables = &text[INTRODUCTION.len()..];
         let lines: Vec<&str> = tables.lines().filter(|line| !line.is_empty()).collect();
         let [head, rule] =

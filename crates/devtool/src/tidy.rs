@@ -22,6 +22,7 @@ mod logs;
 mod manifest;
 mod manifests;
 mod pages;
+mod proofs;
 mod rust;
 mod tree;
 
@@ -30,8 +31,8 @@ mod tests;
 
 const USAGE: &str = "usage: cargo xtask tidy
 Checks what the compiler does not know: layers, owners of third-party crates, manifests, the lock
-file, module documentation, file length, log messages, the tests that invariants name, and the
-links of the pages.";
+file, module documentation, file length, log messages, the tests that invariants name, what proofs
+switch off, and the links of the pages.";
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +91,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
     leaks::places(&tree, &mut findings);
     pages::finished(&tree, &mut findings);
     invariants::tests_exist(&tree, &mut findings);
+    proofs::can_run(&tree, &mut findings);
     findings.sort();
     Ok(findings)
 }

@@ -1,16 +1,14 @@
 //! The text files a rule may look at, read once.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
+
+use crate::listing;
 
 /// Larger files are data, not text that somebody wrote.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-
-/// Folders that hold builds and running instances; only consulted outside a git checkout.
-const GENERATED_FOLDERS: [&str; 3] = [".git", ".dev", "target"];
 
 /// Every text file below a root that git would commit.
 #[derive(Debug)]
@@ -30,11 +28,7 @@ pub(super) struct File {
 impl Tree {
     /// Reads the files git tracks or would track, or everything when `root` is no checkout.
     pub(super) fn read(root: &Path) -> anyhow::Result<Self> {
-        let mut paths =
-            if root.join(".git").exists() { listed_by_git(root)? } else { found_below(root)? };
-        paths.sort();
-        // Git also lists what was deleted since the last commit.
-        paths.retain(|path| root.join(path).exists());
+        let paths = listing::files(root)?;
         let mut files = Vec::with_capacity(paths.len());
         for path in &paths {
             let absolute = root.join(path);
@@ -88,46 +82,4 @@ impl File {
 pub(super) fn line_at(text: &str, offset: usize) -> usize {
     let end = offset.min(text.len());
     1 + text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count()
-}
-
-fn listed_by_git(root: &Path) -> anyhow::Result<Vec<String>> {
-    let output = Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root)
-        .output()
-        .context("run git ls-files")?;
-    ensure!(
-        output.status.success(),
-        "git ls-files failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    let listing = String::from_utf8(output.stdout).context("read the output of git ls-files")?;
-    let mut paths: Vec<String> =
-        listing.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect();
-    // A path in conflict is listed once per side.
-    paths.sort();
-    paths.dedup();
-    Ok(paths)
-}
-
-fn found_below(root: &Path) -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
-        for entry in entries {
-            let entry = entry.with_context(|| format!("list {}", folder.display()))?;
-            let kind = entry.file_type().context("tell files from folders")?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if kind.is_dir() && !GENERATED_FOLDERS.contains(&name.as_str()) {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                let path = entry.path();
-                let relative = path.strip_prefix(root).context("stay below the root")?;
-                found.push(relative.to_string_lossy().replace('\\', "/"));
-            }
-        }
-    }
-    Ok(found)
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::broken;
+use super::{broken, findings};
 use crate::tidy::tree::Tree;
 
 #[test]
@@ -164,4 +164,44 @@ fn pages_are_filled_in_and_their_links_lead_somewhere() {
     for text in live {
         broken(path, &format!("# Page\n{text}\n"), &[]);
     }
+}
+
+#[test]
+fn proofs_name_tests_and_text_that_are_there() {
+    let path = "crates/token/tests/proofs.toml";
+    let good = "[[proof]]\nguarantee = \"Rows stay.\"\ntest = \"rows_stay\"\ntarget = \"lib\"\n\
+                mechanism = \"it stays\"\nfile = \"src/lib.rs\"\nfind = \"rows_stay() {\"\n\
+                replace = \"rows_go() {\"\nsays = \"gone\"\n";
+    broken(path, good, &[]);
+    let also = "also = [{ file = \"../model/src/lib.rs\", find = \"Values\", replace = \"\" }]\n";
+    broken(path, &format!("{good}{also}"), &[]);
+    let cases = [
+        (
+            good.replace("= \"rows_stay\"", "= \"rows_go\""),
+            "name a test of `lib`, `rows_go` is none",
+        ),
+        (good.replace("= \"rows_stay\"", "= \"it::rows_stay\""), "name a test of `lib`"),
+        (good.replace("= \"lib\"", "= \"it\""), "name a test of `it`, `rows_stay` is none"),
+        (good.replace("src/lib.rs", "src/gone.rs"), "name a file that exists, `src/gone.rs` does"),
+        (good.replace("src/lib.rs", "../../../x.rs"), "name a file that exists, `../../../x.rs` "),
+        (good.replace("\"rows_stay() {\"", "\"rows_leave\""), "find text that is in `src/lib.rs`"),
+        (good.replace("\"rows_stay() {\"", "\"s\""), "find text that is in `src/lib.rs` once, not"),
+        (good.replace("rows_go() {", "rows_stay() {"), "replace the text by another one"),
+        (good.replace("says = \"gone\"\n", ""), "say a part of what the failing test prints"),
+        (format!("{good}{}", also.replace("Values", "Pools")), "find text that is in `../model/"),
+    ];
+    for (text, todo) in cases {
+        broken(path, &text, &[&format!("{path}:3: proof: {todo}")]);
+    }
+    let silent = good.replace("says = \"gone\"\n", "hangs = true\n");
+    broken(path, &silent, &[]);
+    for wrong in ["[[proof]]\n", &format!("{good}more = 1\n"), "x"] {
+        broken(path, wrong, &[&format!("{path}:1: proof: mend it: ")]);
+    }
+    let page = "//! Pages.\nmod tests {\n    fn pages_turn() {}\n}\n";
+    let inside = [
+        ("crates/token/src/page.rs", page),
+        (path, &good.replace("= \"rows_stay\"", "= \"page::tests::pages_turn\"")),
+    ];
+    assert_eq!(findings(&inside), Vec::<String>::new());
 }
