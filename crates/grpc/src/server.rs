@@ -24,6 +24,7 @@ mod body;
 mod call;
 pub(crate) mod health;
 mod observe;
+mod ration;
 mod request_body;
 mod routes;
 

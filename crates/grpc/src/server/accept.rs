@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::Bound;
 use super::call::Core;
 use super::observe::Peer;
+use super::ration::{Ration, Rationed};
 
 /// Connections at once; more wait in the backlog of the system.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -28,6 +29,7 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// Calls that one connection may have cancelled before we looked at them. One more ends the
 /// connection, as a flood of them would (CVE-2023-44487). A client may cancel all of its calls at
 /// once, so as many as it may have; the library's own 20 cut off callers with short deadlines.
+/// More than that would have to come in one [`Ration`], which they do not fit into.
 const RESETS_PENDING_MAX: usize = 1024;
 /// What every HTTP/2 client says first (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -136,22 +138,26 @@ async fn connection(core: Arc<Core>, mut stream: TcpStream, address: SocketAddr)
     }
     // hyper wants to read the preface itself.
     let (reader, writer) = stream.into_split();
-    let stream = tokio::io::join(PREFACE.chain(reader), writer);
+    let ration = Ration::default();
+    let reader = Rationed::new(PREFACE.chain(reader), ration.clone());
+    let stream = tokio::io::join(reader, writer);
     let peer = Arc::new(Peer::new(address));
     let service = service_fn(move |request| {
         let served = Arc::clone(&core).serve(Arc::clone(&peer), request);
         served.map(Ok::<_, Infallible>)
     });
     let mut served = pin!(protocol().serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = closed.as_mut() => {
+    let mut is_closing = false;
+    let ended = poll_fn(|cx| {
+        if !is_closing && closed.as_mut().poll(cx).is_ready() {
+            is_closing = true;
             // GOAWAY: the client starts no new call here; those in flight go on.
             served.as_mut().graceful_shutdown();
-            served.await
         }
-    };
-    if let Err(error) = ended {
+        ration.refill();
+        served.as_mut().poll(cx)
+    });
+    if let Err(error) = ended.await {
         // Clients leave in all manners; none of them is our failure.
         tracing::debug!(%address, error = cause(&error), "connection broke");
     }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::routes::Method;
 use crate::error;
@@ -54,7 +54,16 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(error.into())))),
+            Some(Err(error)) => {
+                let status = Status::from_error(error.into());
+                if status.code() == Code::Cancelled {
+                    // The caller has reset the stream, and the call is dropped for that after this
+                    // poll. An end, which is what tonic makes of it, would be a message that is
+                    // missing, and the call a failure of ours.
+                    return Poll::Pending;
+                }
+                return Poll::Ready(Some(Err(status)));
+            }
             None => return Poll::Ready(None),
         };
         if let Some(data) = frame.data_ref() {

@@ -8,3 +8,5 @@ mod harness;
 mod health;
 mod limits;
 mod observe;
+mod raw;
+mod resets;

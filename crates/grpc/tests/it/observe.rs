@@ -61,6 +61,19 @@ fn spans_of(trace_id: &str) -> Vec<SpanData> {
     spans.into_iter().filter(|span| span.span_context.trace_id() == trace_id).collect()
 }
 
+/// Waits for the one span of a trace; the code with which its call ended.
+pub(crate) async fn code_of_span(trace_id: &str) -> String {
+    soon(async {
+        loop {
+            if let [span] = spans_of(trace_id).as_slice() {
+                return attribute(&span.attributes, "rpc.status_code").expect("a code");
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
 fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     attributes.iter().find(|one| one.key.as_str() == key).map(|one| one.value.to_string())
 }
