@@ -139,7 +139,8 @@ impl CacheInner {
         ];
         for (name, description, read) in gauges {
             let weak = Arc::downgrade(self);
-            self.metrics.gauge(name, description, move || weak.upgrade().map(|cache| read(&cache)));
+            let read = move || weak.upgrade().map(|cache| read(&cache));
+            self.metrics.gauge(name, description, None, read);
         }
     }
 }

@@ -14,10 +14,11 @@ use tracing::{Instrument, Span, field};
 
 use crate::announce::Announcement;
 use crate::cache::CacheInner;
-use crate::fetch::{Departure, fetch};
 use crate::flight::{Arrival, Boarding, Flights, Landed, arrive};
+use crate::loads::Loads;
 use crate::local::{EntityId, Slot};
 use crate::metrics::Outcomes;
+use crate::misses::Misses;
 use crate::remote::{Invalidation, Remote};
 use crate::{CacheError, Consistency, Entity, Loader, Lookup, Outcome};
 
@@ -30,6 +31,8 @@ pub(crate) struct EntityInner<E: Entity, L: Loader<E>> {
     pub(crate) config: EntityCacheConfig,
     pub(crate) loader: L,
     pub(crate) flights: Arc<Flights<E, L>>,
+    pub(crate) misses: Misses<E, L>,
+    pub(crate) loads: Loads<E, L>,
     outcomes: Arc<Outcomes>,
     span_names: SpanNames,
 }
@@ -60,8 +63,19 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
             get: format!("cache.get {}", E::NAME),
             get_many: format!("cache.get_many {}", E::NAME),
         };
-        let flights = Flights::new();
-        Self(Arc::new(EntityInner { id, cache, config, loader, flights, outcomes, span_names }))
+        let inner = Arc::new(EntityInner {
+            id,
+            flights: Flights::new(),
+            misses: Misses::new(&config),
+            loads: Loads::new(&config),
+            cache,
+            config,
+            loader,
+            outcomes,
+            span_names,
+        });
+        inner.register_gauges();
+        Self(inner)
     }
 
     pub(crate) fn inner(&self) -> &Arc<EntityInner<E, L>> {
@@ -199,11 +213,6 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         consistency: Consistency,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
         let bound = self.bound(consistency);
-        let departure = Departure {
-            fetched_at: Instant::now(),
-            session: self.cache.link.session(),
-            is_strict: bound.is_none(),
-        };
         let mut tickets = Vec::new();
         let mut places: Vec<Place<E, L>> = Vec::with_capacity(keys.len());
         // A key may be asked for twice; a strict read would otherwise read it twice.
@@ -237,9 +246,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             });
         }
         if !tickets.is_empty() {
-            // A task of its own: when the caller goes away, the others still get their answer.
-            let fetch = fetch(Arc::clone(self), tickets, departure);
-            tokio::spawn(fetch.instrument(Span::current()));
+            self.depart(tickets, bound.is_none());
         }
         let mut answers: Vec<Lookup<E>> = Vec::with_capacity(places.len());
         for (key, place) in keys.iter().zip(places) {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a read failed; `L` is the loader's error.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,14 @@ pub enum CacheError<L: Error + Send + Sync + 'static> {
     /// The caller's deadline passed before there was an answer.
     #[error("the deadline passed before the value was loaded")]
     Deadline,
+    /// As many loads as may be are under way, and as many keys as may wait for one do.
+    #[error("{waiting_keys} keys wait to be loaded already")]
+    Overloaded {
+        /// Keys that wait.
+        waiting_keys: usize,
+        /// When those should have been loaded.
+        retry_after: Duration,
+    },
 }
 
 impl<L: Error + Send + Sync + 'static> Clone for CacheError<L> {
@@ -23,6 +32,9 @@ impl<L: Error + Send + Sync + 'static> Clone for CacheError<L> {
             Self::Load(cause) => Self::Load(Arc::clone(cause)),
             Self::LoaderPanicked => Self::LoaderPanicked,
             Self::Deadline => Self::Deadline,
+            Self::Overloaded { waiting_keys, retry_after } => {
+                Self::Overloaded { waiting_keys: *waiting_keys, retry_after: *retry_after }
+            }
         }
     }
 }

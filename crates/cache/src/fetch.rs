@@ -1,26 +1,21 @@
 //! Reading keys that L1 does not answer: L2 first, then the store, then filling both.
 
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_pooling::Deadline;
-use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use crate::collector::Ride;
 use crate::entity_cache::EntityInner;
 use crate::flight::Ticket;
 use crate::link::Trust;
+use crate::loads::Loaded;
 use crate::local::Slot;
+use crate::misses::Party;
 use crate::remote::{FILL_AGE_MAX, Fill, Filled, Remote};
 use crate::wire::{self, Content, Epoch, Header, Stored};
-use crate::{CacheError, Entity, Entry, Loader, Lookup, Outcome, Rows};
-
-/// Longest time a load may take: callers give up by their own deadlines, and this frees the memory
-/// of a load that never ends.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::{Entity, Entry, Loader, Lookup, Outcome};
 
 /// What a batch knows before it reads anything.
 #[derive(Debug, Clone, Copy)]
@@ -63,20 +58,23 @@ struct Answer<E: Entity> {
     hash: u64,
 }
 
-/// Reads all keys of a batch and answers everyone who waits for them.
+/// Reads all keys of a batch and answers everyone who waits for them. `ride` ends when L2 has
+/// answered, so that those who come later need not wait for the store.
 pub(crate) async fn fetch<E: Entity, L: Loader<E>>(
     inner: Arc<EntityInner<E, L>>,
     tickets: Vec<Ticket<E, L>>,
     departure: Departure,
+    ride: Option<Ride<Party<E, L>>>,
 ) {
     let (misses, asked) = ask_l2(&inner, tickets, departure).await;
+    drop(ride);
     if misses.is_empty() {
         return;
     }
     let keys = misses.iter().map(|miss| miss.ticket.key.clone()).collect();
-    match load(&inner, keys).await {
-        Ok(rows) => {
-            let answers = land_rows(&inner, misses, rows, departure);
+    match inner.load(keys).await {
+        Ok(loaded) => {
+            let answers = land_rows(&inner, misses, &loaded, departure);
             if let Some(asked) = asked {
                 fill_l2(&inner, answers, asked, departure).await;
             }
@@ -155,36 +153,16 @@ fn hit<E: Entity, L: Loader<E>>(
     Some(Hit { entry, version, ttl: left })
 }
 
-async fn load<E: Entity, L: Loader<E>>(
-    inner: &EntityInner<E, L>,
-    keys: Vec<E::Key>,
-) -> Result<Rows<E>, CacheError<L::Error>> {
-    // The loader runs inside a function of its own future, so a panic before its first await is
-    // caught as well.
-    let load = async { inner.loader.load_many(keys).await };
-    let load = AssertUnwindSafe(Deadline::after(LOAD_TIMEOUT).scope(load)).catch_unwind();
-    match tokio::time::timeout(LOAD_TIMEOUT, load).await {
-        Err(_elapsed) => Err(CacheError::Deadline),
-        Ok(Err(_panic)) => Err(CacheError::LoaderPanicked),
-        Ok(Ok(Err(error))) => Err(CacheError::Load(Arc::new(error))),
-        Ok(Ok(Ok(rows))) => Ok(rows),
-    }
-}
-
 /// Stores the rows in L1 and answers everyone who waits.
 fn land_rows<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     misses: Vec<Miss<E, L>>,
-    rows: Rows<E>,
+    loaded: &Loaded<E>,
     departure: Departure,
 ) -> Vec<Answer<E>> {
-    let mut rows: HashMap<_, _> = rows.into_iter().collect();
     let mut answers = Vec::with_capacity(misses.len());
     for Miss { ticket, l2_key, l2_version } in misses {
-        let entry = rows.remove(&ticket.key).map(|value| {
-            let (encoded, version) = (E::encode(&value), E::version(&value));
-            Arc::new(Entry { value, encoded, version })
-        });
+        let entry = loaded.get(&ticket.key).map(Arc::clone);
         // An absent row has no version of its own. The one that L2 held is the newest that was
         // known before the load, and any change after it is newer.
         let version = entry.as_ref().map_or(l2_version, |entry| entry.version);

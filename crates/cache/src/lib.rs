@@ -29,6 +29,13 @@
 //!    is a miss.
 //! 6. **Bounds.** L1 is bounded in bytes, over all entities; one load per key is under way at a
 //!    time; a caller who goes away harms nobody; a panicking loader is an error of those who wait.
+//! 7. **Batches.** Misses that come together ask Redis together, and what it does not hold is
+//!    loaded together: 1,000 reads of different keys at the same time cost a handful of round
+//!    trips. A miss that comes alone waits for nobody; one that comes while others are under way
+//!    waits for them, for about a millisecond at most.
+//! 8. **Bulkhead.** No more than `loads_max` loads of an entity are under way at once, however slow
+//!    the store is, and no more than `loads_waiting_keys_max` keys wait. Beyond that a read is stale
+//!    if it may be, and [`CacheError::Overloaded`] if not.
 //!
 //! # What is not guaranteed
 //!
@@ -67,6 +74,7 @@
 mod announce;
 mod breaker;
 mod cache;
+mod collector;
 mod entity;
 mod entity_cache;
 mod error;
@@ -75,9 +83,11 @@ mod fetch;
 mod flight;
 mod inspect;
 mod link;
+mod loads;
 mod local;
 mod lookup;
 mod metrics;
+mod misses;
 mod outbox;
 mod remote;
 mod wire;

@@ -26,6 +26,9 @@ pub(crate) struct Metrics {
     l2_errors: Counter<u64>,
     fills: Counter<u64>,
     invalidations: Counter<u64>,
+    loads: Counter<u64>,
+    keys_loaded: Counter<u64>,
+    loads_refused: Counter<u64>,
 }
 
 impl Metrics {
@@ -40,6 +43,12 @@ impl Metrics {
             invalidations: counter(
                 "forebay.cache.invalidations",
                 "Invalidated keys: written here, announced by a replica, or given up.",
+            ),
+            loads: counter("forebay.cache.loads", "Statements that read what no level held."),
+            keys_loaded: counter("forebay.cache.loads.keys", "Keys that those asked for."),
+            loads_refused: counter(
+                "forebay.cache.loads.refused",
+                "Requests for a load that were refused because too many waited.",
             ),
             meter,
         })
@@ -61,20 +70,32 @@ impl Metrics {
         self.invalidations.add(u64::try_from(keys).unwrap_or(u64::MAX), &[entity, origin]);
     }
 
+    pub(crate) fn loading(&self, entity: &'static str, keys: usize) {
+        let entity = [KeyValue::new("forebay.cache.entity", entity)];
+        self.loads.add(1, &entity);
+        self.keys_loaded.add(u64::try_from(keys).unwrap_or(u64::MAX), &entity);
+    }
+
+    pub(crate) fn load_refused(&self, entity: &'static str) {
+        self.loads_refused.add(1, &[KeyValue::new("forebay.cache.entity", entity)]);
+    }
+
     /// Registers a gauge. The provider keeps the callback; `read` gives `None` once the cache is
     /// gone.
     pub(crate) fn gauge(
         &self,
         name: &'static str,
         description: &'static str,
+        entity: Option<&'static str>,
         read: impl Fn() -> Option<u64> + Send + Sync + 'static,
     ) {
+        let entity = entity.map(|entity| KeyValue::new("forebay.cache.entity", entity));
         self.meter
             .u64_observable_gauge(name)
             .with_description(description)
             .with_callback(move |observer| {
                 if let Some(value) = read() {
-                    observer.observe(value, &[]);
+                    observer.observe(value, entity.as_slice());
                 }
             })
             .build();

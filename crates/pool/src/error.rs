@@ -1,6 +1,7 @@
 //! Why a request failed, from the rows up to the service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_cache::CacheError;
 use forebay_grpc::fields::FieldViolations;
@@ -99,6 +100,14 @@ pub enum Error {
     /// The cache could not load pools; the callers who waited share the cause.
     #[error("load pools")]
     Load(#[source] Arc<StoreError>),
+    /// Too many keys wait to be loaded already.
+    #[error("{waiting_keys} keys wait to be loaded already")]
+    Overloaded {
+        /// Keys that wait.
+        waiting_keys: usize,
+        /// When those should have been loaded.
+        retry_after: Duration,
+    },
     /// The cache's loader panicked.
     #[error("the loader of pools panicked")]
     LoaderPanicked,
@@ -142,6 +151,7 @@ impl Error {
             | Self::RequestIdReused
             | Self::Deadline
             | Self::Load(..)
+            | Self::Overloaded { .. }
             | Self::LoaderPanicked
             | Self::Store(StoreError::Column { .. } | StoreError::Corrupt { .. })
             | Self::KeptReply(..)
@@ -156,6 +166,9 @@ impl From<CacheError<StoreError>> for Error {
             CacheError::Load(cause) => Self::Load(cause),
             CacheError::LoaderPanicked => Self::LoaderPanicked,
             CacheError::Deadline => Self::Deadline,
+            CacheError::Overloaded { waiting_keys, retry_after } => {
+                Self::Overloaded { waiting_keys, retry_after }
+            }
         }
     }
 }

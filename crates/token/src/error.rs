@@ -1,6 +1,7 @@
 //! Why a request failed, from the rows up to the service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_cache::CacheError;
 use forebay_grpc::fields::FieldViolations;
@@ -98,6 +99,14 @@ pub enum Error {
     /// The cache could not load tokens; the callers who waited share the cause.
     #[error("load tokens")]
     Load(#[source] Arc<StoreError>),
+    /// Too many keys wait to be loaded already.
+    #[error("{waiting_keys} keys wait to be loaded already")]
+    Overloaded {
+        /// Keys that wait.
+        waiting_keys: usize,
+        /// When those should have been loaded.
+        retry_after: Duration,
+    },
     /// The cache's loader panicked.
     #[error("the loader of tokens panicked")]
     LoaderPanicked,
@@ -141,6 +150,7 @@ impl Error {
             | Self::RequestIdReused
             | Self::Deadline
             | Self::Load(..)
+            | Self::Overloaded { .. }
             | Self::LoaderPanicked
             | Self::Store(StoreError::Column { .. } | StoreError::Corrupt { .. })
             | Self::KeptReply(..)
@@ -155,6 +165,9 @@ impl From<CacheError<StoreError>> for Error {
             CacheError::Load(cause) => Self::Load(cause),
             CacheError::LoaderPanicked => Self::LoaderPanicked,
             CacheError::Deadline => Self::Deadline,
+            CacheError::Overloaded { waiting_keys, retry_after } => {
+                Self::Overloaded { waiting_keys, retry_after }
+            }
         }
     }
 }

@@ -161,6 +161,10 @@ fn status(error: Error) -> Status {
         ),
         Error::RequestIdReused => bad_field("request_id", "was used for another request"),
         Error::Deadline => error::deadline_exceeded(DOMAIN),
+        Error::Overloaded { waiting_keys, retry_after } => {
+            tracing::warn!(waiting_keys, "the store is slower than it is asked");
+            error::unavailable(DOMAIN, "STORE_OVERLOADED", retry_after)
+        }
         Error::Load(cause) => store_status(&cause),
         Error::Store(cause) => store_status(&cause),
         Error::RequestLog(cause) => postgres_status(&cause, &cause),

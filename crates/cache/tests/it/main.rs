@@ -1,5 +1,6 @@
 //! The cache on a real Redis, in front of a store whose every answer the tests control.
 
+mod bulkhead;
 mod coherence;
 mod damage;
 mod operators;
@@ -20,7 +21,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 const BOUNDED: Consistency = Consistency::Bounded(HOUR);
 
 fn entity_config() -> EntityCacheConfig {
-    EntityCacheConfig { ttl: HOUR, negative_ttl: HOUR, value_bytes_max: 4096 }
+    EntityCacheConfig {
+        ttl: HOUR,
+        negative_ttl: HOUR,
+        value_bytes_max: 4096,
+        loads_max: 8,
+        loads_waiting_keys_max: 8192,
+    }
 }
 
 fn cache_config() -> CacheConfig {
@@ -116,4 +123,9 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[expect(clippy::print_stderr, reason = "a figure for whoever reads the log of the test")]
+fn report(line: &str) {
+    eprintln!("{line}");
 }

@@ -62,6 +62,8 @@ struct Inner {
     version: AtomicI64,
     loads: AtomicUsize,
     keys_loaded: AtomicUsize,
+    under_way: AtomicUsize,
+    peak: AtomicUsize,
     fails: AtomicBool,
     panics: AtomicBool,
     holds: AtomicBool,
@@ -76,6 +78,8 @@ impl Default for Inner {
             version: AtomicI64::default(),
             loads: AtomicUsize::default(),
             keys_loaded: AtomicUsize::default(),
+            under_way: AtomicUsize::default(),
+            peak: AtomicUsize::default(),
             fails: AtomicBool::default(),
             panics: AtomicBool::default(),
             holds: AtomicBool::default(),
@@ -108,6 +112,11 @@ impl Store {
         self.0.keys_loaded.load(SeqCst)
     }
 
+    /// Most loads that were under way at once.
+    pub(crate) fn peak(&self) -> usize {
+        self.0.peak.load(SeqCst)
+    }
+
     pub(crate) fn fail(&self, fails: bool) {
         self.0.fails.store(fails, SeqCst);
     }
@@ -134,6 +143,23 @@ impl Store {
     }
 }
 
+impl Inner {
+    fn enter(&self) -> Counted<'_> {
+        let under_way = self.under_way.fetch_add(1, SeqCst) + 1;
+        self.peak.fetch_max(under_way, SeqCst);
+        Counted(self)
+    }
+}
+
+/// A load under way, until it ends in whatever way.
+struct Counted<'a>(&'a Inner);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, SeqCst);
+    }
+}
+
 impl Loader<Row> for Store {
     type Error = StoreDown;
 
@@ -141,6 +167,7 @@ impl Loader<Row> for Store {
         let inner = &self.0;
         inner.loads.fetch_add(1, SeqCst);
         inner.keys_loaded.fetch_add(keys.len(), SeqCst);
+        let _counted = inner.enter();
         assert!(!inner.panics.load(SeqCst), "the loader was told to panic");
         let found: Vec<_> = {
             let rows = inner.rows.lock();

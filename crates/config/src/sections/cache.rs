@@ -28,6 +28,10 @@ pub struct EntityCacheConfig {
     pub negative_ttl: Duration,
     /// Largest encoded value that is cached, in bytes.
     pub value_bytes_max: usize,
+    /// Loads under way at once; what else is to be loaded waits and goes together.
+    pub loads_max: usize,
+    /// Keys that may wait to be loaded; one more is refused.
+    pub loads_waiting_keys_max: usize,
 }
 
 impl CacheConfig {
@@ -56,6 +60,15 @@ impl EntityCacheConfig {
         let negative_ttl = reader.duration(&format!("{section}.negative_ttl"), limits);
         let bytes = 64..=64 << 20;
         let value_bytes_max = reader.integer(&format!("{section}.value_bytes_max"), bytes);
-        Some(Self { ttl: ttl?, negative_ttl: negative_ttl?, value_bytes_max: value_bytes_max? })
+        let loads_max = reader.integer(&format!("{section}.loads_max"), 1..=1000);
+        let keys = 1..=1_000_000;
+        let waiting_keys_max = reader.integer(&format!("{section}.loads_waiting_keys_max"), keys);
+        Some(Self {
+            ttl: ttl?,
+            negative_ttl: negative_ttl?,
+            value_bytes_max: value_bytes_max?,
+            loads_max: loads_max?,
+            loads_waiting_keys_max: waiting_keys_max?,
+        })
     }
 }

@@ -107,6 +107,8 @@ async fn setup() -> Setup {
         ttl: Duration::from_secs(60),
         negative_ttl: Duration::from_secs(10),
         value_bytes_max: 100,
+        loads_max: 8,
+        loads_waiting_keys_max: 8192,
     };
     let config = CacheConfig {
         l1_bytes_max: 1 << 20,

@@ -133,6 +133,8 @@ fn cache_config() -> CacheConfig {
         ttl: Duration::from_secs(3600),
         negative_ttl: Duration::from_secs(3600),
         value_bytes_max: 64 << 10,
+        loads_max: 8,
+        loads_waiting_keys_max: 8192,
     };
     CacheConfig {
         l1_bytes_max: 64 << 20,

@@ -1,0 +1,177 @@
+//! Loads: how many may be under way at once, and which keys go together.
+//!
+//! The bulkhead in front of the store. Misses that several batches brought share one statement, so
+//! a store that is slow gets larger statements and not more of them.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use forebay_config::EntityCacheConfig;
+use forebay_pooling::Deadline;
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+
+use crate::collector::{BATCH_KEYS_MAX, Batch, Collector, Joined, Limits, Passenger};
+use crate::entity_cache::EntityInner;
+use crate::{CacheError, Entity, Entry, Loader};
+
+/// Longest time a load may take, and longest time to wait for one: callers give up by their own
+/// deadlines, and this frees the memory of a load that never ends.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a caller who was refused is told to wait, at least and at most.
+const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_secs(2);
+
+/// What one load brought, for everyone who asked for a part of it.
+#[derive(Debug)]
+pub(crate) struct Loaded<E: Entity> {
+    entries: HashMap<E::Key, Arc<Entry<E>>>,
+}
+
+/// The answer to a request for keys.
+type Answer<E, L> = Result<Arc<Loaded<E>>, CacheError<<L as Loader<E>>::Error>>;
+
+/// The loads of one entity.
+#[derive(Debug)]
+pub(crate) struct Loads<E: Entity, L: Loader<E>> {
+    collector: Arc<Collector<Request<E, L>>>,
+    under_way_max: usize,
+    /// Nanoseconds that a load took of late.
+    usual_nanos: AtomicU64,
+}
+
+/// Keys that somebody wants.
+#[derive(Debug)]
+struct Request<E: Entity, L: Loader<E>> {
+    keys: Vec<E::Key>,
+    answer: oneshot::Sender<Answer<E, L>>,
+    span: Span,
+}
+
+impl<E: Entity, L: Loader<E>> Passenger for Request<E, L> {
+    fn keys(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+impl<E: Entity> Loaded<E> {
+    /// The row of a key, or `None` if there is none.
+    pub(crate) fn get(&self, key: &E::Key) -> Option<&Arc<Entry<E>>> {
+        self.entries.get(key)
+    }
+}
+
+impl<E: Entity, L: Loader<E>> Loads<E, L> {
+    pub(crate) fn new(config: &EntityCacheConfig) -> Self {
+        Self {
+            collector: Collector::new(Limits {
+                under_way_max: config.loads_max,
+                waiting_keys_max: config.loads_waiting_keys_max,
+            }),
+            under_way_max: config.loads_max,
+            usual_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// Loads under way, and keys that wait for one.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        self.collector.usage()
+    }
+
+    /// Why a request is refused now, with the time in which those who wait should be served.
+    pub(crate) fn overloaded(&self) -> CacheError<L::Error> {
+        let (_, waiting_keys) = self.usage();
+        let rounds = waiting_keys.div_ceil(BATCH_KEYS_MAX).div_ceil(self.under_way_max) + 1;
+        let usual = Duration::from_nanos(self.usual_nanos.load(Ordering::Relaxed));
+        let forecast = usual.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
+        let retry_after = forecast.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end());
+        CacheError::Overloaded { waiting_keys, retry_after }
+    }
+
+    /// A running mean, in which the last load counts for an eighth.
+    fn took(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let usual = self.usual_nanos.load(Ordering::Relaxed);
+        let next = if usual == 0 { nanos } else { usual - usual / 8 + nanos / 8 };
+        self.usual_nanos.store(next, Ordering::Relaxed);
+    }
+}
+
+impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
+    /// Reads keys from the store, with others if many are asked for now.
+    pub(crate) async fn load(self: &Arc<Self>, keys: Vec<E::Key>) -> Answer<E, L> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request { keys, answer, span: Span::current() };
+        let collector = &self.loads.collector;
+        match collector.depart_alone(request) {
+            Ok(batch) => Arc::clone(self).run(batch).await,
+            Err(request) => match collector.join(request) {
+                Joined::Waiting => {}
+                Joined::Conducts => drop(tokio::spawn(Arc::clone(self).conduct_loads())),
+                Joined::Refused(_) => {
+                    self.cache.metrics.load_refused(E::NAME);
+                    return Err(self.loads.overloaded());
+                }
+            },
+        }
+        match tokio::time::timeout(LOAD_TIMEOUT, answered).await {
+            Err(_elapsed) => Err(CacheError::Deadline),
+            // Nobody answered: the task of the load is gone.
+            Ok(Err(_closed)) => Err(CacheError::LoaderPanicked),
+            Ok(Ok(answer)) => answer,
+        }
+    }
+
+    async fn conduct_loads(self: Arc<Self>) {
+        loop {
+            let (batch, is_last) = self.loads.collector.next().await;
+            let span = batch.passengers.first().map_or_else(Span::none, |first| first.span.clone());
+            let load = Arc::clone(&self).run(batch).instrument(span);
+            if is_last {
+                return load.await;
+            }
+            tokio::spawn(load);
+        }
+    }
+
+    /// Runs one load and hands everybody his answer.
+    async fn run(self: Arc<Self>, batch: Batch<Request<E, L>>) {
+        let Batch { passengers, ride } = batch;
+        // Two requests may want one key, when one of them wanted it fresher.
+        let mut keys = HashSet::with_capacity(passengers.iter().map(Passenger::keys).sum());
+        keys.extend(passengers.iter().flat_map(|request| request.keys.iter().cloned()));
+        let started_at = Instant::now();
+        let answer = self.ask_loader(keys.into_iter().collect()).await;
+        self.loads.took(started_at.elapsed());
+        // Whoever is answered finds the place free that his load had.
+        drop(ride);
+        for request in passengers {
+            // A caller that is gone needs no answer.
+            drop(request.answer.send(answer.clone()));
+        }
+    }
+
+    async fn ask_loader(&self, keys: Vec<E::Key>) -> Answer<E, L> {
+        self.cache.metrics.loading(E::NAME, keys.len());
+        // The loader runs inside a function of its own future, so a panic before its first await
+        // is caught as well.
+        let load = async { self.loader.load_many(keys).await };
+        let load = AssertUnwindSafe(Deadline::after(LOAD_TIMEOUT).scope(load)).catch_unwind();
+        let rows = match tokio::time::timeout(LOAD_TIMEOUT, load).await {
+            Err(_elapsed) => return Err(CacheError::Deadline),
+            Ok(Err(_panic)) => return Err(CacheError::LoaderPanicked),
+            Ok(Ok(Err(error))) => return Err(CacheError::Load(Arc::new(error))),
+            Ok(Ok(Ok(rows))) => rows,
+        };
+        let entries = rows.into_iter().map(|(key, value)| {
+            let (encoded, version) = (E::encode(&value), E::version(&value));
+            (key, Arc::new(Entry { value, encoded, version }))
+        });
+        Ok(Arc::new(Loaded { entries: entries.collect() }))
+    }
+}

@@ -1,0 +1,109 @@
+//! Misses of L1 on their way: those that come together ask L2 together.
+
+use std::sync::Arc;
+
+use forebay_config::EntityCacheConfig;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+
+use crate::collector::{Batch, Collector, Joined, Limits, Passenger};
+use crate::entity_cache::EntityInner;
+use crate::fetch::{Departure, fetch};
+use crate::flight::Ticket;
+use crate::{Entity, Loader};
+
+/// Reads of L2 under way at once, of one entity. Each has a deadline of `l2_timeout`.
+const L2_READS_MAX: usize = 8;
+
+/// Name, description and value of a gauge.
+type Gauge<T> = (&'static str, &'static str, fn(&T) -> usize);
+
+/// The misses of one entity.
+#[derive(Debug)]
+pub(crate) struct Misses<E: Entity, L: Loader<E>>(Arc<Collector<Party<E, L>>>);
+
+/// What one read could not find in L1.
+pub(crate) struct Party<E: Entity, L: Loader<E>> {
+    tickets: Vec<Ticket<E, L>>,
+    span: Span,
+}
+
+impl<E: Entity, L: Loader<E>> Passenger for Party<E, L> {
+    fn keys(&self) -> usize {
+        self.tickets.len()
+    }
+}
+
+impl<E: Entity, L: Loader<E>> Misses<E, L> {
+    pub(crate) fn new(config: &EntityCacheConfig) -> Self {
+        Self(Collector::new(Limits {
+            under_way_max: L2_READS_MAX,
+            waiting_keys_max: config.loads_waiting_keys_max,
+        }))
+    }
+}
+
+impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
+    /// Sends the tickets of one read on their way, with those of others if that saves a round
+    /// trip.
+    ///
+    /// Everything happens in tasks of its own: when the caller goes away, the others still get
+    /// their answer.
+    pub(crate) fn depart(self: &Arc<Self>, tickets: Vec<Ticket<E, L>>, is_strict: bool) {
+        let span = Span::current();
+        if is_strict {
+            // L2 is not asked, so there is no round trip to share; the loads are shared later.
+            let inner = Arc::clone(self);
+            let departure = inner.departure(is_strict);
+            tokio::spawn(fetch(inner, tickets, departure, None).instrument(span));
+            return;
+        }
+        match self.misses.0.join(Party { tickets, span }) {
+            Joined::Waiting => {}
+            Joined::Conducts => drop(tokio::spawn(Arc::clone(self).conduct_misses())),
+            Joined::Refused(party) => {
+                self.cache.metrics.load_refused(E::NAME);
+                for ticket in party.tickets {
+                    ticket.land(Err(self.loads.overloaded()));
+                }
+            }
+        }
+    }
+
+    /// Lets batches depart until nobody waits.
+    async fn conduct_misses(self: Arc<Self>) {
+        loop {
+            let (batch, is_last) = self.misses.0.next().await;
+            let Batch { passengers, ride } = batch;
+            let span = passengers.first().map_or_else(Span::none, |first| first.span.clone());
+            let tickets = passengers.into_iter().flat_map(|party| party.tickets).collect();
+            let departure = self.departure(false);
+            let fetch = fetch(Arc::clone(&self), tickets, departure, Some(ride)).instrument(span);
+            if is_last {
+                return fetch.await;
+            }
+            tokio::spawn(fetch);
+        }
+    }
+
+    /// To be made before the first read of a batch.
+    fn departure(&self, is_strict: bool) -> Departure {
+        Departure { fetched_at: Instant::now(), session: self.cache.link.session(), is_strict }
+    }
+
+    pub(crate) fn register_gauges(self: &Arc<Self>) {
+        let gauges: [Gauge<Self>; 2] = [
+            ("forebay.cache.loads.under_way", "Loads under way.", |entity| entity.loads.usage().0),
+            ("forebay.cache.loads.waiting", "Keys that wait to be read.", |entity| {
+                entity.loads.usage().1 + entity.misses.0.usage().1
+            }),
+        ];
+        for (name, description, read) in gauges {
+            let weak = Arc::downgrade(self);
+            let read = move || {
+                weak.upgrade().map(|entity| u64::try_from(read(&entity)).unwrap_or(u64::MAX))
+            };
+            self.cache.metrics.gauge(name, description, Some(E::NAME), read);
+        }
+    }
+}
