@@ -13,10 +13,19 @@ use tokio::time::Instant;
 /// tokens come back with time, one a second, so that a quiet process may retry
 /// as well. The bucket holds at most [`RetryBudget::TOKENS_MAX`], so that a good
 /// day does not pay for a storm.
+///
+/// A connection that served and was lost brings a token along, for the work that it
+/// felled ([`RetryBudget::connection_lost`]). One event, such as a restart or an
+/// operator who ends all sessions, fells as much work as there are connections, and
+/// is over with it. It says nothing about load: a server that has too much of that
+/// refuses or is slow, and does not end what it serves. There cannot be more of
+/// these tokens than answers, because a connection that was lost before it answered
+/// brings none (ADR 0006).
 #[derive(Debug)]
 pub struct RetryBudget {
     /// Tenths of a token.
     tenths: AtomicU64,
+    tokens_max: u64,
     refilled: Mutex<Instant>,
     granted: AtomicU64,
     denied: AtomicU64,
@@ -25,7 +34,8 @@ pub struct RetryBudget {
 impl RetryBudget {
     /// Tokens at the start, and up to which time refills the bucket.
     pub const RESERVE: u64 = 10;
-    /// Tokens that it holds at most.
+    /// Tokens that it holds at most, unless there are more connections: they may be lost all at
+    /// once.
     pub const TOKENS_MAX: u64 = 100;
     /// The time in which one token of the reserve comes back.
     pub const REFILL_EVERY: Duration = Duration::from_secs(1);
@@ -33,8 +43,14 @@ impl RetryBudget {
 
     /// One with its reserve.
     pub fn new() -> Self {
+        Self::for_connections(0)
+    }
+
+    /// One whose owner tells of lost connections, of which there are up to `connections_max`.
+    pub fn for_connections(connections_max: u32) -> Self {
         Self {
             tenths: AtomicU64::new(Self::RESERVE * Self::TENTHS),
+            tokens_max: Self::TOKENS_MAX.max(u64::from(connections_max)),
             refilled: Mutex::new(Instant::now()),
             granted: AtomicU64::new(0),
             denied: AtomicU64::new(0),
@@ -43,7 +59,12 @@ impl RetryBudget {
 
     /// A request succeeded: a tenth of a retry is earned.
     pub fn succeeded(&self) {
-        self.add(1, Self::TOKENS_MAX);
+        self.add(1, self.tokens_max);
+    }
+
+    /// A connection that had answered before was lost with work under way.
+    pub fn connection_lost(&self) {
+        self.add(Self::TENTHS, self.tokens_max);
     }
 
     /// Whether a retry may go out; one that may has paid for itself.
@@ -122,6 +143,23 @@ mod tests {
         }
         assert_eq!(retries(&budget, 1000), 50);
         assert_eq!((budget.granted(), budget.denied()), (60, 1940));
+    }
+
+    /// Fails when a lost connection does not bring a token along, and when it brings one beyond the
+    /// maximum.
+    #[tokio::test(start_paused = true)]
+    async fn lost_connections_pay_for_the_work_they_felled() {
+        let budget = RetryBudget::new();
+        assert_eq!(retries(&budget, 1000), RetryBudget::RESERVE);
+        for _ in 0..5 {
+            (0..20).for_each(|_| budget.connection_lost());
+            assert_eq!(retries(&budget, 1000), 20);
+        }
+        (0..1000).for_each(|_| budget.connection_lost());
+        assert_eq!(retries(&budget, 1000), RetryBudget::TOKENS_MAX);
+        let large = RetryBudget::for_connections(300);
+        (0..1000).for_each(|_| large.connection_lost());
+        assert_eq!(retries(&large, 1000), 300, "all of them may be lost at once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,6 +49,7 @@ pub(crate) struct PgConnection {
     in_transaction: bool,
     poisoned: Option<CloseReason>,
     is_new: bool,
+    has_served: bool,
     is_spared: bool,
     expires_at: Instant,
     keepalive: Duration,
@@ -86,6 +87,7 @@ impl PgConnection {
             in_transaction: false,
             poisoned: None,
             is_new: true,
+            has_served: false,
             is_spared: false,
             expires_at: now + lifetime_max.mul_f64(earlier),
             keepalive: KEEPALIVE.mul_f64(either_way),
@@ -122,6 +124,11 @@ impl PgConnection {
     /// Whether nobody has used it yet.
     pub(crate) fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Whether the server ended it with a statement under way, after it had answered others.
+    pub(crate) fn was_lost_in_service(&self) -> bool {
+        self.has_served && self.poisoned == Some(CloseReason::Broken)
     }
 
     /// Whether it is time for another one.
@@ -328,6 +335,7 @@ impl PgConnection {
         match result {
             Ok(value) => {
                 self.activity = Activity::None;
+                self.has_served = true;
                 Ok(value)
             }
             Err(error) => {

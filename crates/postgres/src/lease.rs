@@ -84,6 +84,9 @@ impl Drop for Lease {
         };
         held.shared.metrics().used(held.since.elapsed());
         held.connection.touch();
+        if held.connection.was_lost_in_service() {
+            held.shared.retries().connection_lost();
+        }
         if held.connection.is_clean() || held.connection.is_dead() {
             held.give_back();
         } else {

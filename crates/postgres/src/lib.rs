@@ -14,7 +14,7 @@
 //!   Work given as a closure ([`PgPool::read`], [`PgPool::tx`]) is repeated as a
 //!   whole, as long as the server has undone it; [`PgPool::write_idempotent`] is
 //!   repeated also when it may have been done. Repetitions are a tenth of what
-//!   succeeds, so they never become the load.
+//!   succeeds, so they never become the load; a connection that was lost in service pays for one.
 //! - When no connection is open and none can be opened, everybody who waits gets the cause as a
 //!   type, at once. A server that was there a moment ago is waited for during
 //!   `postgres.outage_grace`. Nobody has to restart anything when it comes back.

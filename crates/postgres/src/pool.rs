@@ -18,7 +18,7 @@ use crate::budget::{BudgetError, BudgetReport, ConnectionLimit, SERVER_LIMIT};
 use crate::checkout::Freshness;
 use crate::failure::{Failure, by};
 use crate::pipeline::Piped;
-use crate::retry::Tries;
+use crate::retry::{ATTEMPTS_MAX, Tries};
 use crate::router::Router;
 use crate::transaction::PgTransaction;
 use crate::{PgError, PgPoolStats, PipelineStats, Sql, TxOptions};
@@ -32,9 +32,6 @@ mod shared;
 const NAME: &str = "postgres";
 /// And in `pg_stat_activity`.
 const PRIMARY: &str = "primary";
-/// Tries of one read, the first included: its connection may die before the answer, and so may the
-/// one after it when a server ends several.
-const READ_ATTEMPTS_MAX: u32 = 3;
 
 /// A Postgres connection pool. Clones share it.
 #[derive(Clone)]
@@ -248,7 +245,7 @@ impl PgPool {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
         let mut freshness = Freshness::Recent;
-        let mut tries = Tries::new(&self.0, READ_ATTEMPTS_MAX);
+        let mut tries = Tries::new(&self.0, ATTEMPTS_MAX);
         if sql.is_pipelined() {
             // On the heap, or the futures of all other reads would have the size of this one.
             let piped = Box::pin(self.0.pipeline().read(&self.0, sql, params));

@@ -11,7 +11,8 @@ use crate::pool::Shared;
 /// about the next one.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
 
-/// Tries of one piece of work, the first included.
+/// Tries of one piece of work, the first included. Its connection may be lost, and so may the one
+/// after it when somebody ends several.
 pub(crate) const ATTEMPTS_MAX: u32 = 5;
 
 /// When work may be done again.
@@ -110,13 +111,20 @@ impl<'a> Tries<'a> {
     pub(crate) async fn again(&mut self) -> bool {
         self.failed += 1;
         let pause = BACKOFF.delay(self.failed);
-        // Asked last, because a yes is paid for.
-        let may_retry = self.failed < self.max
-            && pause < self.deadline.remaining()
-            && self.shared.retries().may_retry();
-        if may_retry {
-            tokio::time::sleep(pause).await;
+        let refusal = if self.failed >= self.max {
+            Some("tries")
+        } else if pause >= self.deadline.remaining() {
+            Some("deadline")
+        } else {
+            // Asked last, because a yes is paid for.
+            (!self.shared.retries().may_retry()).then_some("budget")
+        };
+        match refusal {
+            None => tokio::time::sleep(pause).await,
+            Some(used_up) => {
+                tracing::debug!(used_up, tries = self.failed, "work is not done once more");
+            }
         }
-        may_retry
+        refusal.is_none()
     }
 }

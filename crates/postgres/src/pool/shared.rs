@@ -99,7 +99,7 @@ impl Shared {
             metrics,
             counters: Counters::default(),
             pipeline: Pipeline::new(connections_max, config.waiting_max),
-            retries: RetryBudget::new(),
+            retries: RetryBudget::for_connections(connections_max),
             runtime: Handle::current(),
             acquire_timeout: config.acquire_timeout,
             statement_timeout: config.statement_timeout,

@@ -108,6 +108,36 @@ async fn of_a_hundred_killed_backends_no_reader_hears() {
     assert!(back < ms(1000), "{CONNECTIONS} connections after {back:?}");
 }
 
+/// Every backend is ended in the middle of a statement, again and again, and each statement is
+/// answered in the end.
+///
+/// Fails when each of them takes a token of the budget: it has ten, and as much as succeeds in
+/// between earns none.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_backends_killed_at_once_are_one_event() {
+    const ROUNDS: u32 = 10;
+    let it = Fixture::new(CONNECTIONS).await;
+    let readers = || (0..7).map(|_| it.postgres.query(&SLEEP, &[&0.2_f64]));
+    for reader in futures_util::future::join_all(readers()).await {
+        reader.expect("every connection has answered");
+    }
+    let mut ended = 0;
+    for _ in 0..ROUNDS {
+        let read = futures_util::future::join_all(readers());
+        let kill = async {
+            it.wait_for_backends("active", 7).await;
+            ended += it.terminate_backends().await;
+        };
+        let (answers, ()) = futures_util::future::join(read, kill).await;
+        for answer in answers {
+            answer.expect("no reader sees an error");
+        }
+    }
+    let stats = it.postgres.stats();
+    println!("{ended} backends ended, {} retries, {} denied", stats.retries, stats.retries_denied);
+    assert!(stats.retries >= u64::from(7 * ROUNDS) && stats.retries_denied == 0, "{stats:?}");
+}
+
 async fn write(postgres: PgPool, writer: u32, stop: Arc<AtomicBool>) -> Written {
     // Long enough for a kill to hit it, at its start, in its middle or at its commit.
     static SLOW: Sql = Sql::new(
