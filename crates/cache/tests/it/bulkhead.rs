@@ -26,13 +26,25 @@ async fn a_slow_store_sees_a_few_loads_and_the_queue_is_bounded() {
     a.get(1).await;
     let (loads, loaded) = (store.loads(), store.keys_loaded());
     store.hold();
-    let keys: Vec<u64> = (100..150).collect();
-    let callers = join_all(keys.iter().map(|key| a.rows.get(key, Consistency::Strict)));
+    let strict = async |key: u64| a.rows.get(&key, Consistency::Strict).await;
+    let (observed, strict) = (&store, &strict);
+    let callers = join_all((100..150).map(|key| async move {
+        // The first two take both places, and the others wait for them.
+        if key > 100 {
+            eventually("one is under way", async || observed.loads() > loads).await;
+        }
+        if key > 101 {
+            eventually("two are under way", async || observed.peak() > 1).await;
+        }
+        strict(key).await
+    }));
     let outsiders = async {
+        eventually("as many loads as may be are under way", async || store.peak() == 2).await;
+        // Far beyond the window, so whatever may depart has departed.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         eventually("too many wait", async || {
             let soon = Deadline::after(Duration::from_millis(20));
-            let answer = soon.scope(a.rows.get(&900, Consistency::Strict)).await;
-            match answer {
+            match soon.scope(strict(900)).await {
                 Err(CacheError::Overloaded { waiting_keys, retry_after }) => {
                     assert!(waiting_keys > 30 && !retry_after.is_zero(), "{waiting_keys}");
                     true
@@ -45,7 +57,6 @@ async fn a_slow_store_sees_a_few_loads_and_the_queue_is_bounded() {
         let stale = a.rows.get(&1, Consistency::Available { max_age: HOUR }).await.expect("stale");
         assert_eq!(stale.outcome.as_str(), "stale");
         assert!(matches!(a.rows.get(&2, BOUNDED).await, Err(CacheError::Overloaded { .. })));
-        eventually("as many loads as may be are under way", async || store.peak() == 2).await;
         for _ in 0..100 {
             store.release();
         }
@@ -62,9 +73,9 @@ async fn a_slow_store_sees_a_few_loads_and_the_queue_is_bounded() {
          keys, {} at once",
         store.peak()
     ));
+    assert_eq!(store.peak(), 2);
     assert_eq!(served + refused, 50, "{answers:?}");
     assert!(served >= 40, "{served}");
-    assert_eq!(store.peak(), 2);
     assert!(loads <= 5, "{loads}");
     assert_eq!(a.get(3).await.as_deref(), Some("row"), "the queue is empty again");
 }

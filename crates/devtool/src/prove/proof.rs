@@ -54,6 +54,8 @@ pub(crate) struct Proof {
 pub(crate) enum Target {
     /// The integration tests, `tests/it`.
     It,
+    /// Integration tests that need a process of their own, `tests/alone`.
+    Alone,
     /// The unit tests of the library.
     Lib,
 }
@@ -138,6 +140,7 @@ impl Target {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::It => "it",
+            Self::Alone => "alone",
             Self::Lib => "lib",
         }
     }

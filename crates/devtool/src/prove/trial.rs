@@ -57,6 +57,7 @@ pub(super) fn build(scratch: &Scratch, book: &Book, target: Target) -> anyhow::R
     command.args(["test", "--no-run", "--package", &package]);
     command.args(match target {
         Target::It => ["--test", "it"].as_slice(),
+        Target::Alone => &["--test", "alone"],
         Target::Lib => &["--lib"],
     });
     command.args(["--message-format", "json-render-diagnostics"]);

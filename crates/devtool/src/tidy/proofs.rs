@@ -67,6 +67,7 @@ fn is_defined(tree: &Tree, book: &Book, proof: &Proof) -> bool {
     let defines = |file: &File| file.text.contains(&definition);
     let (root, main) = match proof.target {
         Target::It => (format!("{}/tests/it", book.folder), "main"),
+        Target::Alone => (format!("{}/tests/alone", book.folder), "main"),
         Target::Lib => (format!("{}/src", book.folder), "lib"),
     };
     let file = |modules: &[&str]| {

@@ -1,7 +1,7 @@
 //! Bursts of misses of different keys, on a real Redis and a real Postgres: how many round trips
 //! they cost, counted by the instruments of both connection pools.
 //!
-//! A process of its own: instruments are global.
+//! A process of its own, because instruments are global.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,7 +167,7 @@ async fn burst(numbers: &EntityCache<Number, Numbers>, from: i64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_distinct_misses_cost_a_handful_of_round_trips() {
     let counters = Counters::install();
-    let mut server = PrivateRedis::start();
+    let server = PrivateRedis::start();
     let database = forebay_testkit::empty_database().await;
     let redis = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
     let config = CacheConfig {
@@ -206,8 +206,8 @@ async fn a_thousand_distinct_misses_cost_a_handful_of_round_trips() {
         let after = settled(&counters).await;
         let (sql, of_redis) = (after.sql - before.sql, after.redis - before.redis);
         report(&format!("1,000 distinct misses: {sql} SQL, {of_redis} Redis round trips"));
-        assert!((1..=8).contains(&sql), "{sql}");
-        assert!((1..=8).contains(&of_redis), "{of_redis}");
+        assert!((1..=8).contains(&sql), "{sql} SQL for 1,000 misses");
+        assert!((1..=8).contains(&of_redis), "{of_redis} Redis round trips for 1,000 misses");
     }
 
     server.kill();
@@ -215,7 +215,7 @@ async fn a_thousand_distinct_misses_cost_a_handful_of_round_trips() {
     burst(&numbers, 100_000).await;
     let sql = settled(&counters).await.sql - before.sql;
     report(&format!("1,000 distinct misses without Redis: {sql} SQL"));
-    assert!((1..=8).contains(&sql), "{sql}");
+    assert!((1..=8).contains(&sql), "{sql} SQL for 1,000 misses");
 }
 
 #[expect(clippy::print_stderr, reason = "a figure for whoever reads the log of the test")]
