@@ -103,6 +103,10 @@ impl Pending {
         self.count.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
     /// Waits until Redis has confirmed every one of the keys.
     pub(crate) async fn settled(&self, keys: &[String]) {
         self.wait_until(|pending| !keys.iter().any(|key| pending.contains(key))).await;
@@ -187,8 +191,15 @@ impl<'a> Announcement<'a> {
         Self { origin, entity: EVERYTHING, version: 0, key_text: "" }
     }
 
-    pub(crate) fn is_everything(&self) -> bool {
-        self.entity == EVERYTHING
+    /// The announcement that anything of one entity may have changed. A release that knows only
+    /// the one above reads it as that.
+    pub(crate) fn everything_of(origin: &'a str, entity: &'a str) -> Self {
+        Self { origin, entity: EVERYTHING, version: 0, key_text: entity }
+    }
+
+    /// The entity of which anything may have changed; the inner `None` means all of them.
+    pub(crate) fn everything_named(&self) -> Option<Option<&'a str>> {
+        (self.entity == EVERYTHING).then(|| Some(self.key_text).filter(|entity| !entity.is_empty()))
     }
 
     /// `1 origin entity version key`: the key comes last because it may contain anything.

@@ -37,6 +37,11 @@ impl Breaker {
         }
     }
 
+    /// The state in one word, for an operator.
+    pub(crate) fn state(&self) -> &'static str {
+        if self.0.lock().open_until.is_some() { "open" } else { "closed" }
+    }
+
     pub(crate) fn succeeded(&self) {
         *self.0.lock() = State::default();
     }

@@ -31,7 +31,7 @@ const FILLS_MAX: usize = 256;
 pub struct Cache(pub(crate) Arc<CacheInner>);
 
 pub(crate) struct CacheInner {
-    pub(crate) local: Local,
+    pub(crate) local: Arc<Local>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) link: Arc<Link>,
     pub(crate) pending: Arc<Pending>,
@@ -56,6 +56,7 @@ impl Cache {
     pub fn new(config: &CacheConfig, redis: RedisPool) -> Self {
         let metrics = Metrics::new();
         let link = Link::new(config.staleness_max);
+        let local = Arc::new(Local::new(config.l1_bytes_max));
         let pending = Pending::new();
         let entities = Entities::default();
         let origin = Uuid::new_v4().simple().to_string();
@@ -67,6 +68,7 @@ impl Cache {
             Arc::clone(&metrics),
         ));
         let listener = Listener {
+            local: Arc::clone(&local),
             link: Arc::clone(&link),
             entities: Arc::clone(&entities),
             metrics: Arc::clone(&metrics),
@@ -79,7 +81,7 @@ impl Cache {
             tokio::spawn(send_pending(Arc::clone(&pending), Arc::clone(&remote))).abort_handle(),
         ];
         let inner = Arc::new(CacheInner {
-            local: Local::new(config.l1_bytes_max),
+            local,
             remote,
             link,
             pending,
@@ -164,6 +166,7 @@ impl Debug for Cache {
 
 /// Applies what other replicas announce.
 struct Listener {
+    local: Arc<Local>,
     link: Arc<Link>,
     entities: Entities,
     metrics: Arc<Metrics>,
@@ -192,15 +195,37 @@ impl Listener {
         if announcement.origin == self.origin {
             return;
         }
-        if announcement.is_everything() {
-            self.link.renew();
-            return;
-        }
         let entities = self.entities.read();
+        match announcement.everything_named() {
+            Some(None) => {
+                self.link.renew();
+                return self.forget(None);
+            }
+            Some(Some(name)) => {
+                let named = entities.iter().find(|entity| entity.name() == name);
+                if let Some(id) = named.and_then(|entity| entity.id()) {
+                    self.forget(Some(id));
+                }
+                return;
+            }
+            None => {}
+        }
         for entity in entities.iter().filter(|entity| entity.name() == announcement.entity) {
             entity.forget(announcement.key_text);
             self.metrics.invalidated(entity.name(), "remote", 1);
         }
+    }
+}
+
+impl Listener {
+    /// Drops an entity or everything from L1. That takes milliseconds for each ten thousand
+    /// entries, and announcements go on meanwhile.
+    fn forget(&self, entity: Option<EntityId>) {
+        let local = Arc::clone(&self.local);
+        tokio::task::spawn_blocking(move || {
+            let forgotten = local.forget(entity);
+            tracing::info!(forgotten, "entries were cleared by another process");
+        });
     }
 }
 

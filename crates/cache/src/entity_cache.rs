@@ -33,7 +33,7 @@ pub(crate) struct EntityInner<E: Entity, L: Loader<E>> {
     pub(crate) flights: Arc<Flights<E, L>>,
     pub(crate) misses: Misses<E, L>,
     pub(crate) loads: Loads<E, L>,
-    outcomes: Arc<Outcomes>,
+    pub(crate) outcomes: Arc<Outcomes>,
     span_names: SpanNames,
 }
 

@@ -45,6 +45,13 @@ impl Fences {
         remove();
     }
 
+    /// Voids all fills under way.
+    pub(crate) fn raise_all(&self) {
+        for stripe in &self.0 {
+            *stripe.lock() += 1;
+        }
+    }
+
     fn stripe(&self, hash: u64) -> &Mutex<u64> {
         let stripes = u64::try_from(self.0.len()).unwrap_or(u64::MAX);
         &self.0[usize::try_from(hash % stripes).unwrap_or(0)]

@@ -105,6 +105,11 @@ impl<E: Entity, L: Loader<E>> Flights<E, L> {
         Boarding::Leads(ticket, arrival)
     }
 
+    /// Keys that are being read and may be joined.
+    pub(crate) fn under_way(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
     fn shard(&self, hash: u64) -> &Mutex<Shard<E, L>> {
         let shards = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
         // The low bits choose the fence's stripe; the high ones spread just as well.
@@ -137,8 +142,7 @@ impl<E: Entity, L: Loader<E>> Drop for Ticket<E, L> {
 
 impl<E: Entity, L: Loader<E>> Debug for Flights<E, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let under_way: usize = self.shards.iter().map(|shard| shard.lock().len()).sum();
-        f.debug_struct("Flights").field("under_way", &under_way).finish()
+        f.debug_struct("Flights").field("under_way", &self.under_way()).finish()
     }
 }
 

@@ -8,9 +8,10 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::entity_cache::EntityInner;
+use crate::local::EntityId;
 use crate::remote::Remote;
 use crate::wire::{self, Content, Header};
-use crate::{Cache, Entity, Loader};
+use crate::{Cache, Entity, EntityStats, Loader};
 
 /// One cache entry in both levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl Cache {
         self.find(entity)?.evict(key_text).await
     }
 
-    fn find(&self, name: &str) -> Result<Arc<dyn AnyEntity>, InspectError> {
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<dyn AnyEntity>, InspectError> {
         let entities = self.0.entities.read();
         let found = entities.iter().find(|entity| entity.name() == name);
         found.map(Arc::clone).ok_or_else(|| InspectError::UnknownEntity {
@@ -84,6 +85,10 @@ impl Cache {
 /// An entity whose types are not known.
 pub(crate) trait AnyEntity: Send + Sync {
     fn name(&self) -> &'static str;
+    /// What the process calls it; absent once nobody uses it any more.
+    fn id(&self) -> Option<EntityId>;
+    /// Its state; absent once nobody uses it any more.
+    fn stats(&self) -> Option<EntityStats>;
     /// Forgets a key in this process.
     fn forget(&self, key_text: &str);
     fn inspect<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<Inspection, InspectError>>;
@@ -93,6 +98,14 @@ pub(crate) trait AnyEntity: Send + Sync {
 impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
     fn name(&self) -> &'static str {
         E::NAME
+    }
+
+    fn id(&self) -> Option<EntityId> {
+        self.upgrade().map(|entity| entity.id)
+    }
+
+    fn stats(&self) -> Option<EntityStats> {
+        self.upgrade().map(|entity| entity.stats())
     }
 
     fn forget(&self, key_text: &str) {

@@ -74,6 +74,7 @@
 mod announce;
 mod breaker;
 mod cache;
+mod clear;
 mod collector;
 mod entity;
 mod entity_cache;
@@ -90,12 +91,17 @@ mod metrics;
 mod misses;
 mod outbox;
 mod remote;
+mod stats;
+mod tally;
+mod usage;
 mod wire;
 
 pub use cache::Cache;
+pub use clear::Cleared;
 pub use entity::{DecodeError, Entity, Loader, Rows};
 pub use entity_cache::EntityCache;
 pub use error::CacheError;
 pub use inspect::{InspectError, Inspection, LevelEntry};
 pub use lookup::{Consistency, Entry, Lookup, Outcome};
 pub use outbox::REPLAYED;
+pub use stats::{CacheStats, EntityStats, L2State};

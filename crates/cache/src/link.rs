@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::L2State;
 use crate::local::Slot;
 
 /// The state of the connection to the announcements. One task writes it; reads are atomic loads.
@@ -32,6 +33,7 @@ pub(crate) struct Link {
     /// How many of those were answered by a new epoch.
     epochs_made: AtomicU64,
     changed: Notify,
+    epoch_made: Notify,
 }
 
 /// Leave to use L2, to be shown again when the answer is there.
@@ -54,6 +56,7 @@ impl Link {
             epochs_required: AtomicU64::new(0),
             epochs_made: AtomicU64::new(0),
             changed: Notify::new(),
+            epoch_made: Notify::new(),
         })
     }
 
@@ -164,6 +167,34 @@ impl Link {
     /// An epoch is in force that was made after requirement number `required`.
     pub(crate) fn epoch_made(&self, required: u64) {
         self.epochs_made.store(required, Ordering::SeqCst);
+        self.epoch_made.notify_waiters();
+    }
+
+    /// Waits until no epoch is required any more.
+    pub(crate) async fn epochs_settled(&self) {
+        loop {
+            let made = self.epoch_made.notified();
+            tokio::pin!(made);
+            // Registered before the check, or an epoch between the two would be missed.
+            made.as_mut().enable();
+            if self.epoch_required().is_none() {
+                return;
+            }
+            made.await;
+        }
+    }
+
+    /// Whether L2 is used, and why not, for an operator.
+    pub(crate) fn state(&self, replaced: u64) -> L2State {
+        if self.trust(replaced).is_some() {
+            L2State::Trusted
+        } else if !self.is_connected() {
+            L2State::Unconnected
+        } else if self.epoch_required().is_some() {
+            L2State::Renewing
+        } else {
+            L2State::Unchecked
+        }
     }
 
     /// Asks for L2 to be checked again, for example because its epoch is gone.

@@ -12,6 +12,7 @@ use moka::sync::Cache as Moka;
 use tokio::time::Instant;
 
 use crate::fence::Fences;
+use crate::usage::{Held, Usages};
 use crate::{Entity, Entry};
 
 /// What an entry costs beyond its key and its value: map slot, counters, timers, allocations.
@@ -30,6 +31,8 @@ pub(crate) struct Local {
     entries: Moka<StoredKey, Arc<Slot>, HashIsKnown>,
     fences: Fences,
     hasher: RandomState,
+    usages: Usages,
+    bytes_max: u64,
 }
 
 /// One entry: a value, or the knowledge that there is none.
@@ -45,6 +48,8 @@ pub(crate) struct Slot {
     retention: Duration,
     /// An `Arc<Entry<E>>`; absent for a negative entry.
     value: Option<Arc<dyn Any + Send + Sync>>,
+    /// Counts this slot while it is stored.
+    held: Option<Held>,
 }
 
 impl Slot {
@@ -71,6 +76,7 @@ impl Slot {
             retention: ttl.saturating_mul(RETENTION_FACTOR),
             value: value
                 .map(|entry| -> Arc<dyn Any + Send + Sync> { Arc::<Entry<E>>::clone(entry) }),
+            held: None,
         }
     }
 
@@ -101,7 +107,13 @@ impl Local {
             .weigher(|_key, slot: &Arc<Slot>| slot.weight)
             .expire_after(Retention)
             .build_with_hasher(HashIsKnown);
-        Self { entries, fences: Fences::new(), hasher: RandomState::new() }
+        Self {
+            entries,
+            fences: Fences::new(),
+            hasher: RandomState::new(),
+            usages: Usages::default(),
+            bytes_max,
+        }
     }
 
     /// The hash of a key, which also names its stripe.
@@ -123,8 +135,14 @@ impl Local {
 
     /// Stores a slot unless the key was invalidated since `generation` was noted or a newer
     /// version is there.
-    pub(crate) fn fill<K>(&self, entity: EntityId, hash: u64, key: &K, generation: u64, slot: Slot)
-    where
+    pub(crate) fn fill<K>(
+        &self,
+        entity: EntityId,
+        hash: u64,
+        key: &K,
+        generation: u64,
+        mut slot: Slot,
+    ) where
         K: Clone + Eq + Hash + Send + Sync + 'static,
     {
         self.fences.store_if_unchanged(hash, generation, || {
@@ -133,6 +151,7 @@ impl Local {
             });
             if !newer {
                 let key = StoredKey { entity, hash, key: Arc::new(key.clone()) };
+                slot.held = Some(self.usages.hold(entity, slot.weight));
                 self.entries.insert(key, Arc::new(slot));
             }
         });
@@ -146,13 +165,37 @@ impl Local {
         self.fences.raise(hash, || self.entries.invalidate(&Probe { entity, hash, key }));
     }
 
+    /// Removes all entries of an entity, or all, and voids all fills under way; how many there
+    /// were. Looks at every entry: for operators, not for requests.
+    pub(crate) fn forget(&self, entity: Option<EntityId>) -> u64 {
+        self.fences.raise_all();
+        let mut forgotten = 0;
+        for (key, _slot) in &self.entries {
+            if entity.is_none_or(|entity| key.entity == entity) {
+                self.entries.invalidate(key.as_ref());
+                forgotten += 1;
+            }
+        }
+        // What was removed is freed now and not at the next occasion.
+        self.entries.run_pending_tasks();
+        forgotten
+    }
+
+    /// Bytes and entries of one entity.
+    pub(crate) fn usage_of(&self, entity: EntityId) -> (u64, u64) {
+        self.usages.of(entity)
+    }
+
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
     /// Bytes held, and entries.
     pub(crate) fn usage(&self) -> (u64, u64) {
         (self.entries.weighted_size(), self.entries.entry_count())
     }
 
     /// Applies what is still queued inside moka, so that [`Local::usage`] is exact.
-    #[cfg(test)]
     pub(crate) fn settle(&self) {
         self.entries.run_pending_tasks();
     }

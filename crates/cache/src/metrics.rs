@@ -7,6 +7,7 @@ use opentelemetry::metrics::{Counter, Meter};
 use opentelemetry::{KeyValue, global};
 
 use crate::Outcome;
+use crate::tally::Tally;
 
 /// All outcomes, in the order in which they are counted.
 const OUTCOMES: [Outcome; 7] = [
@@ -29,6 +30,10 @@ pub(crate) struct Metrics {
     loads: Counter<u64>,
     keys_loaded: Counter<u64>,
     loads_refused: Counter<u64>,
+    /// What some of the instruments were told, for operators: an instrument cannot be read.
+    l2_failures: AtomicU64,
+    fills_told: Tally,
+    invalidations_told: Tally,
 }
 
 impl Metrics {
@@ -50,24 +55,45 @@ impl Metrics {
                 "forebay.cache.loads.refused",
                 "Requests for a load that were refused because too many waited.",
             ),
+            l2_failures: AtomicU64::new(0),
+            fills_told: Tally::default(),
+            invalidations_told: Tally::default(),
             meter,
         })
     }
 
     pub(crate) fn l2_failed(&self, operation: &'static str, error: &'static str) {
+        self.l2_failures.fetch_add(1, Ordering::Relaxed);
         let operation = KeyValue::new("forebay.cache.operation", operation);
         self.l2_errors.add(1, &[operation, KeyValue::new("error.type", error)]);
     }
 
     pub(crate) fn filled(&self, entity: &'static str, result: &'static str) {
+        self.fills_told.add(entity, result, 1);
         let entity = KeyValue::new("forebay.cache.entity", entity);
         self.fills.add(1, &[entity, KeyValue::new("forebay.cache.result", result)]);
     }
 
     pub(crate) fn invalidated(&self, entity: &'static str, origin: &'static str, keys: usize) {
+        let keys = u64::try_from(keys).unwrap_or(u64::MAX);
+        self.invalidations_told.add(entity, origin, keys);
         let entity = KeyValue::new("forebay.cache.entity", entity);
         let origin = KeyValue::new("forebay.cache.origin", origin);
-        self.invalidations.add(u64::try_from(keys).unwrap_or(u64::MAX), &[entity, origin]);
+        self.invalidations.add(keys, &[entity, origin]);
+    }
+
+    pub(crate) fn l2_failures(&self) -> u64 {
+        self.l2_failures.load(Ordering::Relaxed)
+    }
+
+    /// Fills of an entity by result.
+    pub(crate) fn fills(&self, entity: &'static str) -> Vec<(&'static str, u64)> {
+        self.fills_told.of(entity)
+    }
+
+    /// Invalidated keys of an entity by origin.
+    pub(crate) fn invalidations(&self, entity: &'static str) -> Vec<(&'static str, u64)> {
+        self.invalidations_told.of(entity)
     }
 
     pub(crate) fn loading(&self, entity: &'static str, keys: usize) {
@@ -134,5 +160,10 @@ impl Outcomes {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    pub(crate) fn counts(&self) -> Vec<(Outcome, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        OUTCOMES.into_iter().zip(counts).collect()
     }
 }

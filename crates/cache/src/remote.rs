@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_redis::{RedisError, RedisPool, Reply, Script, ScriptCall, SharedRedis};
+use parking_lot::Mutex;
 
 use crate::breaker::Breaker;
 use crate::link::{Link, Trust};
@@ -62,6 +63,26 @@ redis.call('SET', KEYS[1], ARGV[1] .. ':' .. run)
 if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
 return ARGV[1]";
 
+/// `ARGV: pattern, cursor, keys to look at, milliseconds of a tombstone.`
+/// One step of turning all entries of an entity into tombstones of their versions, so that fills
+/// under way of older ones stay shut out. The next cursor, or zero at the end.
+const CLEAR: &str = r"
+local found = redis.call('SCAN', ARGV[2], 'MATCH', ARGV[1], 'COUNT', ARGV[3])
+for _, key in ipairs(found[2]) do
+  local stored = redis.pcall('GETRANGE', key, 0, 16)
+  if type(stored) == 'string' and #stored == 17 and string.find(stored, '^[VNT]%x+$') then
+    if string.sub(stored, 1, 1) ~= 'T' then
+      local set = redis.pcall('SET', key, 'T' .. string.sub(stored, 2), 'PX', ARGV[4])
+      if type(set) == 'table' and set.err then redis.call('DEL', key) end
+    end
+  else
+    redis.call('DEL', key)
+  end
+end
+return found[1]";
+/// Keys that one step of clearing looks at: well under a millisecond of the server.
+const CLEAR_STEP: &str = "500";
+
 /// L2 of one process.
 #[derive(Debug)]
 pub(crate) struct Remote {
@@ -74,6 +95,8 @@ pub(crate) struct Remote {
     fill: Script,
     invalidate: Script,
     synchronize: Script,
+    clear: Script,
+    last_epoch: Mutex<Option<Epoch>>,
 }
 
 /// What L2 holds for some keys, in their order.
@@ -129,6 +152,8 @@ impl Remote {
             fill: Script::new("cache_fill", FILL).idempotent(),
             invalidate: Script::new("cache_invalidate", INVALIDATE).idempotent(),
             synchronize: Script::new("cache_synchronize", SYNCHRONIZE).idempotent(),
+            clear: Script::new("cache_clear", CLEAR).idempotent(),
+            last_epoch: Mutex::new(None),
         }
     }
 
@@ -162,6 +187,7 @@ impl Remote {
             self.link.check_l2();
             return None;
         };
+        *self.last_epoch.lock() = Some(epoch);
         if !self.still_trusted(trust) {
             return None;
         }
@@ -243,6 +269,38 @@ impl Remote {
         self.counted("synchronize", answer).is_some()
     }
 
+    /// Turns all entries of an entity into tombstones, step by step, with other commands in between.
+    /// Whether it came to the end.
+    pub(crate) async fn clear(&self, entity: &str) -> bool {
+        let pattern = glob_escaped(&self.pool.prefixed(&Self::entry_key(entity, ""))) + "*";
+        let tombstone_ms = TOMBSTONE_TTL.as_millis().to_string();
+        let mut cursor = Bytes::from_static(b"0");
+        loop {
+            let call =
+                ScriptCall::new().arg(&pattern).arg(&cursor).arg(CLEAR_STEP).arg(&tombstone_ms);
+            let answer = self.counted("clear", self.patient.eval(&self.clear, &call).await);
+            match answer {
+                Some(Reply::Bytes(next)) if next.as_ref() == b"0" => return true,
+                Some(Reply::Bytes(next)) => cursor = next,
+                _ => return false,
+            }
+        }
+    }
+
+    /// Sends an announcement that belongs to no entry. Whether Redis has it.
+    pub(crate) async fn announce(&self, message: &[u8]) -> bool {
+        self.counted("announce", self.patient.publish(CHANNEL, message).await).is_some()
+    }
+
+    /// The epoch that was in force when L2 was last read.
+    pub(crate) fn last_epoch(&self) -> Option<String> {
+        self.last_epoch.lock().map(Epoch::to_text)
+    }
+
+    pub(crate) fn breaker_state(&self) -> &'static str {
+        self.breaker.state()
+    }
+
     /// One entry as it is stored and its time to live, for an operator.
     pub(crate) async fn inspect(
         &self,
@@ -275,4 +333,16 @@ impl Remote {
             })
             .ok()
     }
+}
+
+/// The text as a pattern that matches it alone.
+fn glob_escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
 }

@@ -35,6 +35,11 @@ impl Epoch {
         text.iter().all(u8::is_ascii_hexdigit).then(|| text.try_into().ok().map(Self)).flatten()
     }
 
+    /// The epoch as text, for an operator.
+    pub(crate) fn to_text(self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

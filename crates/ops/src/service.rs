@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay_boot::Process;
-use forebay_cache::{Cache, InspectError, LevelEntry};
+use forebay_cache::{Cache, Cleared, InspectError, LevelEntry};
 use forebay_grpc::error;
 use forebay_grpc::fields::FieldViolations;
 use forebay_postgres::PgPool;
@@ -94,6 +94,12 @@ impl OpsService {
         Err(bad.into_status(DOMAIN))
     }
 
+    fn cache_of_process(&self) -> Result<&Cache, Status> {
+        self.cache.as_ref().ok_or_else(|| {
+            error::failed_precondition(DOMAIN, "NO_CACHE", "cache", "this process has no cache")
+        })
+    }
+
     fn entry(
         &self,
         entry: Option<pb::CacheEntryKey>,
@@ -107,10 +113,7 @@ impl OpsService {
             bad.add("entry.key", "must not be empty");
         }
         bad.finish(DOMAIN)?;
-        let cache = self.cache.as_ref().ok_or_else(|| {
-            error::failed_precondition(DOMAIN, "NO_CACHE", "cache", "this process has no cache")
-        })?;
-        Ok((cache, entry))
+        Ok((self.cache_of_process()?, entry))
     }
 }
 
@@ -188,6 +191,28 @@ impl Contract for OpsService {
         Ok(Response::new(pb::EvictCacheEntryResponse {}))
     }
 
+    async fn get_cache_stats(
+        &self,
+        _: Request<pb::GetCacheStatsRequest>,
+    ) -> Result<Response<pb::GetCacheStatsResponse>, Status> {
+        Ok(Response::new(stats::cache(self.cache_of_process()?.stats())))
+    }
+
+    async fn clear_cache(
+        &self,
+        request: Request<pb::ClearCacheRequest>,
+    ) -> Result<Response<pb::ClearCacheResponse>, Status> {
+        let entity = request.into_inner().entity;
+        let named = Some(entity.as_str()).filter(|entity| !entity.is_empty());
+        let Cleared { l1_entries, confirmed } = self
+            .cache_of_process()?
+            .clear(named)
+            .await
+            .map_err(|refused| refusal_of(refused, "entity"))?;
+        tracing::info!(entity = named.unwrap_or("all"), l1_entries, confirmed, "cache cleared");
+        Ok(Response::new(pb::ClearCacheResponse { l1_entries, confirmed }))
+    }
+
     async fn get_log_level(
         &self,
         _: Request<pb::GetLogLevelRequest>,
@@ -228,10 +253,15 @@ fn level(entry: LevelEntry) -> pb::CacheLevelEntry {
 }
 
 fn refusal(refused: InspectError) -> Status {
+    refusal_of(refused, "entry.entity")
+}
+
+/// The status of a refusal; `entity` is the field that names the entity.
+fn refusal_of(refused: InspectError, entity: &str) -> Status {
     let mut bad = FieldViolations::default();
     match refused {
         InspectError::UnknownEntity { known } => {
-            bad.add("entry.entity", format!("must be one of {}", known.join(", ")));
+            bad.add(entity, format!("must be one of {}", known.join(", ")));
         }
         InspectError::NotAKey => bad.add("entry.key", "must be a key of the entity"),
         InspectError::Redis(source) => {

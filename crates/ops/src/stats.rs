@@ -5,9 +5,11 @@ use std::time::Duration;
 use forebay_pooling::{Holder, Priority};
 use forebay_proto::ops::v1 as pb;
 
+mod cache;
 mod postgres;
 mod redis;
 
+pub(crate) use cache::cache;
 pub(crate) use postgres::postgres;
 pub(crate) use redis::redis;
 

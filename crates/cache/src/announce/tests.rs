@@ -64,7 +64,10 @@ fn announcements_survive_the_wire() {
         let message = announcement.encode();
         assert_eq!(Announcement::decode(&message), Some(announcement));
     }
-    assert!(Announcement::everything("me").is_everything());
+    assert_eq!(Announcement::everything("me").everything_named(), Some(None));
+    let of_entity = Announcement::everything_of("me", "token");
+    assert_eq!(of_entity.everything_named(), Some(Some("token")));
+    assert_eq!(Announcement::decode(&of_entity.encode()), Some(of_entity.clone()));
     for other in
         [b"".as_slice(), b"2 me token 1 key", b"1 me token x key", b"1 me token 1", b"\xff"]
     {

@@ -1,9 +1,50 @@
 //! What an operator sees and does.
 
-use forebay_cache::InspectError;
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use forebay_cache::{DecodeError, Entity, InspectError, L2State, Loader, Outcome, Rows};
 
 use crate::store::Store;
-use crate::{HOUR, eventually, replicas};
+use crate::{BOUNDED, HOUR, entity_config, eventually, replicas};
+
+/// An entity beside the rows: every number is its own value.
+struct Number;
+
+impl Entity for Number {
+    type Key = u64;
+    type Value = u64;
+    const NAME: &'static str = "number";
+    const SCHEMA: u16 = 1;
+
+    fn key_text(key: &u64) -> String {
+        key.to_string()
+    }
+
+    fn parse_key(text: &str) -> Option<u64> {
+        text.parse().ok()
+    }
+
+    fn version(_number: &u64) -> i64 {
+        1
+    }
+
+    fn encode(number: &u64) -> Bytes {
+        Bytes::copy_from_slice(&number.to_be_bytes())
+    }
+
+    fn decode(bytes: Bytes) -> Result<u64, DecodeError> {
+        bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(DecodeError::because)
+    }
+}
+
+impl Loader<Number> for Number {
+    type Error = Infallible;
+
+    async fn load_many(&self, keys: Vec<u64>) -> Result<Rows<Number>, Infallible> {
+        Ok(keys.into_iter().map(|key| (key, key)).collect())
+    }
+}
 
 #[tokio::test]
 async fn an_entry_can_be_looked_at() {
@@ -55,4 +96,112 @@ async fn what_does_not_exist_is_told() {
         "{unknown:?}"
     );
     assert!(matches!(a.cache.evict("row", "one").await, Err(InspectError::NotAKey)));
+}
+
+/// Fails if a level, a replica or a key is left out, or if more than the entity is dropped.
+#[tokio::test]
+async fn a_cleared_entity_is_gone_everywhere_and_others_stay() {
+    const KEYS: u64 = 1_200;
+    let store = Store::default();
+    for key in 0..KEYS {
+        store.put(key, "row");
+    }
+    let [a, b] = replicas(&store).await;
+    let numbers = a.cache.entity(&entity_config(), Number);
+    numbers.get(&7, BOUNDED).await.expect("a number");
+    eventually("the number is in redis", async || {
+        a.cache.inspect("number", "7").await.expect("inspect").l2.is_some()
+    })
+    .await;
+    let keys: Vec<_> = (0..KEYS).collect();
+    for replica in [&a, &b] {
+        replica.rows.get_many(&keys, BOUNDED).await.expect("rows");
+    }
+    eventually("all are in redis", async || {
+        let mut live = 0;
+        for key in [0, KEYS / 2, KEYS - 1] {
+            let inspected = a.cache.inspect("row", &key.to_string()).await.expect("inspect");
+            live += u64::from(inspected.l2.is_some_and(|l2| !l2.negative));
+        }
+        live == 3
+    })
+    .await;
+    let epoch = a.cache.stats().l2_epoch;
+    let cleared = a.cache.clear(Some("row")).await.expect("an entity");
+    assert!(cleared.confirmed && cleared.l1_entries >= KEYS, "{cleared:?}");
+    let mut dropped = 0;
+    for key in 0..KEYS {
+        let gone = a.cache.inspect("row", &key.to_string()).await.expect("inspect");
+        assert_eq!(gone.l1, None, "{key}");
+        dropped += u64::from(gone.l2.is_none_or(|l2| l2.negative));
+    }
+    eventually("it is gone elsewhere", async || {
+        b.cache.inspect("row", "5").await.expect("inspect").l1.is_none()
+    })
+    .await;
+    let number = a.cache.inspect("number", "7").await.expect("inspect");
+    assert!(number.l1.is_some() && number.l2.is_some(), "{number:?}");
+    assert_eq!(a.cache.stats().l2_epoch, epoch, "one entity needs no new epoch");
+    assert_eq!((dropped, a.outcome(5).await), (KEYS, "loaded"));
+    let unknown = a.cache.clear(Some("nosuch")).await;
+    assert!(matches!(&unknown, Err(InspectError::UnknownEntity { .. })), "{unknown:?}");
+}
+
+/// Fails if clearing everything leaves an entry trusted in either level of any replica.
+#[tokio::test]
+async fn everything_cleared_is_loaded_again() {
+    let store = Store::default();
+    let version = store.put(1, "one");
+    let [a, b] = replicas(&store).await;
+    a.get(1).await;
+    a.l2_version(1, version).await;
+    b.get(1).await;
+    let before = a.cache.stats();
+    assert_eq!(before.l2_state, L2State::Trusted);
+    let cleared = a.cache.clear(None).await.expect("everything");
+    assert!(cleared.confirmed && cleared.l1_entries >= 1, "{cleared:?}");
+    // The store has no version newer, so only a read of it can bring this.
+    assert_eq!(a.outcome(1).await, "loaded");
+    let loads = store.loads();
+    eventually("the other replica reads again", async || {
+        b.outcome(1).await;
+        store.loads() > loads || b.cache.stats().l2_epoch != before.l2_epoch
+    })
+    .await;
+    eventually("redis is used again", async || a.cache.stats().l2_state == L2State::Trusted).await;
+    a.cache.evict("row", "1").await.expect("evict");
+    a.outcome(1).await;
+    assert_ne!(a.cache.stats().l2_epoch, before.l2_epoch);
+}
+
+/// Fails if a read, an entry or a fill is not counted where an operator looks.
+#[tokio::test]
+async fn the_state_is_told() {
+    let store = Store::default();
+    let version = store.put(1, "one");
+    let [a] = replicas(&store).await;
+    let reads = |outcome: Outcome| {
+        let entity = a.cache.stats().entities.swap_remove(0);
+        entity.outcomes.into_iter().find(|(known, _)| *known == outcome).expect("all are there").1
+    };
+    let (loaded, hits) = (reads(Outcome::Loaded), reads(Outcome::HitL1));
+    let before = a.cache.stats().entities[0].clone();
+    a.get(1).await;
+    a.get(1).await;
+    assert_eq!((reads(Outcome::Loaded) - loaded, reads(Outcome::HitL1) - hits), (1, 1));
+    a.l2_version(1, version).await;
+    let stats = a.cache.stats();
+    let entity = &stats.entities[0];
+    assert_eq!(entity.entity, "row");
+    assert_eq!(entity.l1_entries, before.l1_entries + 1);
+    assert!(entity.l1_bytes > before.l1_bytes + 150, "{entity:?}");
+    let stored = entity.fills.iter().find(|(result, _)| *result == "stored").expect("a fill").1;
+    assert!(stored >= 2, "the probe and this: {entity:?}");
+    assert_eq!((stats.pending, stats.l2_breaker), (0, "closed"));
+    assert_eq!(stats.l2_epoch.expect("read").len(), 16);
+    a.rows.invalidate(&[(1, version + 1)]).await;
+    eventually("it is counted no more", async || {
+        a.cache.stats().entities[0].l1_entries == before.l1_entries
+    })
+    .await;
 }

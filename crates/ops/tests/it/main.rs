@@ -1,5 +1,6 @@
 //! What an operator is told, by a process with a real Postgres, Redis and cache.
 
+mod cache;
 mod readiness;
 mod troubleshooting;
 
@@ -8,13 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_boot::{Process, Readiness, Shutdown};
-use forebay_cache::{Cache, Consistency, DecodeError, Entity, EntityCache, Loader};
+use forebay_cache::{Cache, DecodeError, Entity, EntityCache, Loader};
 use forebay_config::{
     CacheConfig, EntityCacheConfig, LogFormat, Secret, Setting, Source, TelemetryConfig,
 };
 use forebay_ops::{DOMAIN, OpsService};
 use forebay_postgres::PgPool;
-use forebay_proto::ops::v1::ops_service_client::OpsServiceClient;
 use forebay_proto::ops::v1::ops_service_server::OpsService as _;
 use forebay_proto::ops::v1::*;
 use forebay_redis::RedisPool;
@@ -121,38 +121,6 @@ async fn setup() -> Setup {
     let doubles = cache.entity(&entity, Doubles);
     let ops = OpsService::new(&process).postgres(&postgres).redis(&redis).cache(&cache);
     Setup { ops, doubles, _telemetry: telemetry }
-}
-
-fn entry(entity: &str, key: &str) -> Option<CacheEntryKey> {
-    Some(CacheEntryKey { entity: entity.to_owned(), key: key.to_owned() })
-}
-
-async fn inspect(setup: &Setup, key: &str) -> InspectCacheEntryResponse {
-    let request = InspectCacheEntryRequest { entry: entry("double", key) };
-    let reply = setup.ops.inspect_cache_entry(Request::new(request)).await;
-    reply.expect("an answer").into_inner()
-}
-
-/// Reads 21 anew until both levels have it: Redis is filled behind the reader,
-/// and only once the cache trusts it.
-async fn filled(setup: &Setup) -> InspectCacheEntryResponse {
-    let filled = async {
-        loop {
-            evict(setup, "21").await;
-            setup.doubles.get(&21, Consistency::default()).await.expect("loaded");
-            let entry = inspect(setup, "21").await;
-            if entry.l2.is_some_and(|l2| !l2.negative) {
-                return entry;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), filled).await.expect("both levels in time")
-}
-
-async fn evict(setup: &Setup, key: &str) {
-    let request = EvictCacheEntryRequest { entry: entry("double", key) };
-    setup.ops.evict_cache_entry(Request::new(request)).await.expect("dropped");
 }
 
 #[tokio::test]
@@ -312,55 +280,6 @@ async fn shows_the_settings_in_order() {
         .collect();
     let expected = [("cache.l1_bytes_max", "1", "default"), ("redis.url", "[redacted]", "default")];
     assert_eq!(shown, expected);
-}
-
-/// Fails when one of the levels is left out of inspecting or of evicting.
-#[tokio::test]
-async fn looks_at_and_drops_a_cache_entry() {
-    let setup = setup().await;
-    assert_eq!(inspect(&setup, "21").await, InspectCacheEntryResponse::default());
-    let entry = filled(&setup).await;
-    for level in [entry.l1, entry.l2] {
-        let level = level.expect("filled");
-        assert_eq!((level.version, level.negative), (42, false), "{level:?}");
-        assert!(level.size_bytes >= 4, "{level:?}");
-        assert!(level.time_to_live.is_some_and(|left| (1..=60).contains(&left.seconds)));
-    }
-    setup.doubles.get(&13, Consistency::default()).await.expect("loaded");
-    assert!(inspect(&setup, "13").await.l1.expect("known to be absent").negative);
-
-    evict(&setup, "21").await;
-    let dropped = inspect(&setup, "21").await;
-    assert_eq!(dropped.l1, None);
-    // What Redis keeps is the note that keeps older fills out.
-    assert!(dropped.l2.is_none_or(|l2| l2.negative), "{dropped:?}");
-}
-
-#[tokio::test]
-async fn names_what_is_wrong_with_an_entry() {
-    let setup = setup().await;
-    for (given, fields) in [
-        (None, &["entry.entity", "entry.key"][..]),
-        (entry("double", ""), &["entry.key"]),
-        (entry("nosuch", "1"), &["entry.entity"]),
-        (entry("double", "one"), &["entry.key"]),
-    ] {
-        let inspected = InspectCacheEntryRequest { entry: given.clone() };
-        let inspected = setup.ops.inspect_cache_entry(Request::new(inspected)).await;
-        let evicted = EvictCacheEntryRequest { entry: given };
-        let evicted = setup.ops.evict_cache_entry(Request::new(evicted)).await;
-        check_fields(&inspected.expect_err("bad"), fields);
-        check_fields(&evicted.expect_err("bad"), fields);
-    }
-}
-
-/// Fails when the generated server has a limit of its own, 4 MiB and OUT_OF_RANGE.
-#[tokio::test]
-async fn leaves_the_size_of_messages_to_the_settings() {
-    let mut client = OpsServiceClient::new(setup().await.ops.server());
-    let entry = entry("double", &"x".repeat(5 << 20));
-    let reply = client.inspect_cache_entry(InspectCacheEntryRequest { entry }).await;
-    assert_eq!(reply.expect_err("no number").code(), Code::InvalidArgument);
 }
 
 fn check_fields(status: &Status, expected: &[&str]) {

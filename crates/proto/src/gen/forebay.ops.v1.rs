@@ -135,6 +135,116 @@ pub struct RedisDedicatedStats {
     #[prost(uint64, tag = "8")]
     pub leaked: u64,
 }
+/// Request for GetCacheStats.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCacheStatsRequest {}
+/// Response of GetCacheStats.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetCacheStatsResponse {
+    /// What all entities of the process share.
+    #[prost(message, optional, tag = "1")]
+    pub cache: ::core::option::Option<CacheStats>,
+    /// The entities of the process, in the order in which it names them.
+    #[prost(message, repeated, tag = "2")]
+    pub entities: ::prost::alloc::vec::Vec<CacheEntityStats>,
+}
+/// What all cached entities of a process share.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheStats {
+    /// Bytes held in the process's own memory.
+    #[prost(uint64, tag = "1")]
+    pub l1_bytes: u64,
+    /// The limit of bytes held in memory, the setting cache.l1_bytes_max.
+    #[prost(uint64, tag = "2")]
+    pub l1_bytes_max: u64,
+    /// Entries held in memory.
+    #[prost(uint64, tag = "3")]
+    pub l1_entries: u64,
+    /// Whether entries in Redis are used, and why not. One of trusted, unconnected (Redis was not
+    /// reached, or was lost), unchecked (it was reached, and it is not known yet whether its entries
+    /// are right), renewing (its entries may be wrong, and a new epoch is about to say so).
+    #[prost(string, tag = "4")]
+    pub l2_state: ::prost::alloc::string::String,
+    /// Whether Redis is asked.
+    #[prost(message, optional, tag = "5")]
+    pub l2_breaker: ::core::option::Option<CircuitBreakerStats>,
+    /// The epoch that was in force when Redis was last read: entries of another one are not used.
+    /// Empty before the first read.
+    #[prost(string, tag = "6")]
+    pub l2_epoch: ::prost::alloc::string::String,
+    /// Changes that Redis has not confirmed yet. Their keys are not read from there.
+    #[prost(uint32, tag = "7")]
+    pub pending_changes: u32,
+    /// The limit of those; one more, and they are given up for a new epoch.
+    #[prost(uint32, tag = "8")]
+    pub pending_changes_max: u32,
+    /// Failed operations on Redis since the start of the process.
+    #[prost(uint64, tag = "9")]
+    pub l2_errors: u64,
+}
+/// State of one cached entity.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CacheEntityStats {
+    /// Kind of entity, such as "token" or "token_by_mint".
+    #[prost(string, tag = "1")]
+    pub entity: ::prost::alloc::string::String,
+    /// Reads by outcome since the start of the process: hit_l1, hit_l2, loaded, negative_l1,
+    /// negative_l2 (the cache knew that there is no such row), absent (the store said so), stale.
+    #[prost(message, repeated, tag = "2")]
+    pub outcomes: ::prost::alloc::vec::Vec<ReasonCount>,
+    /// Share of the reads that a level of the cache answered, 0 to 1; absent before the first read.
+    #[prost(double, optional, tag = "3")]
+    pub hit_ratio: ::core::option::Option<f64>,
+    /// Bytes held in the process's own memory.
+    #[prost(uint64, tag = "4")]
+    pub l1_bytes: u64,
+    /// Entries held in memory.
+    #[prost(uint64, tag = "5")]
+    pub l1_entries: u64,
+    /// Keys that are being read, from Redis or from the store.
+    #[prost(uint32, tag = "6")]
+    pub reads_in_flight: u32,
+    /// Fills of Redis by what became of them since the start of the process: stored, outdated (a
+    /// newer version was there), dropped (Redis failed, or its epoch changed), shed (too many were
+    /// under way).
+    #[prost(message, repeated, tag = "7")]
+    pub fills: ::prost::alloc::vec::Vec<ReasonCount>,
+    /// Loads from the store under way.
+    #[prost(uint32, tag = "9")]
+    pub loads_in_flight: u32,
+    /// The limit of those.
+    #[prost(uint32, tag = "10")]
+    pub loads_max: u32,
+    /// Keys that wait to be loaded.
+    #[prost(uint32, tag = "11")]
+    pub keys_waiting: u32,
+    /// The limit of those; one more is refused.
+    #[prost(uint32, tag = "12")]
+    pub keys_waiting_max: u32,
+    /// Forgotten keys by who said so since the start of the process: local (written here), remote
+    /// (announced by another replica).
+    #[prost(message, repeated, tag = "8")]
+    pub invalidations: ::prost::alloc::vec::Vec<ReasonCount>,
+}
+/// Request for ClearCache.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClearCacheRequest {
+    /// Kind of entity to clear, such as "token"; empty for all.
+    #[prost(string, tag = "1")]
+    pub entity: ::prost::alloc::string::String,
+}
+/// Response of ClearCache.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClearCacheResponse {
+    /// Entries dropped from the memory of this process. Other replicas drop theirs when they hear of
+    /// it.
+    #[prost(uint64, tag = "1")]
+    pub l1_entries: u64,
+    /// Whether Redis has confirmed, so that every replica with a connection to it is about to know. If
+    /// not, it is told in the background as soon as it answers.
+    #[prost(bool, tag = "2")]
+    pub confirmed: bool,
+}
 /// Request for GetConnectionPools.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetConnectionPoolsRequest {}
@@ -667,6 +777,57 @@ pub mod ops_service_client {
                 .insert(GrpcMethod::new("forebay.ops.v1.OpsService", "EvictCacheEntry"));
             self.inner.unary(req, path, codec).await
         }
+        /// Returns the live state of the cache. FAILED_PRECONDITION if the process has none.
+        pub async fn get_cache_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCacheStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCacheStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/forebay.ops.v1.OpsService/GetCacheStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("forebay.ops.v1.OpsService", "GetCacheStats"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Drops every entry of one entity, or of all, from both levels, on every replica. INVALID_ARGUMENT
+        /// names the entities there are.
+        pub async fn clear_cache(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClearCacheRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClearCacheResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/forebay.ops.v1.OpsService/ClearCache",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("forebay.ops.v1.OpsService", "ClearCache"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Returns the log filter in force.
         pub async fn get_log_level(
             &mut self,
@@ -772,6 +933,23 @@ pub mod ops_service_server {
             request: tonic::Request<super::EvictCacheEntryRequest>,
         ) -> std::result::Result<
             tonic::Response<super::EvictCacheEntryResponse>,
+            tonic::Status,
+        >;
+        /// Returns the live state of the cache. FAILED_PRECONDITION if the process has none.
+        async fn get_cache_stats(
+            &self,
+            request: tonic::Request<super::GetCacheStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCacheStatsResponse>,
+            tonic::Status,
+        >;
+        /// Drops every entry of one entity, or of all, from both levels, on every replica. INVALID_ARGUMENT
+        /// names the entities there are.
+        async fn clear_cache(
+            &self,
+            request: tonic::Request<super::ClearCacheRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClearCacheResponse>,
             tonic::Status,
         >;
         /// Returns the log filter in force.
@@ -1087,6 +1265,96 @@ pub mod ops_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EvictCacheEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/forebay.ops.v1.OpsService/GetCacheStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCacheStatsSvc<T: OpsService>(pub Arc<T>);
+                    impl<
+                        T: OpsService,
+                    > tonic::server::UnaryService<super::GetCacheStatsRequest>
+                    for GetCacheStatsSvc<T> {
+                        type Response = super::GetCacheStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCacheStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OpsService>::get_cache_stats(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCacheStatsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/forebay.ops.v1.OpsService/ClearCache" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClearCacheSvc<T: OpsService>(pub Arc<T>);
+                    impl<
+                        T: OpsService,
+                    > tonic::server::UnaryService<super::ClearCacheRequest>
+                    for ClearCacheSvc<T> {
+                        type Response = super::ClearCacheResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClearCacheRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OpsService>::clear_cache(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClearCacheSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
