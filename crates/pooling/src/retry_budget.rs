@@ -18,9 +18,9 @@ use tokio::time::Instant;
 /// felled ([`RetryBudget::connection_lost`]). One event, such as a restart or an
 /// operator who ends all sessions, fells as much work as there are connections, and
 /// is over with it. It says nothing about load: a server that has too much of that
-/// refuses or is slow, and does not end what it serves. There cannot be more of
-/// these tokens than answers, because a connection that was lost before it answered
-/// brings none (ADR 0006).
+/// refuses or is slow, and does not end what it serves. One that is lost to its first
+/// caller brings none, so there are fewer of these tokens than callers who were served,
+/// and work that brings its connection down each time is soon out of them (ADR 0006).
 #[derive(Debug)]
 pub struct RetryBudget {
     /// Tenths of a token.
@@ -62,7 +62,7 @@ impl RetryBudget {
         self.add(1, self.tokens_max);
     }
 
-    /// A connection that had answered before was lost with work under way.
+    /// A connection that had served a caller before was lost with another's work under way.
     pub fn connection_lost(&self) {
         self.add(Self::TENTHS, self.tokens_max);
     }

@@ -49,7 +49,6 @@ pub(crate) struct PgConnection {
     in_transaction: bool,
     poisoned: Option<CloseReason>,
     is_new: bool,
-    has_served: bool,
     is_spared: bool,
     expires_at: Instant,
     keepalive: Duration,
@@ -87,7 +86,6 @@ impl PgConnection {
             in_transaction: false,
             poisoned: None,
             is_new: true,
-            has_served: false,
             is_spared: false,
             expires_at: now + lifetime_max.mul_f64(earlier),
             keepalive: KEEPALIVE.mul_f64(either_way),
@@ -126,9 +124,9 @@ impl PgConnection {
         self.is_new
     }
 
-    /// Whether the server ended it with a statement under way, after it had answered others.
+    /// Whether it was lost with a statement under way, after it had served somebody else.
     pub(crate) fn was_lost_in_service(&self) -> bool {
-        self.has_served && self.poisoned == Some(CloseReason::Broken)
+        !self.is_new && self.poisoned == Some(CloseReason::Broken)
     }
 
     /// Whether it is time for another one.
@@ -335,7 +333,6 @@ impl PgConnection {
         match result {
             Ok(value) => {
                 self.activity = Activity::None;
-                self.has_served = true;
                 Ok(value)
             }
             Err(error) => {

@@ -83,10 +83,10 @@ impl Drop for Lease {
             return;
         };
         held.shared.metrics().used(held.since.elapsed());
-        held.connection.touch();
         if held.connection.was_lost_in_service() {
             held.shared.retries().connection_lost();
         }
+        held.connection.touch();
         if held.connection.is_clean() || held.connection.is_dead() {
             held.give_back();
         } else {
