@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use forebay_config::{CacheConfig, EntityCacheConfig};
 use forebay_pooling::Deadline;
+use forebay_postgres::PgPool;
 use forebay_redis::{Event, RedisPool, Subscription};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -18,7 +19,10 @@ use crate::inspect::AnyEntity;
 use crate::link::Link;
 use crate::local::{EntityId, Local};
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
+use crate::progress::Progress;
 use crate::remote::Remote;
+use crate::tail::{PAGE_MAX, Tail};
 use crate::{Entity, EntityCache, Loader};
 
 /// Fills of L2 under way at once. One more is dropped: the next reader fills.
@@ -32,6 +36,7 @@ pub struct Cache(pub(crate) Arc<CacheInner>);
 
 pub(crate) struct CacheInner {
     pub(crate) local: Arc<Local>,
+    pub(crate) progress: Arc<Progress>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) link: Arc<Link>,
     pub(crate) pending: Arc<Pending>,
@@ -49,14 +54,16 @@ pub(crate) struct CacheInner {
 pub(crate) type Entities = Arc<RwLock<Vec<Arc<dyn AnyEntity>>>>;
 
 impl Cache {
-    /// A cache in front of `redis`. Must be called inside a tokio runtime, which runs its tasks.
+    /// A cache in memory and in `redis`, of rows whose changes are in the outbox of `postgres`. Must
+    /// be called inside a tokio runtime, which runs its tasks.
     ///
-    /// It works from the start: until Redis answers, L2 is skipped and L1 is trusted for
-    /// `staleness_max`.
-    pub fn new(config: &CacheConfig, redis: RedisPool) -> Self {
+    /// It works from the start: until Redis answers, L2 is skipped, and until Postgres answers, an
+    /// entry of L1 is trusted no longer than the caller's bound.
+    pub fn new(config: &CacheConfig, postgres: PgPool, redis: RedisPool) -> Self {
         let metrics = Metrics::new();
-        let link = Link::new(config.staleness_max);
+        let link = Link::new();
         let local = Arc::new(Local::new(config.l1_bytes_max));
+        let progress = Arc::new(Progress::new(config.staleness_max));
         let pending = Pending::new();
         let entities = Entities::default();
         let origin = Uuid::new_v4().simple().to_string();
@@ -74,7 +81,18 @@ impl Cache {
             metrics: Arc::clone(&metrics),
             origin: origin.clone(),
         };
+        let tail = Tail {
+            outbox: Outbox::new(postgres, PAGE_MAX),
+            interval: config.outbox_interval,
+            progress: Arc::clone(&progress),
+            local: Arc::clone(&local),
+            entities: Arc::clone(&entities),
+            pending: Arc::clone(&pending),
+            link: Arc::clone(&link),
+            metrics: Arc::clone(&metrics),
+        };
         let tasks = vec![
+            tokio::spawn(tail.run()).abort_handle(),
             tokio::spawn(listener.run(subscription)).abort_handle(),
             tokio::spawn(keep_l2_trusted(Arc::clone(&link), Arc::clone(&remote), origin.clone()))
                 .abort_handle(),
@@ -82,6 +100,7 @@ impl Cache {
         ];
         let inner = Arc::new(CacheInner {
             local,
+            progress,
             remote,
             link,
             pending,
@@ -179,7 +198,7 @@ impl Listener {
             match subscription.next().await {
                 Event::Connected => self.link.connected(),
                 Event::Disconnected => self.link.disconnected(),
-                Event::CaughtUp(instant) => self.link.caught_up(instant),
+                Event::CaughtUp(_instant) => self.link.lives(),
                 Event::Message(message) => self.apply(&message),
             }
         }
@@ -211,7 +230,9 @@ impl Listener {
             None => {}
         }
         for entity in entities.iter().filter(|entity| entity.name() == announcement.entity) {
-            entity.forget(announcement.key_text);
+            // Evicting brings no version; then the key goes in any case.
+            let version = Some(announcement.version).filter(|version| *version > 0);
+            entity.forget(announcement.key_text, version);
             self.metrics.invalidated(entity.name(), "remote", 1);
         }
     }

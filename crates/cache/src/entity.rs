@@ -20,6 +20,9 @@ pub trait Entity: Send + Sync + 'static {
     /// Name in keys, spans and metrics, such as `token_by_mint`. It must not contain `:`, and no
     /// two entities of one [`Cache`](crate::Cache) may share it.
     const NAME: &'static str;
+    /// The table behind the rows, as its triggers name it in the outbox. Several entities may
+    /// cache one table.
+    const SOURCE: &'static str;
     /// Version of the encoded form. Raise it when [`decode`](Entity::decode) could not read what
     /// an older [`encode`](Entity::encode) wrote: entries of another schema are misses.
     const SCHEMA: u16;
@@ -28,6 +31,8 @@ pub trait Entity: Send + Sync + 'static {
     fn key_text(key: &Self::Key) -> String;
     /// The key of a text, or `None` if the text is not a key.
     fn parse_key(text: &str) -> Option<Self::Key>;
+    /// The key under which a changed row is cached, or `None` if it cannot be cached.
+    fn key_of(row: ChangedRow<'_>) -> Option<Self::Key>;
     /// The version of the row: it grows with each change of the row, also across deletion and
     /// re-creation.
     fn version(value: &Self::Value) -> i64;
@@ -40,7 +45,19 @@ pub trait Entity: Send + Sync + 'static {
     fn decode(bytes: Bytes) -> Result<Self::Value, DecodeError>;
 }
 
+/// A row that changed, as the outbox names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangedRow<'a> {
+    /// The row's id.
+    pub id: &'a str,
+    /// The row's second key, which the table's triggers name.
+    pub key: &'a str,
+}
+
 /// Reads values from the store that holds the truth.
+///
+/// It must read from the server that takes writes, or from one that is known to have followed it to
+/// the moment of the call.
 pub trait Loader<E: Entity>: Send + Sync + 'static {
     /// Why a load failed.
     type Error: Error + Send + Sync + 'static;

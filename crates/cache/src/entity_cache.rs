@@ -9,7 +9,6 @@ use forebay_config::EntityCacheConfig;
 use forebay_pooling::Deadline;
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt as _;
-use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
 use crate::announce::Announcement;
@@ -19,6 +18,7 @@ use crate::loads::Loads;
 use crate::local::{EntityId, Slot};
 use crate::metrics::Outcomes;
 use crate::misses::Misses;
+use crate::progress::View;
 use crate::remote::{Invalidation, Remote};
 use crate::{CacheError, Consistency, Entity, Loader, Lookup, Outcome};
 
@@ -100,8 +100,7 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
             let mut answers = self.0.read(std::slice::from_ref(key), consistency).await?;
             Ok(answers.pop().expect("one key has one answer"))
         };
-        let answer = self.0.answer_l1(key, consistency);
-        let answer = match answer {
+        let answer = match self.0.answer_l1(key, consistency) {
             Some(lookup) => Ok(lookup),
             None => read.instrument(span.clone()).await,
         };
@@ -183,13 +182,14 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     /// The answer of L1, if it is fresh enough.
     fn answer_l1(&self, key: &E::Key, consistency: Consistency) -> Option<Lookup<E>> {
         let bound = self.bound(consistency)?;
+        let view = self.cache.progress.view();
         let hash = self.cache.local.hash(self.id, key);
-        self.look(hash, key, bound)
+        self.look(hash, key, &view, bound)
     }
 
-    fn look(&self, hash: u64, key: &E::Key, bound: Duration) -> Option<Lookup<E>> {
+    fn look(&self, hash: u64, key: &E::Key, view: &View, bound: Duration) -> Option<Lookup<E>> {
         let slot = self.cache.local.get(self.id, hash, key)?;
-        if !self.cache.link.trusts_l1(&slot, Instant::now(), bound) {
+        if !view.trusts(&slot, bound) {
             return None;
         }
         let value = slot.value::<E>()?;
@@ -199,7 +199,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
 
     /// How old an answer may be; `None` for the store itself.
     fn bound(&self, consistency: Consistency) -> Option<Duration> {
-        let staleness_max = self.cache.link.staleness_max();
+        let staleness_max = self.cache.progress.staleness_max();
         match consistency {
             Consistency::Strict => None,
             Consistency::Bounded(bound) => Some(bound.min(staleness_max)),
@@ -213,6 +213,11 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         consistency: Consistency,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
         let bound = self.bound(consistency);
+        let view = self.cache.progress.view();
+        let asks_l2 = bound.is_some_and(|bound| view.is_within(bound));
+        let fresh_at = if asks_l2 { view.caught_up_at } else { view.at };
+        // A clock that is younger than the bound has no such instant; then nothing is too old.
+        let since = bound.map(|bound| view.at.checked_sub(bound).unwrap_or(fresh_at));
         let mut tickets = Vec::new();
         let mut places: Vec<Place<E, L>> = Vec::with_capacity(keys.len());
         // A key may be asked for twice; a strict read would otherwise read it twice.
@@ -225,16 +230,17 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             seen.insert(key, places.len());
             let hash = self.cache.local.hash(self.id, key);
             // Most keys are here; only the others need the lock of the flights.
-            if let Some(lookup) = bound.and_then(|bound| self.look(hash, key, bound)) {
+            if let Some(lookup) = bound.and_then(|bound| self.look(hash, key, &view, bound)) {
                 places.push(Place::Here(lookup));
                 continue;
             }
             let boarding = self.flights.board(
                 key,
                 hash,
-                bound,
+                since,
+                fresh_at,
                 || self.cache.local.generation(hash),
-                |bound| self.look(hash, key, bound),
+                || bound.and_then(|bound| self.look(hash, key, &view, bound)),
             );
             places.push(match boarding {
                 Boarding::Answered(lookup) => Place::Here(lookup),
@@ -246,7 +252,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             });
         }
         if !tickets.is_empty() {
-            self.depart(tickets, bound.is_none());
+            self.depart(tickets, asks_l2);
         }
         let mut answers: Vec<Lookup<E>> = Vec::with_capacity(places.len());
         for (key, place) in keys.iter().zip(places) {
@@ -292,10 +298,10 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         Some(Lookup { value, outcome: Outcome::Stale })
     }
 
-    /// Forgets a key in this process.
-    pub(crate) fn forget(&self, key: &E::Key) {
+    /// Forgets a key in this process, unless it has this version or a newer one.
+    pub(crate) fn forget(&self, key: &E::Key, version: Option<i64>) {
         let hash = self.cache.local.hash(self.id, key);
-        self.cache.local.invalidate(self.id, hash, key);
+        self.cache.local.invalidate(self.id, hash, key, version);
     }
 
     pub(crate) async fn invalidate(&self, changes: &[(E::Key, i64)], force: bool) {
@@ -321,8 +327,8 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         // First pending, then forgotten: a read that begins in between must not take the old
         // value from L2 after L1 has lost it.
         self.cache.pending.add(invalidations, &self.cache.link);
-        for (key, _) in changes {
-            self.forget(key);
+        for (key, version) in changes {
+            self.forget(key, (!force).then_some(*version));
         }
         self.cache.metrics.invalidated(E::NAME, "local", changes.len());
         if self.cache.link.is_connected() {

@@ -13,6 +13,7 @@ use crate::link::Trust;
 use crate::loads::Loaded;
 use crate::local::Slot;
 use crate::misses::Party;
+use crate::progress::View;
 use crate::remote::{FILL_AGE_MAX, Fill, Filled, Remote};
 use crate::wire::{self, Content, Epoch, Header, Stored};
 use crate::{Entity, Entry, Loader, Lookup, Outcome};
@@ -20,10 +21,10 @@ use crate::{Entity, Entry, Loader, Lookup, Outcome};
 /// What a batch knows before it reads anything.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Departure {
-    pub(crate) fetched_at: Instant,
-    pub(crate) session: u64,
-    /// L2 is not asked, because the caller wants the store itself.
-    pub(crate) is_strict: bool,
+    pub(crate) view: View,
+    /// Whether L2 may be asked: the caller does not want the store itself, and this process knows
+    /// of changes as far as the caller's bound demands.
+    pub(crate) asks_l2: bool,
 }
 
 /// A key that L2 did not answer, with what is needed to fill L2 afterwards.
@@ -103,7 +104,7 @@ async fn ask_l2<E: Entity, L: Loader<E>>(
     // Entries of keys with an unconfirmed change may be old in L2. Any such key in a batch means
     // that the batch is read from the store and not filled: that is rare and always right.
     let unconfirmed = misses.iter().any(|miss| inner.cache.pending.contains(&miss.l2_key));
-    if departure.is_strict || unconfirmed {
+    if !departure.asks_l2 || unconfirmed {
         return (misses, None);
     }
     let keys = misses.iter().map(|miss| miss.l2_key.clone()).collect();
@@ -117,7 +118,9 @@ async fn ask_l2<E: Entity, L: Loader<E>>(
         match stored.and_then(|stored| hit(inner, stored, &asked)) {
             Some(Hit { entry, version, ttl }) => {
                 let outcome = if entry.is_some() { Outcome::HitL2 } else { Outcome::NegativeL2 };
-                inner.fill_l1(&miss.ticket, entry.as_ref(), version, ttl, departure);
+                // What L2 holds contains what this process knew to have changed, and no more.
+                let as_of = departure.view.caught_up_at;
+                inner.fill_l1(&miss.ticket, entry.as_ref(), version, ttl, as_of, departure);
                 miss.ticket.land(Ok(Lookup { value: entry, outcome }));
             }
             None => left.push(miss),
@@ -174,6 +177,7 @@ fn land_rows<E: Entity, L: Loader<E>>(
                 entry.as_ref(),
                 version,
                 inner.ttl_of(entry.is_some()),
+                departure.view.at,
                 departure,
             );
             answers.push(Answer {
@@ -203,7 +207,7 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
     };
     let remote = &inner.cache.remote;
     if answers.is_empty()
-        || departure.fetched_at.elapsed() > FILL_AGE_MAX
+        || departure.view.at.elapsed() > FILL_AGE_MAX
         || !remote.still_trusted(asked.trust)
     {
         return;
@@ -228,7 +232,7 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
             Filled::Outdated => {
                 // The announcement of the newer version is on its way here; until it arrives the
                 // outdated entry need not be served.
-                inner.cache.local.invalidate(inner.id, answer.hash, &answer.key);
+                inner.cache.local.invalidate(inner.id, answer.hash, &answer.key, None);
                 "outdated"
             }
             Filled::Dropped => "dropped",
@@ -244,11 +248,12 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         entry: Option<&Arc<Entry<E>>>,
         version: i64,
         ttl: Duration,
+        fetched_at: Instant,
         departure: Departure,
     ) {
         let key_bytes = E::key_text(&ticket.key).len() + size_of::<E::Key>();
-        let Departure { fetched_at, session, .. } = departure;
-        let slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, session);
+        let era = departure.view.era;
+        let slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, era);
         self.cache.local.fill(self.id, ticket.hash, &ticket.key, ticket.generation, slot);
     }
 

@@ -5,7 +5,6 @@ use std::collections::hash_map::Entry as Place;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -31,7 +30,8 @@ type Shard<E, L> = HashMap<<E as Entity>::Key, Flight<E, L>>;
 
 struct Flight<E: Entity, L: Loader<E>> {
     number: u64,
-    started_at: Instant,
+    /// The answer contains every change committed before this.
+    fresh_at: Instant,
     generation: u64,
     arrival: Arrival<E, L>,
 }
@@ -67,9 +67,10 @@ impl<E: Entity, L: Loader<E>> Flights<E, L> {
 
     /// Joins the flight of a key or starts one.
     ///
-    /// A flight is joined only if it began within `bound`, so that its answer is as fresh as the
-    /// caller asks for, and if the key was not invalidated since: whoever reads after his own write
-    /// must not be handed what was read before it. Without a bound no flight is joined.
+    /// A flight is joined only if its answer contains every change committed before `since`, so that
+    /// it is as fresh as the caller asks for, and if the key was not invalidated since: whoever reads after his own write
+    /// must not be handed what was read before it. Without an instant no flight is joined.
+    /// A flight that is started contains every change committed before `fresh_at`.
     ///
     /// `generation` and `look_again` are asked under the lock. A flight stores its answer before
     /// it leaves the map, so a caller who finds no flight finds the answer by looking again.
@@ -77,27 +78,27 @@ impl<E: Entity, L: Loader<E>> Flights<E, L> {
         self: &Arc<Self>,
         key: &E::Key,
         hash: u64,
-        bound: Option<Duration>,
+        since: Option<Instant>,
+        fresh_at: Instant,
         generation: impl FnOnce() -> u64,
-        look_again: impl FnOnce(Duration) -> Option<Lookup<E>>,
+        look_again: impl FnOnce() -> Option<Lookup<E>>,
     ) -> Boarding<E, L> {
         let mut shard = self.shard(hash).lock();
         let generation = generation();
-        let started_at = Instant::now();
-        if let Some(bound) = bound {
-            if let Some(answer) = look_again(bound) {
+        if let Some(since) = since {
+            if let Some(answer) = look_again() {
                 return Boarding::Answered(answer);
             }
             if let Some(flight) = shard.get(key)
                 && flight.generation == generation
-                && started_at.saturating_duration_since(flight.started_at) <= bound
+                && flight.fresh_at >= since
             {
                 return Boarding::Joined(flight.arrival.clone());
             }
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (sender, arrival) = watch::channel(None);
-        let flight = Flight { number, started_at, generation, arrival: arrival.clone() };
+        let flight = Flight { number, fresh_at, generation, arrival: arrival.clone() };
         // A flight that cannot be joined any more goes on for those who wait for it.
         shard.insert(key.clone(), flight);
         let flights = Arc::clone(self);

@@ -7,11 +7,12 @@ use forebay_redis::RedisError;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use crate::announce::Announcement;
 use crate::entity_cache::EntityInner;
 use crate::local::EntityId;
-use crate::remote::Remote;
+use crate::remote::{Invalidation, Remote};
 use crate::wire::{self, Content, Header};
-use crate::{Cache, Entity, EntityStats, Loader};
+use crate::{Cache, ChangedRow, Entity, EntityStats, Loader};
 
 /// One cache entry in both levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,8 +90,14 @@ pub(crate) trait AnyEntity: Send + Sync {
     fn id(&self) -> Option<EntityId>;
     /// Its state; absent once nobody uses it any more.
     fn stats(&self) -> Option<EntityStats>;
-    /// Forgets a key in this process.
-    fn forget(&self, key_text: &str);
+    /// The table behind the entity.
+    fn source(&self) -> &'static str;
+    /// The text of the key under which a changed row is cached.
+    fn key_text_of(&self, id: &str, key: &str) -> Option<String>;
+    /// What Redis is told of a change.
+    fn invalidation(&self, key_text: &str, version: i64) -> Invalidation;
+    /// Forgets a key in this process, unless it has this version or a newer one.
+    fn forget(&self, key_text: &str, version: Option<i64>);
     fn inspect<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<Inspection, InspectError>>;
     fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>>;
 }
@@ -108,9 +115,28 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
         self.upgrade().map(|entity| entity.stats())
     }
 
-    fn forget(&self, key_text: &str) {
+    fn source(&self) -> &'static str {
+        E::SOURCE
+    }
+
+    fn key_text_of(&self, id: &str, key: &str) -> Option<String> {
+        let key = E::key_of(ChangedRow { id, key });
+        if key.is_none() {
+            tracing::warn!(cache.entity = E::NAME, id, "a changed row has no key of this entity");
+        }
+        key.map(|key| E::key_text(&key))
+    }
+
+    fn invalidation(&self, key_text: &str, version: i64) -> Invalidation {
+        // The origin of nobody: every process finds the change in the outbox by itself.
+        let announcement = Announcement { origin: "outbox", entity: E::NAME, version, key_text };
+        let key = Remote::entry_key(E::NAME, key_text);
+        Invalidation { key, version, message: announcement.encode(), force: false }
+    }
+
+    fn forget(&self, key_text: &str, version: Option<i64>) {
         if let (Some(entity), Some(key)) = (self.upgrade(), E::parse_key(key_text)) {
-            entity.forget(&key);
+            entity.forget(&key, version);
         }
     }
 

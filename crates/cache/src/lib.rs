@@ -58,10 +58,11 @@
 //! # use forebay_cache::{Cache, CacheError, Consistency, Entity, Loader};
 //! # async fn example<E: Entity<Key = u64>, L: Loader<E>>(
 //! #     config: &forebay_config::CacheConfig,
+//! #     postgres: forebay_postgres::PgPool,
 //! #     redis: forebay_redis::RedisPool,
 //! #     loader: L,
 //! # ) -> Result<(), CacheError<L::Error>> {
-//! let cache = Cache::new(config, redis);
+//! let cache = Cache::new(config, postgres, redis);
 //! let tokens = cache.entity::<E, L>(&config.token, loader);
 //! let lookup = tokens.get(&1, Consistency::default()).await?;
 //! println!("{}: {:?}", lookup.outcome, lookup.value);
@@ -90,15 +91,17 @@ mod lookup;
 mod metrics;
 mod misses;
 mod outbox;
+mod progress;
 mod remote;
 mod stats;
+mod tail;
 mod tally;
 mod usage;
 mod wire;
 
 pub use cache::Cache;
 pub use clear::Cleared;
-pub use entity::{DecodeError, Entity, Loader, Rows};
+pub use entity::{ChangedRow, DecodeError, Entity, Loader, Rows};
 pub use entity_cache::EntityCache;
 pub use error::CacheError;
 pub use inspect::{InspectError, Inspection, LevelEntry};

@@ -1,27 +1,18 @@
-//! How well this process is informed about changes, and whether L2 may be trusted.
-//!
-//! Two questions are kept apart. *L1*: up to which instant has every announced change arrived?
-//! *L2*: has Redis been up all the time since its entries were last known to be right?
+//! Whether L2 may be trusted: has Redis been up all the time since its entries were last known to
+//! be right?
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::L2State;
-use crate::local::Slot;
 
 /// The state of the connection to the announcements. One task writes it; reads are atomic loads.
 #[derive(Debug)]
 pub(crate) struct Link {
-    origin: Instant,
-    staleness_max: Duration,
     /// Even: not connected. Odd: connected. Each change of the connection counts up.
     session: AtomicU64,
-    /// Nanoseconds after `origin` up to which every announced change has been applied.
-    caught_up_at: AtomicU64,
     /// The session in which L2 was last found trustworthy.
     trusted_session: AtomicU64,
     /// The number of replaced Redis connections at that time.
@@ -44,12 +35,9 @@ pub(crate) struct Trust {
 }
 
 impl Link {
-    pub(crate) fn new(staleness_max: Duration) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            origin: Instant::now(),
-            staleness_max,
             session: AtomicU64::new(0),
-            caught_up_at: AtomicU64::new(0),
             trusted_session: AtomicU64::new(0),
             trusted_replaced: AtomicU64::new(0),
             connection: AtomicU64::new(0),
@@ -60,10 +48,6 @@ impl Link {
         })
     }
 
-    pub(crate) fn staleness_max(&self) -> Duration {
-        self.staleness_max
-    }
-
     /// The session to note before the first read of a fill.
     pub(crate) fn session(&self) -> u64 {
         self.session.load(Ordering::SeqCst)
@@ -71,32 +55,6 @@ impl Link {
 
     pub(crate) fn is_connected(&self) -> bool {
         is_connected(self.session())
-    }
-
-    /// Whether an L1 entry contains every change announced more than `bound` before `now`.
-    ///
-    /// Either it was read from the store within the bound, or it was read while the announcements
-    /// arrived without a gap until now and the last sign of life is within the bound.
-    pub(crate) fn trusts_l1(&self, slot: &Slot, now: Instant, bound: Duration) -> bool {
-        if now >= slot.expires_at {
-            return false;
-        }
-        let bound = bound.min(self.staleness_max);
-        if now.saturating_duration_since(slot.fetched_at) <= bound {
-            return true;
-        }
-        // The order matters: a session read after the sign of life might be a newer one, whose
-        // sign of life says nothing about this entry.
-        let session = self.session();
-        let caught_up_at = self.caught_up_at();
-        is_connected(session)
-            && slot.session == session
-            && now.saturating_duration_since(caught_up_at) <= bound
-            && self.session() == session
-    }
-
-    fn caught_up_at(&self) -> Instant {
-        self.origin + Duration::from_nanos(self.caught_up_at.load(Ordering::SeqCst))
     }
 
     /// The announcements arrive from now on.
@@ -122,10 +80,8 @@ impl Link {
         self.session.fetch_add(2, Ordering::SeqCst);
     }
 
-    /// Every change announced before `instant` has been applied.
-    pub(crate) fn caught_up(&self, instant: Instant) {
-        let nanos = instant.saturating_duration_since(self.origin).as_nanos();
-        self.caught_up_at.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::SeqCst);
+    /// The connection to the announcements gave a sign of life.
+    pub(crate) fn lives(&self) {
         self.changed.notify_one();
     }
 

@@ -40,8 +40,8 @@ pub(crate) struct Local {
 pub(crate) struct Slot {
     /// Before this instant the value was certainly not older than what the store held.
     pub(crate) fetched_at: Instant,
-    /// The connection to the announcements that was up when the value was read.
-    pub(crate) session: u64,
+    /// The era in which the value was read.
+    pub(crate) era: u64,
     pub(crate) expires_at: Instant,
     pub(crate) version: i64,
     pub(crate) weight: u32,
@@ -60,7 +60,7 @@ impl Slot {
         key_bytes: usize,
         ttl: Duration,
         fetched_at: Instant,
-        session: u64,
+        era: u64,
     ) -> Self {
         // A year is as good as for ever, and cannot overflow the clock.
         let ttl = ttl.min(TTL_MAX);
@@ -69,7 +69,7 @@ impl Slot {
         let value_bytes = value.map_or(0, |entry| 2 * entry.encoded.len() + size_of::<Entry<E>>());
         Self {
             fetched_at,
-            session,
+            era,
             expires_at: fetched_at + ttl,
             version,
             weight: u32::try_from(key_bytes + value_bytes + OVERHEAD_BYTES).unwrap_or(u32::MAX),
@@ -146,9 +146,9 @@ impl Local {
         K: Clone + Eq + Hash + Send + Sync + 'static,
     {
         self.fences.store_if_unchanged(hash, generation, || {
-            let newer = self.get(entity, hash, key).is_some_and(|stored| {
-                !stored.is_negative() && !slot.is_negative() && stored.version > slot.version
-            });
+            let newer = self
+                .get(entity, hash, key)
+                .is_some_and(|stored| !slot.is_negative() && stored.version > slot.version);
             if !newer {
                 let key = StoredKey { entity, hash, key: Arc::new(key.clone()) };
                 slot.held = Some(self.usages.hold(entity, slot.weight));
@@ -157,12 +157,25 @@ impl Local {
         });
     }
 
-    /// Removes a key and voids all fills under way for it.
-    pub(crate) fn invalidate<K>(&self, entity: EntityId, hash: u64, key: &K)
+    /// Removes a key, unless it has this version or a newer one, and voids all fills under way for
+    /// it. Without a version it is removed in any case.
+    pub(crate) fn invalidate<K>(&self, entity: EntityId, hash: u64, key: &K, version: Option<i64>)
     where
         K: Eq + Hash + 'static,
     {
-        self.fences.raise(hash, || self.entries.invalidate(&Probe { entity, hash, key }));
+        self.fences.raise(hash, || {
+            let stays = version.is_some_and(|version| {
+                self.get(entity, hash, key).is_some_and(|stored| stored.version >= version)
+            });
+            if !stays {
+                self.entries.invalidate(&Probe { entity, hash, key });
+            }
+        });
+    }
+
+    /// Removes everything. Fills under way may still be stored: they belong to an older era.
+    pub(crate) fn clear(&self) {
+        self.entries.invalidate_all();
     }
 
     /// Removes all entries of an entity, or all, and voids all fills under way; how many there

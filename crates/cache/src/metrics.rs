@@ -34,6 +34,9 @@ pub(crate) struct Metrics {
     l2_failures: AtomicU64,
     fills_told: Tally,
     invalidations_told: Tally,
+    tail_changes: Counter<u64>,
+    tail_failures: Counter<u64>,
+    forgotten: Counter<u64>,
 }
 
 impl Metrics {
@@ -47,7 +50,16 @@ impl Metrics {
             fills: counter("forebay.cache.l2.fills", "Fills of Redis by what became of them."),
             invalidations: counter(
                 "forebay.cache.invalidations",
-                "Invalidated keys: written here, announced by a replica, or given up.",
+                "Invalidated keys: written here, announced by a replica, or found in the outbox.",
+            ),
+            tail_changes: counter("forebay.cache.tail.changes", "Changes read from the outbox."),
+            tail_failures: counter(
+                "forebay.cache.tail.failures",
+                "Questions to the outbox without an answer.",
+            ),
+            forgotten: counter(
+                "forebay.cache.forgotten",
+                "How often everything was forgotten, because nobody could say what had changed.",
             ),
             loads: counter("forebay.cache.loads", "Statements that read what no level held."),
             keys_loaded: counter("forebay.cache.loads.keys", "Keys that those asked for."),
@@ -104,6 +116,18 @@ impl Metrics {
 
     pub(crate) fn load_refused(&self, entity: &'static str) {
         self.loads_refused.add(1, &[KeyValue::new("forebay.cache.entity", entity)]);
+    }
+
+    pub(crate) fn tail_read(&self, changes: usize) {
+        self.tail_changes.add(u64::try_from(changes).unwrap_or(u64::MAX), &[]);
+    }
+
+    pub(crate) fn tail_failed(&self) {
+        self.tail_failures.add(1, &[]);
+    }
+
+    pub(crate) fn forgot_all(&self, reason: &'static str) {
+        self.forgotten.add(1, &[KeyValue::new("forebay.cache.reason", reason)]);
     }
 
     /// Registers a gauge. The provider keeps the callback; `read` gives `None` once the cache is

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use forebay_config::EntityCacheConfig;
-use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use crate::collector::{Batch, Collector, Joined, Limits, Passenger};
@@ -49,12 +48,12 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     ///
     /// Everything happens in tasks of its own: when the caller goes away, the others still get
     /// their answer.
-    pub(crate) fn depart(self: &Arc<Self>, tickets: Vec<Ticket<E, L>>, is_strict: bool) {
+    pub(crate) fn depart(self: &Arc<Self>, tickets: Vec<Ticket<E, L>>, asks_l2: bool) {
         let span = Span::current();
-        if is_strict {
+        if !asks_l2 {
             // L2 is not asked, so there is no round trip to share; the loads are shared later.
             let inner = Arc::clone(self);
-            let departure = inner.departure(is_strict);
+            let departure = inner.departure(asks_l2);
             tokio::spawn(fetch(inner, tickets, departure, None).instrument(span));
             return;
         }
@@ -77,7 +76,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             let Batch { passengers, ride } = batch;
             let span = passengers.first().map_or_else(Span::none, |first| first.span.clone());
             let tickets = passengers.into_iter().flat_map(|party| party.tickets).collect();
-            let departure = self.departure(false);
+            let departure = self.departure(true);
             let fetch = fetch(Arc::clone(&self), tickets, departure, Some(ride)).instrument(span);
             if is_last {
                 return fetch.await;
@@ -87,8 +86,9 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     }
 
     /// To be made before the first read of a batch.
-    fn departure(&self, is_strict: bool) -> Departure {
-        Departure { fetched_at: Instant::now(), session: self.cache.link.session(), is_strict }
+    fn departure(&self, asks_l2: bool) -> Departure {
+        // Later than the views of the callers, so it knows of more.
+        Departure { view: self.cache.progress.view(), asks_l2 }
     }
 
     pub(crate) fn register_gauges(self: &Arc<Self>) {

@@ -1,6 +1,11 @@
 //! The outbox of committed changes, `cache_outbox` in Postgres.
 //!
 //! Triggers fill it. It is kept for as long as somebody may have to replay it.
+//!
+//! A reader asks for the changes that an earlier snapshot did not see. So a transaction that is
+//! still open holds nobody up: it is in the list of running ones of every snapshot until it ends,
+//! and is found then. (The comment beside the table, "take the rows of finished transactions
+//! only", tells of an older reader, which any long transaction of the server stopped.)
 
 use std::time::Duration;
 
@@ -23,6 +28,17 @@ pub const REPLAYED: Sweep = Sweep {
              LIMIT $2 FOR UPDATE SKIP LOCKED)",
     ),
 };
+
+/// Changes are looked for over this much time, by the clock of the database; what may be missing
+/// of a longer time is not known. Far less than [`RETENTION`], so that a step of that clock does
+/// not matter.
+const REACH_MAX: Duration = Duration::from_secs(6 * 3600);
+
+mod base;
+mod poll;
+
+pub(crate) use base::Base;
+pub(crate) use poll::{Change, Cursor, Outbox, OutboxError};
 
 #[cfg(test)]
 mod tests {

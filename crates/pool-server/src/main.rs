@@ -29,7 +29,7 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let postgres = PgPool::new(&config.postgres, process.service).context("set up postgres")?;
     let redis = RedisPool::new(&config.redis).context("set up redis")?;
     let tokens = client::connect(&config.token_client).context("set up the token client")?;
-    let cache = Cache::new(&config.cache, redis.clone());
+    let cache = Cache::new(&config.cache, postgres.clone(), redis.clone());
     let (mints, key) = (MintResolver::new(tokens), &config.grpc.page_token_key);
     let pools = PoolService::new(postgres.clone(), &cache, &config.cache.pool, mints, key);
     let ops = OpsService::new(&process).postgres(&postgres).redis(&redis);

@@ -4,7 +4,7 @@
 //! than the staleness bound, because every write invalidates both.
 
 use bytes::Bytes;
-use forebay_cache::{DecodeError, Entity};
+use forebay_cache::{ChangedRow, DecodeError, Entity};
 use forebay_model::{PoolAddress, PoolId};
 use forebay_proto::pool::v1 as pb;
 use prost::Message as _;
@@ -22,6 +22,7 @@ impl Entity for PoolById {
     type Value = pb::Pool;
 
     const NAME: &'static str = "pool";
+    const SOURCE: &'static str = "pool";
     const SCHEMA: u16 = 1;
 
     fn key_text(key: &PoolId) -> String {
@@ -30,6 +31,10 @@ impl Entity for PoolById {
 
     fn parse_key(text: &str) -> Option<PoolId> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<Self::Key> {
+        row.id.parse().ok()
     }
 
     fn version(value: &pb::Pool) -> i64 {
@@ -50,6 +55,7 @@ impl Entity for PoolByAddress {
     type Value = pb::Pool;
 
     const NAME: &'static str = "pool_by_address";
+    const SOURCE: &'static str = PoolById::SOURCE;
     const SCHEMA: u16 = PoolById::SCHEMA;
 
     fn key_text(key: &PoolAddress) -> String {
@@ -58,6 +64,10 @@ impl Entity for PoolByAddress {
 
     fn parse_key(text: &str) -> Option<PoolAddress> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<Self::Key> {
+        row.key.parse().ok()
     }
 
     fn version(value: &pb::Pool) -> i64 {

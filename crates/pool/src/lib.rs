@@ -23,7 +23,7 @@
 //! # async fn serve(config: &forebay_config::Config) -> Result<(), Box<dyn std::error::Error>> {
 //! let postgres = forebay_postgres::PgPool::new(&config.postgres, "pool-server")?;
 //! let redis = forebay_redis::RedisPool::new(&config.redis)?;
-//! let cache = forebay_cache::Cache::new(&config.cache, redis);
+//! let cache = forebay_cache::Cache::new(&config.cache, postgres.clone(), redis);
 //! let mints = forebay_pool::MintResolver::new(forebay_grpc::client::connect(&config.token_client)?);
 //! let key = &config.grpc.page_token_key;
 //! let service = forebay_pool::PoolService::new(postgres, &cache, &config.cache.pool, mints, key);

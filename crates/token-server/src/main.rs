@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let postgres = PgPool::new(&config.postgres, process.service).context("set up postgres")?;
     let redis = RedisPool::new(&config.redis).context("set up redis")?;
-    let cache = Cache::new(&config.cache, redis.clone());
+    let cache = Cache::new(&config.cache, postgres.clone(), redis.clone());
 
     let key = &config.grpc.page_token_key;
     let tokens = TokenService::new(postgres.clone(), &cache, &config.cache.token, key);

@@ -4,7 +4,7 @@
 //! than the staleness bound, because every write invalidates both.
 
 use bytes::Bytes;
-use forebay_cache::{DecodeError, Entity};
+use forebay_cache::{ChangedRow, DecodeError, Entity};
 use forebay_model::{Mint, TokenId};
 use forebay_proto::token::v1 as pb;
 use prost::Message as _;
@@ -22,6 +22,7 @@ impl Entity for TokenById {
     type Value = pb::Token;
 
     const NAME: &'static str = "token";
+    const SOURCE: &'static str = "token";
     const SCHEMA: u16 = 1;
 
     fn key_text(key: &TokenId) -> String {
@@ -30,6 +31,10 @@ impl Entity for TokenById {
 
     fn parse_key(text: &str) -> Option<TokenId> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<Self::Key> {
+        row.id.parse().ok()
     }
 
     fn version(value: &pb::Token) -> i64 {
@@ -50,6 +55,7 @@ impl Entity for TokenByMint {
     type Value = pb::Token;
 
     const NAME: &'static str = "token_by_mint";
+    const SOURCE: &'static str = TokenById::SOURCE;
     const SCHEMA: u16 = TokenById::SCHEMA;
 
     fn key_text(key: &Mint) -> String {
@@ -58,6 +64,10 @@ impl Entity for TokenByMint {
 
     fn parse_key(text: &str) -> Option<Mint> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<Self::Key> {
+        row.key.parse().ok()
     }
 
     fn version(value: &pb::Token) -> i64 {

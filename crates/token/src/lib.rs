@@ -19,7 +19,7 @@
 //! # async fn serve(config: &forebay_config::Config) -> Result<(), Box<dyn std::error::Error>> {
 //! let postgres = forebay_postgres::PgPool::new(&config.postgres, "token-server")?;
 //! let redis = forebay_redis::RedisPool::new(&config.redis)?;
-//! let cache = forebay_cache::Cache::new(&config.cache, redis);
+//! let cache = forebay_cache::Cache::new(&config.cache, postgres.clone(), redis);
 //! let key = &config.grpc.page_token_key;
 //! let service = forebay_token::TokenService::new(postgres, &cache, &config.cache.token, key);
 //! let server = forebay_grpc::Server::new(&config.grpc, "token-server");

@@ -15,7 +15,7 @@ fn versions(pending: &Pending) -> Vec<(String, i64)> {
 
 #[tokio::test]
 async fn the_newest_change_of_a_key_waits() {
-    let link = Link::new(Duration::from_secs(1));
+    let link = Link::new();
     let pending = Pending::new();
     pending.add(vec![change("a", 2), change("b", 1), change("a", 1)], &link);
     assert_eq!(versions(&pending), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
@@ -30,7 +30,7 @@ async fn the_newest_change_of_a_key_waits() {
 /// Fails if changes that do not fit are dropped without a new epoch.
 #[tokio::test]
 async fn too_many_changes_are_given_up_for_a_new_epoch() {
-    let link = Link::new(Duration::from_secs(1));
+    let link = Link::new();
     let pending = Pending::with_max(2);
     pending.add(vec![change("a", 1), change("b", 1)], &link);
     pending.add(vec![change("a", 2)], &link);
@@ -42,7 +42,7 @@ async fn too_many_changes_are_given_up_for_a_new_epoch() {
 
 #[tokio::test]
 async fn settled_waits_for_the_confirmation() {
-    let link = Link::new(Duration::from_secs(1));
+    let link = Link::new();
     let pending = Pending::new();
     pending.add(vec![change("a", 1), change("b", 1)], &link);
     let keys = ["a".to_owned(), "b".to_owned()];

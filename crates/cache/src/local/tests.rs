@@ -3,7 +3,7 @@
 use moka::Expiry;
 
 use super::*;
-use crate::DecodeError;
+use crate::{ChangedRow, DecodeError};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const ENTITY: EntityId = EntityId(1);
@@ -15,6 +15,7 @@ impl Entity for Text {
     type Key = u64;
     type Value = ();
     const NAME: &'static str = "text";
+    const SOURCE: &'static str = "text";
     const SCHEMA: u16 = 1;
 
     fn key_text(key: &u64) -> String {
@@ -23,6 +24,10 @@ impl Entity for Text {
 
     fn parse_key(text: &str) -> Option<u64> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<u64> {
+        row.key.parse().ok()
     }
 
     fn version((): &()) -> i64 {
@@ -39,8 +44,8 @@ impl Entity for Text {
 }
 
 /// A slot for the tests of trust.
-pub(crate) fn slot_at(fetched_at: Instant, ttl: Duration, session: u64) -> Slot {
-    Slot::new::<Text>(None, 0, 8, ttl, fetched_at, session)
+pub(crate) fn slot_at(fetched_at: Instant, ttl: Duration, era: u64) -> Slot {
+    Slot::new::<Text>(None, 0, 8, ttl, fetched_at, era)
 }
 
 fn slot(version: i64, bytes: usize) -> Slot {
@@ -59,12 +64,17 @@ fn a_fill_that_began_before_an_invalidation_is_dropped() {
     let local = Local::new(1 << 20);
     let hash = local.hash(ENTITY, &1_u64);
     let before = local.generation(hash);
-    local.invalidate(ENTITY, hash, &1_u64);
+    local.invalidate(ENTITY, hash, &1_u64, Some(2));
     local.fill(ENTITY, hash, &1_u64, before, slot(1, 10));
     assert_eq!(version_of(&local, 1), None);
     local.fill(ENTITY, hash, &1_u64, local.generation(hash), slot(2, 10));
     assert_eq!(version_of(&local, 1), Some(2));
-    local.invalidate(ENTITY, hash, &1_u64);
+    local.invalidate(ENTITY, hash, &1_u64, Some(2));
+    assert_eq!(version_of(&local, 1), Some(2), "it contains the change");
+    local.invalidate(ENTITY, hash, &1_u64, Some(3));
+    assert_eq!(version_of(&local, 1), None);
+    local.fill(ENTITY, hash, &1_u64, local.generation(hash), slot(3, 10));
+    local.invalidate(ENTITY, hash, &1_u64, None);
     assert_eq!(version_of(&local, 1), None);
 }
 

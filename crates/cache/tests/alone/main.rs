@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_cache::{Cache, Consistency, DecodeError, Entity, EntityCache, Loader};
+use forebay_cache::{Cache, ChangedRow, Consistency, DecodeError, Entity, EntityCache, Loader};
 use forebay_config::{CacheConfig, EntityCacheConfig};
 use forebay_postgres::{PgError, PgPool, Sql};
 use forebay_redis::RedisPool;
@@ -29,6 +29,7 @@ impl Entity for Number {
     type Key = i64;
     type Value = i64;
     const NAME: &'static str = "number";
+    const SOURCE: &'static str = "number";
     const SCHEMA: u16 = 1;
 
     fn key_text(key: &i64) -> String {
@@ -37,6 +38,10 @@ impl Entity for Number {
 
     fn parse_key(text: &str) -> Option<i64> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<i64> {
+        row.key.parse().ok()
     }
 
     fn version(_value: &i64) -> i64 {
@@ -168,16 +173,17 @@ async fn burst(numbers: &EntityCache<Number, Numbers>, from: i64) {
 async fn a_thousand_distinct_misses_cost_a_handful_of_round_trips() {
     let counters = Counters::install();
     let server = PrivateRedis::start();
-    let database = forebay_testkit::empty_database().await;
+    let database = forebay_testkit::database().await;
     let redis = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
     let config = CacheConfig {
         l1_bytes_max: 16 << 20,
         l2_timeout: Duration::from_secs(5),
         staleness_max: HOUR,
+        outbox_interval: Duration::from_millis(250),
         token: entity_config(),
         pool: entity_config(),
     };
-    let cache = Cache::new(&config, redis.clone());
+    let cache = Cache::new(&config, database.pool(), redis.clone());
     let numbers = cache.entity::<Number, _>(&entity_config(), Numbers(database.pool()));
     // L2 is in use as soon as a fill arrives there.
     let mut probe = -1;

@@ -15,9 +15,9 @@ use crate::{BOUNDED, HOUR, Replica, cache_config, entity_config, eventually};
 /// refused), or if those who wait are loaded one by one (`loads`).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_store_sees_a_few_loads_and_the_queue_is_bounded() {
-    let store = Store::default();
+    let store = Store::new().await;
     for key in 0..1000 {
-        store.put(key, "row");
+        store.put(key, "row").await;
     }
     // Nothing in L1 is trusted, so that an old entry is stale at once.
     let cache = CacheConfig { staleness_max: Duration::ZERO, ..cache_config() };

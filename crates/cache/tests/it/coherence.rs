@@ -13,12 +13,12 @@ use crate::{BOUNDED, Replica, cache_config, entity_config, eventually, replicas}
 /// Fails without the announcement: nothing else makes the entry of the other replica go away.
 #[tokio::test]
 async fn a_change_reaches_the_other_replica() {
-    let store = Store::default();
-    store.put(1, "old");
+    let store = Store::new().await;
+    store.put(1, "old").await;
     let [a, b] = replicas(&store).await;
     assert_eq!(b.get(1).await.as_deref(), Some("old"));
     assert_eq!(b.outcome(1).await, "hit_l1");
-    let version = store.put(1, "new");
+    let version = store.put(1, "new").await;
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"), "at once where it was made");
     eventually("it is seen elsewhere", async || b.get(1).await.as_deref() == Some("new")).await;
@@ -27,14 +27,14 @@ async fn a_change_reaches_the_other_replica() {
 /// R1: the load has read the old row when the change is made. Fails without the fence of L1.
 #[tokio::test]
 async fn a_slow_load_does_not_bring_back_the_old_row_in_l1() {
-    let store = Store::default();
-    store.put(1, "old");
+    let store = Store::new().await;
+    store.put(1, "old").await;
     let [a] = replicas(&store).await;
     store.hold();
     let rows = a.rows.clone();
     let slow = tokio::spawn(async move { rows.get(&1, BOUNDED).await });
     store.held().await;
-    let version = store.put(1, "new");
+    let version = store.put(1, "new").await;
     a.rows.invalidate(&[(1, version)]).await;
     store.release();
     slow.await.expect("task").expect("answered");
@@ -45,14 +45,14 @@ async fn a_slow_load_does_not_bring_back_the_old_row_in_l1() {
 /// is joined: then there is no second load.
 #[tokio::test]
 async fn a_read_after_a_change_joins_no_load_from_before() {
-    let store = Store::default();
-    store.put(1, "old");
+    let store = Store::new().await;
+    store.put(1, "old").await;
     let [a] = replicas(&store).await;
     store.hold();
     let rows = a.rows.clone();
     let slow = tokio::spawn(async move { rows.get(&1, BOUNDED).await });
     store.held().await;
-    let version = store.put(1, "new");
+    let version = store.put(1, "new").await;
     a.rows.invalidate(&[(1, version)]).await;
     let rows = a.rows.clone();
     let later = tokio::spawn(async move { rows.get(&1, BOUNDED).await });
@@ -69,19 +69,19 @@ async fn a_read_after_a_change_joins_no_load_from_before() {
 /// the fill does not compare versions.
 #[tokio::test]
 async fn a_slow_load_does_not_bring_back_the_old_row_in_l2() {
-    let store = Store::default();
-    store.put(1, "old");
+    let store = Store::new().await;
+    store.put(1, "old").await;
     let [a, b] = replicas(&store).await;
     store.hold();
     let rows = b.rows.clone();
     let slow = tokio::spawn(async move { rows.get(&1, BOUNDED).await });
     store.held().await;
-    let version = store.put(1, "new");
+    let version = store.put(1, "new").await;
     a.rows.invalidate(&[(1, version)]).await;
     store.release();
     slow.await.expect("task").expect("answered");
     // The fill of key 2 comes after that of key 1 from the same replica.
-    let other = store.put(2, "two");
+    let other = store.put(2, "two").await;
     b.get(2).await;
     b.l2_version(2, other).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
@@ -91,17 +91,17 @@ async fn a_slow_load_does_not_bring_back_the_old_row_in_l2() {
 /// The same with a row that did not exist and is created meanwhile.
 #[tokio::test]
 async fn a_slow_load_does_not_bring_back_that_there_is_no_row() {
-    let store = Store::default();
+    let store = Store::new().await;
     let [a, b] = replicas(&store).await;
     store.hold();
     let rows = b.rows.clone();
     let slow = tokio::spawn(async move { rows.get(&1, BOUNDED).await });
     store.held().await;
-    let version = store.put(1, "created");
+    let version = store.put(1, "created").await;
     a.rows.invalidate(&[(1, version)]).await;
     store.release();
     slow.await.expect("task").expect("answered");
-    let other = store.put(2, "two");
+    let other = store.put(2, "two").await;
     b.get(2).await;
     b.l2_version(2, other).await;
     assert_eq!(a.get(1).await.as_deref(), Some("created"));
@@ -112,8 +112,8 @@ async fn a_slow_load_does_not_bring_back_that_there_is_no_row() {
 /// one that began before the change, or take the old value from Redis before the tombstone is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_reads_its_own_writes() {
-    let store = Store::default();
-    store.put(1, "0");
+    let store = Store::new().await;
+    store.put(1, "0").await;
     let [a, b] = replicas(&store).await;
     let done = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = [a.rows.clone(), a.rows.clone(), b.rows.clone(), b.rows.clone()]
@@ -130,7 +130,7 @@ async fn a_writer_reads_its_own_writes() {
         .collect();
     for round in 1..500 {
         let text = round.to_string();
-        let version = store.put(1, &text);
+        let version = store.put(1, &text).await;
         a.rows.invalidate(&[(1, version)]).await;
         assert_eq!(a.get(1).await, Some(text));
     }
@@ -146,14 +146,14 @@ async fn a_writer_reads_its_own_writes() {
 #[tokio::test]
 async fn a_writer_reads_its_own_writes_while_redis_hangs() {
     let server = PrivateRedis::start();
-    let store = Store::default();
-    store.put(1, "old");
+    let store = Store::new().await;
+    store.put(1, "old").await;
     let cache = CacheConfig { l2_timeout: Duration::from_millis(30), ..cache_config() };
     let a = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     let a = a.l2_in_use(&store).await;
     a.get(1).await;
     server.stop();
-    let version = store.put(1, "new");
+    let version = store.put(1, "new").await;
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
     server.cont();
@@ -167,8 +167,8 @@ async fn a_writer_reads_its_own_writes_while_redis_hangs() {
 /// too. Fails if the new epoch is not announced.
 #[tokio::test]
 async fn changes_that_were_given_up_reach_the_other_replica_all_the_same() {
-    let store = Store::default();
-    store.put(1, "old");
+    let store = Store::new().await;
+    store.put(1, "old").await;
     // Short, so that an entry is soon trusted for the announcements only, not for its age.
     let bound = Duration::from_secs(2);
     let cache = CacheConfig { staleness_max: bound, ..cache_config() };
@@ -181,13 +181,13 @@ async fn changes_that_were_given_up_reach_the_other_replica_all_the_same() {
         l1.is_some_and(|l1| l1.age.is_some_and(|age| age > bound))
     })
     .await;
-    let version = store.put(1, "new");
+    let version = store.put(1, "new").await;
     let mut changes = vec![(1, version)];
     changes.extend((0..70_000).map(|key| (1_000_000 + key, version)));
     a.rows.invalidate(&changes).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
     eventually("it is seen elsewhere", async || b.get(1).await.as_deref() == Some("new")).await;
-    let fresh = store.put(2, "two");
+    let fresh = store.put(2, "two").await;
     a.get(2).await;
     eventually("l2 is used again", async || {
         a.cache.evict("row", "2").await.expect("evict");

@@ -1,7 +1,7 @@
 //! Whatever is found in Redis, the answer is right.
 
 use bytes::Bytes;
-use forebay_cache::{DecodeError, Entity, Loader};
+use forebay_cache::{ChangedRow, DecodeError, Entity, Loader};
 
 use crate::store::{Row, Store, StoreDown};
 use crate::{BOUNDED, HOUR, entity_config, replicas};
@@ -14,6 +14,7 @@ impl Entity for NextRow {
     type Key = u64;
     type Value = Row;
     const NAME: &'static str = Row::NAME;
+    const SOURCE: &'static str = Row::SOURCE;
     const SCHEMA: u16 = Row::SCHEMA + 1;
 
     fn key_text(key: &u64) -> String {
@@ -22,6 +23,10 @@ impl Entity for NextRow {
 
     fn parse_key(text: &str) -> Option<u64> {
         Row::parse_key(text)
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<u64> {
+        Row::key_of(row)
     }
 
     fn version(row: &Row) -> i64 {
@@ -48,8 +53,8 @@ impl Loader<NextRow> for Store {
 /// Two releases share one Redis during a deployment. Fails if the schema is not compared.
 #[tokio::test]
 async fn entries_of_another_schema_are_misses() {
-    let store = Store::default();
-    let version = store.put(1, "one");
+    let store = Store::new().await;
+    let version = store.put(1, "one").await;
     let absent = 2;
     let [a, b] = replicas(&store).await;
     let next = a.cache.entity::<NextRow, _>(&entity_config(), store.clone());
@@ -64,8 +69,8 @@ async fn entries_of_another_schema_are_misses() {
 /// Each damaged value would be served, or be an error, if its check were missing.
 #[tokio::test]
 async fn damaged_entries_are_misses() {
-    let store = Store::default();
-    let version = store.put(1, "right");
+    let store = Store::new().await;
+    let version = store.put(1, "right").await;
     let [a] = replicas(&store).await;
     a.get(1).await;
     a.l2_version(1, version).await;
@@ -110,8 +115,8 @@ fn damaged(good: &Bytes) -> Vec<(&'static str, Vec<u8>)> {
 
 #[tokio::test]
 async fn a_key_of_another_type_is_replaced() {
-    let store = Store::default();
-    let version = store.put(1, "right");
+    let store = Store::new().await;
+    let version = store.put(1, "right").await;
     let [a] = replicas(&store).await;
     let mut lease = a.redis.dedicated().await.expect("lease");
     let push = forebay_redis::Command::new("RPUSH").key("cache:row:1").arg("x");
@@ -120,7 +125,7 @@ async fn a_key_of_another_type_is_replaced() {
     a.l2_version(1, version).await;
     lease.call(&forebay_redis::Command::new("DEL").key("cache:row:1"), HOUR).await.expect("del");
     lease.call(&push, HOUR).await.expect("push");
-    let version = store.put(1, "changed");
+    let version = store.put(1, "changed").await;
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("changed"));
     a.l2_version(1, version).await;
@@ -129,8 +134,8 @@ async fn a_key_of_another_type_is_replaced() {
 /// A server that lost everything also lost the epoch; it is used again once one is in force.
 #[tokio::test]
 async fn a_flushed_server_is_used_again() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let server = forebay_testkit::PrivateRedis::start();
     let a = crate::Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     let mut lease = a.redis.dedicated().await.expect("lease");

@@ -1,4 +1,4 @@
-//! The cache on a real Redis, in front of a store whose every answer the tests control.
+//! The cache on a real Redis and a real Postgres, whose every answer the tests can hold up.
 
 mod bulkhead;
 mod coherence;
@@ -7,6 +7,7 @@ mod operators;
 mod outage;
 mod reads;
 mod store;
+mod tail;
 
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ fn cache_config() -> CacheConfig {
         // set their own.
         l2_timeout: Duration::from_secs(5),
         staleness_max: HOUR,
+        outbox_interval: Duration::from_millis(50),
         token: entity_config(),
         pool: entity_config(),
     }
@@ -62,7 +64,7 @@ impl Replica {
         entity: &EntityCacheConfig,
     ) -> Self {
         let redis = RedisPool::new(&redis_config(url, prefix)).expect("settings");
-        let cache = Cache::new(cache, redis.clone());
+        let cache = Cache::new(cache, store.postgres(), redis.clone());
         let rows = cache.entity(entity, store.clone());
         Self { cache, rows, redis }
     }
@@ -94,7 +96,7 @@ impl Replica {
     /// Waits until L2 is in use: only then tests of it mean anything.
     async fn l2_in_use(self, store: &Store) -> Self {
         const PROBE: u64 = u64::MAX;
-        store.put(PROBE, "probe");
+        store.put(PROBE, "probe").await;
         eventually("the cache uses redis", async || {
             self.cache.evict("row", &PROBE.to_string()).await.expect("evict");
             self.get(PROBE).await;

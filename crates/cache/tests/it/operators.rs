@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use forebay_cache::{DecodeError, Entity, InspectError, L2State, Loader, Outcome, Rows};
+use forebay_cache::{
+    ChangedRow, DecodeError, Entity, InspectError, L2State, Loader, Outcome, Rows,
+};
 
 use crate::store::Store;
 use crate::{BOUNDED, HOUR, entity_config, eventually, replicas};
@@ -15,6 +17,7 @@ impl Entity for Number {
     type Key = u64;
     type Value = u64;
     const NAME: &'static str = "number";
+    const SOURCE: &'static str = "number";
     const SCHEMA: u16 = 1;
 
     fn key_text(key: &u64) -> String {
@@ -23,6 +26,10 @@ impl Entity for Number {
 
     fn parse_key(text: &str) -> Option<u64> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<u64> {
+        row.key.parse().ok()
     }
 
     fn version(_number: &u64) -> i64 {
@@ -48,8 +55,8 @@ impl Loader<Number> for Number {
 
 #[tokio::test]
 async fn an_entry_can_be_looked_at() {
-    let store = Store::default();
-    let version = store.put(1, "one");
+    let store = Store::new().await;
+    let version = store.put(1, "one").await;
     let [a] = replicas(&store).await;
     let nothing = a.cache.inspect("row", "1").await.expect("inspect");
     assert_eq!((nothing.l1, nothing.l2), (None, None));
@@ -67,8 +74,8 @@ async fn an_entry_can_be_looked_at() {
 /// Fails if an entry is only dropped here, or comes back from Redis.
 #[tokio::test]
 async fn an_evicted_entry_is_gone_everywhere() {
-    let store = Store::default();
-    let version = store.put(1, "one");
+    let store = Store::new().await;
+    let version = store.put(1, "one").await;
     let [a, b] = replicas(&store).await;
     a.get(1).await;
     a.l2_version(1, version).await;
@@ -88,7 +95,7 @@ async fn an_evicted_entry_is_gone_everywhere() {
 
 #[tokio::test]
 async fn what_does_not_exist_is_told() {
-    let store = Store::default();
+    let store = Store::new().await;
     let [a] = replicas(&store).await;
     let unknown = a.cache.inspect("column", "1").await;
     assert!(
@@ -102,9 +109,9 @@ async fn what_does_not_exist_is_told() {
 #[tokio::test]
 async fn a_cleared_entity_is_gone_everywhere_and_others_stay() {
     const KEYS: u64 = 1_200;
-    let store = Store::default();
+    let store = Store::new().await;
     for key in 0..KEYS {
-        store.put(key, "row");
+        store.put(key, "row").await;
     }
     let [a, b] = replicas(&store).await;
     let numbers = a.cache.entity(&entity_config(), Number);
@@ -150,8 +157,8 @@ async fn a_cleared_entity_is_gone_everywhere_and_others_stay() {
 /// Fails if clearing everything leaves an entry trusted in either level of any replica.
 #[tokio::test]
 async fn everything_cleared_is_loaded_again() {
-    let store = Store::default();
-    let version = store.put(1, "one");
+    let store = Store::new().await;
+    let version = store.put(1, "one").await;
     let [a, b] = replicas(&store).await;
     a.get(1).await;
     a.l2_version(1, version).await;
@@ -177,8 +184,8 @@ async fn everything_cleared_is_loaded_again() {
 /// Fails if a read, an entry or a fill is not counted where an operator looks.
 #[tokio::test]
 async fn the_state_is_told() {
-    let store = Store::default();
-    let version = store.put(1, "one");
+    let store = Store::new().await;
+    let version = store.put(1, "one").await;
     let [a] = replicas(&store).await;
     let reads = |outcome: Outcome| {
         let entity = a.cache.stats().entities.swap_remove(0);

@@ -19,13 +19,13 @@ fn durable() -> PrivateRedis {
 #[tokio::test]
 async fn a_dead_redis_costs_no_read() {
     let mut server = PrivateRedis::start();
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     a.get(1).await;
     server.kill();
     for key in 1..100 {
-        store.put(key, "written while redis is dead");
+        store.put(key, "written while redis is dead").await;
         a.rows.get(&key, BOUNDED).await.expect("answered");
     }
     server.restart();
@@ -37,11 +37,11 @@ async fn a_dead_redis_costs_no_read() {
 async fn a_redis_that_was_never_there_costs_no_read() {
     let mut server = PrivateRedis::start();
     server.kill();
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let a = Replica::new(&server.url(), "", &store);
     assert_eq!((a.outcome(1).await, a.outcome(1).await), ("loaded", "hit_l1"));
-    let version = store.put(1, "two");
+    let version = store.put(1, "two").await;
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("two"));
     server.restart();
@@ -53,14 +53,14 @@ async fn a_redis_that_was_never_there_costs_no_read() {
 #[tokio::test]
 async fn a_hanging_redis_is_soon_no_longer_asked() {
     let server = PrivateRedis::start();
-    let store = Store::default();
+    let store = Store::new().await;
     let cache = CacheConfig { l2_timeout: Duration::from_millis(300), ..cache_config() };
     let a = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     let a = a.l2_in_use(&store).await;
     server.stop();
     let reads = async {
         for key in 0..1000 {
-            store.put(key, "row");
+            store.put(key, "row").await;
             assert!(a.get(key).await.is_some());
         }
     };
@@ -73,8 +73,8 @@ async fn a_hanging_redis_is_soon_no_longer_asked() {
 #[tokio::test]
 async fn without_announcements_l1_is_trusted_for_the_bound_only() {
     let server = PrivateRedis::start();
-    let store = Store::default();
-    store.put(1, "old");
+    let store = Store::new().await;
+    store.put(1, "old").await;
     let cache = CacheConfig { staleness_max: Duration::from_millis(400), ..cache_config() };
     let a = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     let a = a.l2_in_use(&store).await;
@@ -88,7 +88,7 @@ async fn without_announcements_l1_is_trusted_for_the_bound_only() {
     }
     assert!(hits > 50, "{hits}");
     server.kill();
-    store.put(1, "new");
+    store.put(1, "new").await;
     let seen = async || a.get(1).await.as_deref() == Some("new");
     eventually("the change is seen without any announcement", seen).await;
 }
@@ -98,8 +98,8 @@ async fn without_announcements_l1_is_trusted_for_the_bound_only() {
 #[tokio::test]
 async fn after_a_gap_nothing_from_before_is_trusted() {
     let server = PrivateRedis::start();
-    let store = Store::default();
-    let version = store.put(1, "old");
+    let store = Store::new().await;
+    let version = store.put(1, "old").await;
     // Short, so that an entry is soon trusted for the announcements only, not for its age.
     let cache = CacheConfig { staleness_max: Duration::from_millis(700), ..cache_config() };
     let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
@@ -108,7 +108,7 @@ async fn after_a_gap_nothing_from_before_is_trusted() {
     a.get(1).await;
     a.l2_version(1, version).await;
     assert_eq!(b.outcome(1).await, "hit_l2");
-    store.put(1, "new");
+    store.put(1, "new").await;
     let mut lease = a.redis.dedicated().await.expect("lease");
     let cut = Command::new("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
     lease.call(&cut, HOUR).await.expect("cut");
@@ -122,13 +122,13 @@ async fn after_a_gap_nothing_from_before_is_trusted() {
 #[tokio::test]
 async fn old_data_of_a_restarted_redis_is_not_trusted() {
     let mut server = durable();
-    let store = Store::default();
-    let version = store.put(1, "old");
+    let store = Store::new().await;
+    let version = store.put(1, "old").await;
     let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     a.get(1).await;
     a.l2_version(1, version).await;
     server.kill();
-    let version = store.put(1, "new");
+    let version = store.put(1, "new").await;
     a.rows.invalidate(&[(1, version)]).await;
     drop(a);
     server.restart();
@@ -142,13 +142,13 @@ async fn old_data_of_a_restarted_redis_is_not_trusted() {
 #[tokio::test]
 async fn a_change_made_while_redis_is_dead_is_announced_when_it_is_back() {
     let mut server = durable();
-    let store = Store::default();
-    let version = store.put(1, "old");
+    let store = Store::new().await;
+    let version = store.put(1, "old").await;
     let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     a.get(1).await;
     a.l2_version(1, version).await;
     server.kill();
-    let version = store.put(1, "new");
+    let version = store.put(1, "new").await;
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("new"));
     assert!(!a.cache.drain(Deadline::after(Duration::ZERO)).await, "nobody can confirm");
@@ -160,8 +160,8 @@ async fn a_change_made_while_redis_is_dead_is_announced_when_it_is_back() {
 #[tokio::test]
 async fn an_old_entry_is_served_when_store_and_redis_are_gone() {
     let server = PrivateRedis::start();
-    let store = Store::default();
-    store.put(1, "old");
+    let store = Store::new().await;
+    store.put(1, "old").await;
     let cache = CacheConfig { staleness_max: Duration::ZERO, ..cache_config() };
     let a = Replica::with(&server.url(), "", &store, &cache, &entity_config());
     a.get(1).await;

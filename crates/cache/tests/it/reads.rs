@@ -14,24 +14,24 @@ use crate::{BOUNDED, HOUR, Replica, entity_config, eventually, replicas};
 
 #[tokio::test]
 async fn each_level_answers_in_its_turn() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    let version = store.put(1, "one").await;
     let [a, b] = replicas(&store).await;
     assert_eq!((a.outcome(1).await, a.outcome(1).await), ("loaded", "hit_l1"));
-    a.l2_version(1, 1).await;
+    a.l2_version(1, version).await;
     let loads = store.loads();
     assert_eq!((b.outcome(1).await, b.outcome(1).await), ("hit_l2", "hit_l1"));
     assert_eq!(store.loads(), loads);
     let entry = b.rows.get(&1, BOUNDED).await.expect("get").value.expect("exists");
-    assert_eq!((entry.value.text.as_str(), entry.version), ("one", 1));
-    assert_eq!(entry.encoded, "1 one", "the stored form comes along");
+    assert_eq!((entry.value.text.as_str(), entry.version), ("one", version));
+    assert_eq!(entry.encoded, format!("{version} one"), "the stored form comes along");
 }
 
 /// Fails if each caller loads for himself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_callers_share_one_load() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let [a] = replicas(&store).await;
     let loads = store.loads();
     store.hold();
@@ -53,8 +53,8 @@ async fn a_thousand_callers_share_one_load() {
 /// Fails if the read belongs to the caller who came first.
 #[tokio::test]
 async fn a_cancelled_leader_takes_nobody_along() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let [a] = replicas(&store).await;
     let loads = store.loads();
     store.hold();
@@ -72,8 +72,8 @@ async fn a_cancelled_leader_takes_nobody_along() {
 
 #[tokio::test]
 async fn a_panicking_loader_is_an_error_of_all_who_wait() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let [a] = replicas(&store).await;
     store.panic(true);
     let both = join_all([a.rows.get(&1, BOUNDED), a.rows.get(&1, BOUNDED)]).await;
@@ -86,8 +86,8 @@ async fn a_panicking_loader_is_an_error_of_all_who_wait() {
 
 #[tokio::test]
 async fn a_failing_store_is_an_error_unless_an_old_entry_may_do() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let [a] = replicas(&store).await;
     a.get(1).await;
     store.fail(true);
@@ -101,8 +101,8 @@ async fn a_failing_store_is_an_error_unless_an_old_entry_may_do() {
 
 #[tokio::test]
 async fn a_deadline_ends_the_wait_but_not_the_load() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let [a] = replicas(&store).await;
     store.hold();
     let read = Deadline::after(Duration::from_millis(50)).scope(a.rows.get(&1, BOUNDED));
@@ -115,15 +115,17 @@ async fn a_deadline_ends_the_wait_but_not_the_load() {
 #[tokio::test]
 async fn many_keys_cost_one_command_and_one_load_and_keep_their_order() {
     let server = PrivateRedis::start();
-    let store = Store::default();
+    let store = Store::new().await;
+    let mut last = 0;
     for key in 0..100 {
-        store.put(key, &format!("row {key}"));
+        let version = store.put(key, &format!("row {key}")).await;
+        last = if key == 49 { version } else { last };
     }
     let a = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     let b = Replica::new(&server.url(), "", &store).l2_in_use(&store).await;
     let keys: Vec<u64> = (0..50).collect();
     b.rows.get_many(&keys, BOUNDED).await.expect("fills l2");
-    b.l2_version(49, 50).await;
+    b.l2_version(49, last).await;
     for key in 0..10 {
         a.get(key).await;
     }
@@ -166,16 +168,16 @@ async fn commands(replica: &Replica, name: &str) -> u64 {
 
 #[tokio::test]
 async fn a_negative_answer_is_remembered_until_the_row_is_created() {
-    let store = Store::default();
+    let store = Store::new().await;
     let [a, b] = replicas(&store).await;
     assert_eq!((a.outcome(1).await, a.outcome(1).await), ("absent", "negative_l1"));
     a.l2_version(1, 0).await;
     assert_eq!(b.outcome(1).await, "negative_l2");
-    let version = store.put(1, "created");
+    let version = store.put(1, "created").await;
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await.as_deref(), Some("created"));
     eventually("the other replica knows", async || b.get(1).await.is_some()).await;
-    let version = store.delete(1);
+    let version = store.delete(1).await;
     a.rows.invalidate(&[(1, version)]).await;
     assert_eq!(a.get(1).await, None);
     a.l2_version(1, version).await;
@@ -184,12 +186,11 @@ async fn a_negative_answer_is_remembered_until_the_row_is_created() {
 
 #[tokio::test]
 async fn strict_reads_the_store_every_time() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let [a] = replicas(&store).await;
     a.get(1).await;
-    store.put(1, "two");
-    assert_eq!(a.get(1).await.as_deref(), Some("one"), "nobody announced the change");
+    store.put(1, "two").await;
     assert_eq!(a.get_with(1, Consistency::Strict).await.as_deref(), Some("two"));
     assert_eq!(a.get(1).await.as_deref(), Some("two"), "a strict read fills l1");
 }
@@ -199,14 +200,14 @@ async fn strict_reads_the_store_every_time() {
 #[tokio::test]
 async fn a_read_joins_none_that_began_before_its_bound() {
     for fresh in [Consistency::Strict, Consistency::Bounded(Duration::ZERO)] {
-        let store = Store::default();
-        store.put(1, "old");
+        let store = Store::new().await;
+        store.put(1, "old").await;
         let [a] = replicas(&store).await;
         store.hold();
         let rows = a.rows.clone();
         let earlier = tokio::spawn(async move { rows.get(&1, BOUNDED).await });
         store.held().await;
-        store.put(1, "new");
+        store.put(1, "new").await;
         let rows = a.rows.clone();
         let later = tokio::spawn(async move { rows.get(&1, fresh).await });
         store.held().await;
@@ -220,13 +221,13 @@ async fn a_read_joins_none_that_began_before_its_bound() {
 
 #[tokio::test]
 async fn redis_keeps_entries_for_their_time_to_live_less_a_tenth_at_most() {
-    let store = Store::default();
+    let store = Store::new().await;
     let negative_ttl = Duration::from_secs(60);
     let config = EntityCacheConfig { negative_ttl, ..entity_config() };
     let a = Replica::with(&redis_url(), &redis_prefix(), &store, &crate::cache_config(), &config);
     let a = a.l2_in_use(&store).await;
     for (key, ttl) in [(1, HOUR), (2, negative_ttl)] {
-        let version = if key == 1 { store.put(key, "one") } else { 0 };
+        let version = if key == 1 { store.put(key, "one").await } else { 0 };
         a.get(key).await;
         a.l2_version(key, version).await;
         let left = a.redis.shared().pttl(&format!("cache:row:{key}")).await;
@@ -237,21 +238,21 @@ async fn redis_keeps_entries_for_their_time_to_live_less_a_tenth_at_most() {
 
 #[tokio::test]
 async fn entries_expire_in_l1() {
-    let store = Store::default();
-    store.put(1, "one");
+    let store = Store::new().await;
+    store.put(1, "one").await;
     let config = EntityCacheConfig { ttl: Duration::from_millis(200), ..entity_config() };
     let a = Replica::with(&redis_url(), &redis_prefix(), &store, &crate::cache_config(), &config);
     let a = a.l2_in_use(&store).await;
     a.get(1).await;
-    store.put(1, "two");
+    store.put(1, "two").await;
     eventually("the old entry expires", async || a.get(1).await.as_deref() == Some("two")).await;
 }
 
 #[tokio::test]
 async fn values_that_are_too_large_are_served_and_not_kept() {
-    let store = Store::default();
+    let store = Store::new().await;
     let large = "x".repeat(5000);
-    store.put(1, &large);
+    store.put(1, &large).await;
     let [a] = replicas(&store).await;
     assert_eq!(a.get(1).await, Some(large));
     assert_eq!(a.outcome(1).await, "loaded");

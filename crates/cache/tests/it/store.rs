@@ -1,13 +1,14 @@
 //! The truth: rows with versions, and a loader that can be counted, held up and made to fail.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_cache::{DecodeError, Entity, Loader};
-use parking_lot::Mutex;
+use forebay_cache::{ChangedRow, DecodeError, Entity, Loader};
+use forebay_postgres::maintenance::Maintenance;
+use forebay_postgres::{PgError, PgPool, Sql};
+use forebay_testkit::{self as testkit, TestDatabase};
 use tokio::sync::{Notify, Semaphore};
 
 /// A row of the tests. It is stored as `version text`.
@@ -21,6 +22,7 @@ impl Entity for Row {
     type Key = u64;
     type Value = Self;
     const NAME: &'static str = "row";
+    const SOURCE: &'static str = "row";
     const SCHEMA: u16 = 3;
 
     fn key_text(key: &u64) -> String {
@@ -29,6 +31,10 @@ impl Entity for Row {
 
     fn parse_key(text: &str) -> Option<u64> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<u64> {
+        row.key.parse().ok()
     }
 
     fn version(row: &Self) -> i64 {
@@ -50,16 +56,46 @@ impl Entity for Row {
 /// Why a load failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the store is down")]
-pub(crate) struct StoreDown;
+pub(crate) struct StoreDown(#[source] PgError);
 
-/// Clones share the rows.
-#[derive(Debug, Clone, Default)]
+/// A table of rows with triggers as the tables of the product have them.
+const TABLE: &str = r#"
+CREATE TABLE rows (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    name text COLLATE "C" NOT NULL UNIQUE,
+    text text NOT NULL,
+    version bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TRIGGER rows_version BEFORE INSERT OR UPDATE ON rows
+    FOR EACH ROW EXECUTE FUNCTION assign_row_version();
+CREATE TRIGGER rows_outbox_insert AFTER INSERT ON rows REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox_after_insert('row', 'name');
+CREATE TRIGGER rows_outbox_update AFTER UPDATE ON rows REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox_after_update('row', 'name');
+CREATE TRIGGER rows_outbox_delete AFTER DELETE ON rows REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox_after_delete('row', 'name');
+CREATE TRIGGER rows_outbox_truncate AFTER TRUNCATE ON rows
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox_after_truncate('row');
+"#;
+const PUT: Sql = Sql::new(
+    "INSERT rows",
+    "INSERT INTO rows (name, text) VALUES ($1, $2) \
+     ON CONFLICT (name) DO UPDATE SET text = EXCLUDED.text RETURNING version",
+);
+const DELETE: Sql = Sql::new("DELETE rows", "DELETE FROM rows WHERE name = $1");
+const VERSION: Sql = Sql::new("SELECT row_version", "SELECT currval('row_version')");
+const LOAD: Sql =
+    Sql::new("SELECT rows", "SELECT name, version, text FROM rows WHERE name = ANY($1)");
+
+/// Rows in a database of the test's own. Clones share them.
+#[derive(Debug, Clone)]
 pub(crate) struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    rows: Mutex<HashMap<u64, (i64, String)>>,
-    version: AtomicI64,
+    postgres: PgPool,
     loads: AtomicUsize,
     keys_loaded: AtomicUsize,
     under_way: AtomicUsize,
@@ -69,13 +105,33 @@ struct Inner {
     holds: AtomicBool,
     held: Notify,
     release: Semaphore,
+    /// Dropped with the last clone; a server of the test's own has none.
+    _database: Option<TestDatabase>,
 }
 
-impl Default for Inner {
-    fn default() -> Self {
-        Self {
-            rows: Mutex::default(),
-            version: AtomicI64::default(),
+impl Store {
+    /// A table in a new database.
+    pub(crate) async fn new() -> Self {
+        let database = testkit::database().await;
+        let url = database.url().to_owned();
+        Self::at(&url, Some(database)).await
+    }
+
+    /// A table in the migrated database at `url`.
+    pub(crate) async fn at(url: &str, database: Option<TestDatabase>) -> Self {
+        let admin = Maintenance::connect(url).await.expect("a connection");
+        admin.client().batch_execute(TABLE).await.expect("a table");
+        admin.close().await;
+        Self::on(
+            PgPool::new(&testkit::postgres_config(url), "cache-test").expect("a url"),
+            database,
+        )
+    }
+
+    /// The rows that `postgres` finds.
+    pub(crate) fn on(postgres: PgPool, database: Option<TestDatabase>) -> Self {
+        Self(Arc::new(Inner {
+            postgres,
             loads: AtomicUsize::default(),
             keys_loaded: AtomicUsize::default(),
             under_way: AtomicUsize::default(),
@@ -85,22 +141,28 @@ impl Default for Inner {
             holds: AtomicBool::default(),
             held: Notify::new(),
             release: Semaphore::new(0),
-        }
+            _database: database,
+        }))
     }
-}
 
-impl Store {
+    /// Where the rows are, and the outbox of their changes.
+    pub(crate) fn postgres(&self) -> PgPool {
+        self.0.postgres.clone()
+    }
+
     /// Commits a row; its new version.
-    pub(crate) fn put(&self, key: u64, text: &str) -> i64 {
-        let version = self.0.version.fetch_add(1, SeqCst) + 1;
-        self.0.rows.lock().insert(key, (version, text.to_owned()));
-        version
+    pub(crate) async fn put(&self, key: u64, text: &str) -> i64 {
+        let row = self.0.postgres.query_one(&PUT, &[&key.to_string(), &text]).await;
+        row.expect("stored").try_get(0).expect("a version")
     }
 
     /// Commits a deletion; the version of the tombstone.
-    pub(crate) fn delete(&self, key: u64) -> i64 {
-        self.0.rows.lock().remove(&key);
-        self.0.version.fetch_add(1, SeqCst) + 1
+    pub(crate) async fn delete(&self, key: u64) -> i64 {
+        let mut tx = self.0.postgres.begin().await.expect("a transaction");
+        tx.execute(&DELETE, &[&key.to_string()]).await.expect("deleted");
+        let version = tx.query_one(&VERSION, &[]).await.expect("a version");
+        tx.commit().await.expect("committed");
+        version.try_get(0).expect("a version")
     }
 
     /// Calls of the loader so far.
@@ -169,19 +231,21 @@ impl Loader<Row> for Store {
         inner.keys_loaded.fetch_add(keys.len(), SeqCst);
         let _counted = inner.enter();
         assert!(!inner.panics.load(SeqCst), "the loader was told to panic");
-        let found: Vec<_> = {
-            let rows = inner.rows.lock();
-            keys.iter()
-                .filter_map(|key| {
-                    rows.get(key).map(|(version, text)| (*key, *version, text.clone()))
-                })
-                .map(|(key, version, text)| (key, Row { version, text }))
-                .collect()
-        };
+        let names: Vec<_> = keys.iter().map(u64::to_string).collect();
+        let rows = inner.postgres.query(&LOAD, &[&names]).await.map_err(StoreDown)?;
+        let found: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let name: &str = row.try_get(0).expect("a name");
+                let version = row.try_get(1).expect("a version");
+                let text = row.try_get(2).expect("a text");
+                (name.parse().expect("a number"), Row { version, text })
+            })
+            .collect();
         if inner.holds.load(SeqCst) {
             inner.held.notify_one();
             inner.release.acquire().await.expect("never closed").forget();
         }
-        if inner.fails.load(SeqCst) { Err(StoreDown) } else { Ok(found) }
+        if inner.fails.load(SeqCst) { Err(StoreDown(PgError::Draining)) } else { Ok(found) }
     }
 }

@@ -11,8 +11,10 @@ pub struct CacheConfig {
     pub l1_bytes_max: u64,
     /// How long one Redis operation may take before the cache goes on without it.
     pub l2_timeout: Duration,
-    /// How long an entry of L1 is trusted while invalidations cannot be received.
+    /// How old an answer of a cache may be at most, whatever the caller allows.
     pub staleness_max: Duration,
+    /// How often Postgres is asked what has changed.
+    pub outbox_interval: Duration,
     /// Tokens.
     pub token: EntityCacheConfig,
     /// Liquidity pools.
@@ -41,12 +43,15 @@ impl CacheConfig {
         let l2_timeout = reader.duration("cache.l2_timeout", short);
         let trusted = Duration::from_millis(1)..=Duration::from_secs(3600);
         let staleness_max = reader.duration("cache.staleness_max", trusted);
+        let often = Duration::from_millis(10)..=Duration::from_secs(10);
+        let outbox_interval = reader.duration("cache.outbox_interval", often);
         let token = EntityCacheConfig::read(reader, "cache.token");
         let pool = EntityCacheConfig::read(reader, "cache.pool");
         Some(Self {
             l1_bytes_max: l1_bytes_max?,
             l2_timeout: l2_timeout?,
             staleness_max: staleness_max?,
+            outbox_interval: outbox_interval?,
             token: token?,
             pool: pool?,
         })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_boot::{Process, Readiness, Shutdown};
-use forebay_cache::{Cache, DecodeError, Entity, EntityCache, Loader};
+use forebay_cache::{Cache, ChangedRow, DecodeError, Entity, EntityCache, Loader};
 use forebay_config::{
     CacheConfig, EntityCacheConfig, LogFormat, Secret, Setting, Source, TelemetryConfig,
 };
@@ -19,7 +19,8 @@ use forebay_proto::ops::v1::ops_service_server::OpsService as _;
 use forebay_proto::ops::v1::*;
 use forebay_redis::RedisPool;
 use forebay_testkit::{
-    PrivatePostgres, PrivateReplica, postgres_config, redis_config, redis_prefix, redis_url,
+    PrivatePostgres, PrivateReplica, TestDatabase, postgres_config, redis_config, redis_prefix,
+    redis_url,
 };
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
@@ -31,6 +32,7 @@ impl Entity for Doubles {
     type Key = u32;
     type Value = u32;
     const NAME: &'static str = "double";
+    const SOURCE: &'static str = "double";
     const SCHEMA: u16 = 1;
 
     fn key_text(key: &u32) -> String {
@@ -39,6 +41,10 @@ impl Entity for Doubles {
 
     fn parse_key(text: &str) -> Option<u32> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<u32> {
+        row.key.parse().ok()
     }
 
     fn version(value: &u32) -> i64 {
@@ -66,6 +72,7 @@ impl Loader<Doubles> for Doubles {
 struct Setup {
     ops: OpsService,
     doubles: EntityCache<Doubles, Doubles>,
+    _database: TestDatabase,
     /// Kept because the log filter lives in it.
     _telemetry: (forebay_telemetry::Telemetry, tracing::Dispatch),
 }
@@ -96,10 +103,9 @@ async fn setup() -> Setup {
         settings: [setting("redis.url", "[redacted]"), setting("cache.l1_bytes_max", "1")].into(),
         telemetry: telemetry.0.handle(),
     };
-    // No table is needed, so the server's own database will do.
-    let url = std::env::var("FOREBAY_TEST_POSTGRES_URL").expect("run `cargo xtask test`");
-    let postgres =
-        forebay_postgres::PgPool::new(&postgres_config(&url), "ops-test").expect("settings");
+    // The cache reads the outbox.
+    let database = forebay_testkit::database().await;
+    let postgres = PgPool::new(&postgres_config(database.url()), "ops-test").expect("settings");
     postgres.ready().await.expect("Postgres runs");
     let redis = RedisPool::new(&redis_config(&redis_url(), &redis_prefix())).expect("settings");
     redis.ready().await.expect("Redis runs");
@@ -114,13 +120,14 @@ async fn setup() -> Setup {
         l1_bytes_max: 1 << 20,
         l2_timeout: Duration::from_secs(5),
         staleness_max: Duration::from_secs(60),
+        outbox_interval: Duration::from_millis(250),
         token: entity.clone(),
         pool: entity.clone(),
     };
-    let cache = Cache::new(&config, redis.clone());
+    let cache = Cache::new(&config, postgres.clone(), redis.clone());
     let doubles = cache.entity(&entity, Doubles);
     let ops = OpsService::new(&process).postgres(&postgres).redis(&redis).cache(&cache);
-    Setup { ops, doubles, _telemetry: telemetry }
+    Setup { ops, doubles, _database: database, _telemetry: telemetry }
 }
 
 #[tokio::test]

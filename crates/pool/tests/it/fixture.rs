@@ -58,7 +58,11 @@ impl System {
     pub(crate) async fn start(postgres: &PostgresConfig, redis: &RedisConfig) -> Self {
         let (tokens, token_address) = start_tokens(postgres, redis).await;
         let postgres = PgPool::new(postgres, "pool-test").expect("a usable url");
-        let cache = Cache::new(&cache_config(), RedisPool::new(redis).expect("a usable url"));
+        let cache = Cache::new(
+            &cache_config(),
+            postgres.clone(),
+            RedisPool::new(redis).expect("a usable url"),
+        );
         let token_client = GrpcClientConfig {
             endpoint: format!("http://{token_address}"),
             connect_timeout: Duration::from_secs(1),
@@ -101,7 +105,8 @@ impl Drop for System {
 
 async fn start_tokens(postgres: &PostgresConfig, redis: &RedisConfig) -> (AbortHandle, SocketAddr) {
     let postgres = PgPool::new(postgres, "token-test").expect("a usable url");
-    let cache = Cache::new(&cache_config(), RedisPool::new(redis).expect("a usable url"));
+    let cache =
+        Cache::new(&cache_config(), postgres.clone(), RedisPool::new(redis).expect("a usable url"));
     let service = TokenService::new(postgres, &cache, &cache_config().token, &key());
     let server = Server::new(&grpc_config(), "token-test").add(forebay_token::server(service));
     let bound = server.bind().await.expect("port 0 is free");
@@ -140,6 +145,7 @@ fn cache_config() -> CacheConfig {
         l1_bytes_max: 64 << 20,
         l2_timeout: Duration::from_millis(200),
         staleness_max: Duration::from_secs(1),
+        outbox_interval: Duration::from_millis(250),
         token: entity.clone(),
         pool: entity,
     }

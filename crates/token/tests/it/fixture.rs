@@ -43,7 +43,7 @@ impl Service {
         let postgres = PgPool::new(postgres, "token-test").expect("a usable url");
         let redis = RedisPool::new(redis).expect("a usable url");
         let cache_config = cache_config();
-        let cache = Cache::new(&cache_config, redis);
+        let cache = Cache::new(&cache_config, postgres.clone(), redis);
         let key = Secret::new("a key of thirty-two characters..");
         let service = TokenService::new(postgres, &cache, &cache_config.token, &key);
         let server =
@@ -109,6 +109,7 @@ fn cache_config() -> CacheConfig {
         l1_bytes_max: 64 << 20,
         l2_timeout: Duration::from_millis(200),
         staleness_max: Duration::from_secs(1),
+        outbox_interval: Duration::from_millis(250),
         token: entity.clone(),
         pool: entity,
     }

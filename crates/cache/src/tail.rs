@@ -1,0 +1,134 @@
+//! The authority on changes: this process reads the outbox of the primary, several times a second.
+//!
+//! It needs neither Redis nor a session of its own (each question is one statement), so it works
+//! behind a transaction pooler and while Redis is away. `LISTEN` would be told sooner, but needs a
+//! session, and what is lost with it would have to be asked for all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::announce::Pending;
+use crate::cache::Entities;
+use crate::link::Link;
+use crate::local::Local;
+use crate::metrics::Metrics;
+use crate::outbox::{Base, Change, Cursor, Outbox, OutboxError};
+use crate::progress::Progress;
+
+/// Changes asked for with one statement.
+pub(crate) const PAGE_MAX: i64 = 5_000;
+/// Changes applied one by one in one round. With more it is cheaper to forget everything.
+const ROUND_MAX: usize = 50_000;
+
+/// What the changes are applied to.
+pub(crate) struct Tail {
+    pub(crate) outbox: Outbox,
+    pub(crate) interval: Duration,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) local: Arc<Local>,
+    pub(crate) entities: Entities,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Tail {
+    /// Follows the outbox. Never ends.
+    pub(crate) async fn run(self) {
+        let mut base = None;
+        let mut failures = 0_u64;
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.round(base.as_ref()).await {
+                Ok(next) => {
+                    base = Some(next);
+                    failures = 0;
+                }
+                Err(error) => {
+                    // Every failure would be a line for each interval of an outage.
+                    if failures == 0 {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(error, "the outbox does not answer, caches age");
+                    }
+                    failures += 1;
+                    self.metrics.tail_failed();
+                }
+            }
+        }
+    }
+
+    /// Applies what has changed since `prev`. Where to go on.
+    async fn round(&self, prev: Option<&Base>) -> Result<Base, OutboxError> {
+        let seen = prev.map(|prev| &prev.snapshot);
+        let first = self.outbox.unseen(seen, Cursor::default()).await?;
+        let Some(prev) = prev else {
+            self.progress.restart(first.sent_at);
+            return Ok(first.base);
+        };
+        if let Some(gap) = prev.gap_to(&first.base) {
+            self.forget_all(gap.as_str(), first.sent_at);
+            return Ok(first.base);
+        }
+        let mut applied = 0;
+        let (mut changes, mut next) = (first.changes, first.next);
+        loop {
+            if changes.iter().any(|change| change.row.is_none()) {
+                // Whatever came before, it is over with what is known of the table.
+                self.forget_all("truncated", first.sent_at);
+                return Ok(first.base);
+            }
+            applied += changes.len();
+            self.apply(&changes);
+            let Some(cursor) = next else { break };
+            let page = self.outbox.unseen(seen, cursor).await?;
+            if let Some(gap) = prev.gap_to(&page.base) {
+                self.forget_all(gap.as_str(), page.sent_at);
+                return Ok(page.base);
+            }
+            if applied >= ROUND_MAX {
+                self.forget_all("too_many", page.sent_at);
+                return Ok(page.base);
+            }
+            (changes, next) = (page.changes, page.next);
+        }
+        // Not the newest page: a transaction with a low id may have committed after the first one.
+        self.progress.caught_up(first.sent_at);
+        self.metrics.tail_read(applied);
+        Ok(first.base)
+    }
+
+    fn apply(&self, changes: &[Change]) {
+        let entities = self.entities.read();
+        let mut unconfirmed = Vec::new();
+        let mut keys = Vec::new();
+        for change in changes {
+            let Some((id, key)) = &change.row else { continue };
+            for entity in entities.iter().filter(|entity| entity.source() == change.source) {
+                if let Some(key_text) = entity.key_text_of(id, key) {
+                    unconfirmed.push(entity.invalidation(&key_text, change.version));
+                    keys.push((entity, key_text, change.version));
+                }
+            }
+        }
+        // First pending, then forgotten: a read that begins in between must not take the old
+        // value from L2 after L1 has lost it.
+        self.pending.add(unconfirmed, &self.link);
+        for (entity, key_text, version) in keys {
+            entity.forget(&key_text, Some(version));
+            self.metrics.invalidated(entity.name(), "outbox", 1);
+        }
+    }
+
+    /// Anything may have changed. Changes are followed from `instant` on.
+    fn forget_all(&self, reason: &'static str, instant: Instant) {
+        tracing::warn!(reason, "everything cached is forgotten");
+        self.metrics.forgot_all(reason);
+        self.link.require_epoch();
+        self.local.clear();
+        self.progress.restart(instant);
+    }
+}
