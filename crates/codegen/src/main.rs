@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use prost::Message as _;
 
+mod stored;
+
 /// The encoded `FileDescriptorSet`, which server reflection answers from.
 const DESCRIPTOR_FILE: &str = "forebay.descriptors.bin";
 
@@ -46,6 +48,7 @@ fn generate(protos: &Path, out: &Path) -> anyhow::Result<()> {
     let descriptors = protox::compile(contracts, [protos]).context("compile the proto files")?;
     fs::write(out.join(DESCRIPTOR_FILE), descriptors.encode_to_vec())
         .context("write the descriptor set")?;
+    stored::generate(&descriptors, out).context("generate the servers of stored bytes")?;
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")

@@ -10,7 +10,10 @@ use forebay_model::Mint;
 use forebay_pooling::Deadline;
 use forebay_postgres::PgError;
 use forebay_proto::pool::v1 as pb;
-use forebay_proto::pool::v1::pool_service_server::{PoolService as Contract, PoolServiceServer};
+use forebay_proto::pool::v1_stored as stored;
+use forebay_proto::pool::v1_stored::pool_service_server::{
+    PoolService as Contract, PoolServiceServer,
+};
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
@@ -35,29 +38,29 @@ impl Contract for PoolService {
     async fn get_pool(
         &self,
         request: Request<pb::GetPoolRequest>,
-    ) -> Result<Response<pb::GetPoolResponse>, Status> {
+    ) -> Result<Response<stored::GetPoolResponse>, Status> {
         let id = validate::get(request.get_ref()).map_err(invalid)?;
         let entry = self.get(id).await.map_err(status)?;
-        Ok(Response::new(pb::GetPoolResponse { pool: Some(entry.value.clone()) }))
+        Ok(Response::new(stored::GetPoolResponse { pool: entry.encoded.clone() }))
     }
 
     async fn lookup_pool(
         &self,
         request: Request<pb::LookupPoolRequest>,
-    ) -> Result<Response<pb::LookupPoolResponse>, Status> {
+    ) -> Result<Response<stored::LookupPoolResponse>, Status> {
         let address = validate::lookup(request.get_ref()).map_err(invalid)?;
         let entry = self.lookup(address).await.map_err(status)?;
-        Ok(Response::new(pb::LookupPoolResponse { pool: Some(entry.value.clone()) }))
+        Ok(Response::new(stored::LookupPoolResponse { pool: entry.encoded.clone() }))
     }
 
     async fn batch_get_pools(
         &self,
         request: Request<pb::BatchGetPoolsRequest>,
-    ) -> Result<Response<pb::BatchGetPoolsResponse>, Status> {
+    ) -> Result<Response<stored::BatchGetPoolsResponse>, Status> {
         let request = request.into_inner();
         let batch = validate::batch(&request).map_err(invalid)?;
         let found = self.batch(&batch).await.map_err(status)?;
-        let mut reply = pb::BatchGetPoolsResponse::default();
+        let mut reply = stored::BatchGetPoolsResponse::default();
         for (key, pool) in request.ids.into_iter().chain(request.pool_addresses).zip(found) {
             match pool {
                 Some(pool) => reply.pools.push(pool),

@@ -12,6 +12,9 @@
 //! - An invalid request is answered with all of its bad fields and changes nothing.
 //! - The mints of a pool never change, and neither does the mint of a token in use, so a cached
 //!   pool is never wrong about them.
+//! - Cached pools are never encoded again: a reply takes the bytes that the cache holds
+//!   ([`forebay_proto::pool::v1_stored`]). They are copied once in this process, into the frame
+//!   that goes out.
 //!
 //! Failure modes: without Redis everything works, slower. Without Postgres cached pools are
 //! still served; everything else is UNAVAILABLE with the time after which to try again. Without

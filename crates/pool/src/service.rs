@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use forebay_cache::{Cache, Consistency, Entity, EntityCache, Entry, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
@@ -88,8 +89,8 @@ impl PoolService {
         found.value.ok_or_else(|| Error::NotFound { name: address.to_string() })
     }
 
-    /// The pools of a batch in its order, ids first; `None` where there is none.
-    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<pb::Pool>>, Error> {
+    /// The encoded pools of a batch in its order, ids first; `None` where there is none.
+    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<Bytes>>, Error> {
         let (by_id, by_address) = tokio::try_join!(
             many(&self.by_id, &batch.ids),
             many(&self.by_address, &batch.addresses)
@@ -297,11 +298,11 @@ impl PoolService {
     }
 }
 
-/// The values of `keys` in their order; `None` where there is none.
+/// The encoded pools of `keys` in their order; `None` where there is none.
 async fn many<E: Entity<Value = pb::Pool>>(
     cache: &EntityCache<E, PoolLoader>,
     keys: &[E::Key],
-) -> Result<Vec<Option<pb::Pool>>, Error>
+) -> Result<Vec<Option<Bytes>>, Error>
 where
     PoolLoader: Loader<E, Error = StoreError>,
 {
@@ -310,7 +311,7 @@ where
         return Ok(Vec::new());
     }
     let found = cache.get_many(keys, Consistency::default()).await?;
-    Ok(found.into_iter().map(|found| found.value.map(|entry| entry.value.clone())).collect())
+    Ok(found.into_iter().map(|found| found.value.map(|entry| entry.encoded.clone())).collect())
 }
 
 /// The pool, locked; it must have the version that the caller has seen.

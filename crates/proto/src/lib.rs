@@ -16,6 +16,19 @@ pub mod token {
     pub mod v1 {
         include!("gen/forebay.token.v1.rs");
     }
+
+    /// Version 1 for a server that has encoded tokens at hand: on the wire it is [`v1`], but
+    /// its replies take tokens as bytes.
+    #[expect(
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        reason = "generated"
+    )]
+    #[expect(clippy::too_many_lines, clippy::allow_attributes, reason = "generated")]
+    #[expect(clippy::as_conversions, reason = "generated")]
+    pub mod v1_stored {
+        include!("gen/forebay.token.v1.stored.rs");
+    }
 }
 
 /// `forebay.pool.v1`: liquidity pools.
@@ -30,6 +43,19 @@ pub mod pool {
     #[expect(clippy::as_conversions, reason = "generated")]
     pub mod v1 {
         include!("gen/forebay.pool.v1.rs");
+    }
+
+    /// Version 1 for a server that has encoded pools at hand: on the wire it is [`v1`], but
+    /// its replies take pools as bytes.
+    #[expect(
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        reason = "generated"
+    )]
+    #[expect(clippy::too_many_lines, clippy::allow_attributes, reason = "generated")]
+    #[expect(clippy::as_conversions, reason = "generated")]
+    pub mod v1_stored {
+        include!("gen/forebay.pool.v1.stored.rs");
     }
 }
 

@@ -9,7 +9,8 @@ use forebay_idempotency::RequestKey;
 use forebay_pooling::Deadline;
 use forebay_postgres::PgError;
 use forebay_proto::token::v1 as pb;
-use forebay_proto::token::v1::token_service_server::{
+use forebay_proto::token::v1_stored as stored;
+use forebay_proto::token::v1_stored::token_service_server::{
     TokenService as Contract, TokenServiceServer,
 };
 use prost::Message;
@@ -37,29 +38,29 @@ impl Contract for TokenService {
     async fn get_token(
         &self,
         request: Request<pb::GetTokenRequest>,
-    ) -> Result<Response<pb::GetTokenResponse>, Status> {
+    ) -> Result<Response<stored::GetTokenResponse>, Status> {
         let id = validate::get(request.get_ref()).map_err(invalid)?;
         let entry = self.get(id).await.map_err(status)?;
-        Ok(Response::new(pb::GetTokenResponse { token: Some(entry.value.clone()) }))
+        Ok(Response::new(stored::GetTokenResponse { token: entry.encoded.clone() }))
     }
 
     async fn lookup_token(
         &self,
         request: Request<pb::LookupTokenRequest>,
-    ) -> Result<Response<pb::LookupTokenResponse>, Status> {
+    ) -> Result<Response<stored::LookupTokenResponse>, Status> {
         let mint = validate::lookup(request.get_ref()).map_err(invalid)?;
         let entry = self.lookup(mint).await.map_err(status)?;
-        Ok(Response::new(pb::LookupTokenResponse { token: Some(entry.value.clone()) }))
+        Ok(Response::new(stored::LookupTokenResponse { token: entry.encoded.clone() }))
     }
 
     async fn batch_get_tokens(
         &self,
         request: Request<pb::BatchGetTokensRequest>,
-    ) -> Result<Response<pb::BatchGetTokensResponse>, Status> {
+    ) -> Result<Response<stored::BatchGetTokensResponse>, Status> {
         let request = request.into_inner();
         let batch = validate::batch(&request).map_err(invalid)?;
         let found = self.batch(&batch).await.map_err(status)?;
-        let mut reply = pb::BatchGetTokensResponse::default();
+        let mut reply = stored::BatchGetTokensResponse::default();
         for (key, token) in request.ids.into_iter().chain(request.mints).zip(found) {
             match token {
                 Some(token) => reply.tokens.push(token),

@@ -9,6 +9,9 @@
 //!   when the caller has gone by then.
 //! - A write with a request id takes effect once and is answered the same each time.
 //! - An invalid request is answered with all of its bad fields and changes nothing.
+//! - Cached tokens are never encoded again: a reply takes the bytes that the cache holds
+//!   ([`forebay_proto::token::v1_stored`]). They are copied once in this process, into the frame
+//!   that goes out.
 //!
 //! Failure modes: without Redis everything works, slower. Without Postgres cached tokens are
 //! still served; everything else is UNAVAILABLE with the time after which to try again.

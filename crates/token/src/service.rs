@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use forebay_cache::{Cache, Consistency, Entity, EntityCache, Entry, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
@@ -80,8 +81,8 @@ impl TokenService {
         found.value.ok_or_else(|| Error::NotFound { name: mint.to_string() })
     }
 
-    /// The tokens of a batch in its order, ids first; `None` where there is none.
-    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<pb::Token>>, Error> {
+    /// The encoded tokens of a batch in its order, ids first; `None` where there is none.
+    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<Bytes>>, Error> {
         let (by_id, by_mint) =
             tokio::try_join!(many(&self.by_id, &batch.ids), many(&self.by_mint, &batch.mints))?;
         check_batch_bytes(by_id.bytes + by_mint.bytes)?;
@@ -253,9 +254,9 @@ impl TokenService {
 /// A part of a batch.
 #[derive(Debug, Default)]
 struct Found {
-    /// In the order of the keys; `None` where there is none.
-    tokens: Vec<Option<pb::Token>>,
-    /// Encoded bytes of the tokens.
+    /// Encoded, in the order of the keys; `None` where there is none.
+    tokens: Vec<Option<Bytes>>,
+    /// Bytes of the tokens.
     bytes: usize,
 }
 
@@ -272,12 +273,12 @@ where
         return Ok(Found::default());
     }
     let found = cache.get_many(keys, Consistency::default()).await?;
-    let entries = found.iter().filter_map(|found| found.value.as_ref());
-    let bytes = entries.map(|entry| entry.encoded.len()).sum();
+    let encoded = found.into_iter().map(|found| found.value.map(|entry| entry.encoded.clone()));
+    let tokens: Vec<_> = encoded.collect();
+    let bytes = tokens.iter().flatten().map(Bytes::len).sum();
     // Before they are copied: a batch of long tokens can be of hundreds of megabytes.
     check_batch_bytes(bytes)?;
-    let tokens = found.into_iter().map(|found| found.value.map(|entry| entry.value.clone()));
-    Ok(Found { tokens: tokens.collect(), bytes })
+    Ok(Found { tokens, bytes })
 }
 
 fn check_batch_bytes(bytes: usize) -> Result<(), Error> {

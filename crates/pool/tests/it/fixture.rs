@@ -40,6 +40,7 @@ pub(crate) type Client = PoolServiceClient<Channel>;
 pub(crate) struct System {
     service: PoolService,
     client: Client,
+    channel: Channel,
     pools: AbortHandle,
     tokens: AbortHandle,
 }
@@ -78,7 +79,18 @@ impl System {
         let endpoint = format!("http://{}", bound.local_addr());
         let pools = tokio::spawn(bound.serve(std::future::pending())).abort_handle();
         let channel = Endpoint::from_shared(endpoint).expect("an address").connect_lazy();
-        Self { service, client: PoolServiceClient::new(channel), pools, tokens }
+        let client = PoolServiceClient::new(channel.clone());
+        Self { service, client, channel, pools, tokens }
+    }
+
+    /// The connection below [`System::client`].
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The service itself, without gRPC.
+    pub(crate) fn service(&self) -> &PoolService {
+        &self.service
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -4,6 +4,9 @@ mod commits;
 mod faults;
 mod fixture;
 mod lists;
+#[path = "../../../token/tests/it/raw.rs"]
+mod raw;
 mod reads;
 mod refusals;
+mod stored;
 mod writes;

@@ -34,6 +34,7 @@ pub(crate) type Client = TokenServiceClient<Channel>;
 pub(crate) struct Service {
     service: TokenService,
     client: Client,
+    channel: Channel,
     task: AbortHandle,
 }
 
@@ -53,8 +54,8 @@ impl Service {
         let task = tokio::spawn(bound.serve(std::future::pending())).abort_handle();
         let channel = Endpoint::from_shared(endpoint).expect("an address").connect_lazy();
         // A page of a thousand long tokens is larger than the client's usual limit.
-        let client = TokenServiceClient::new(channel).max_decoding_message_size(64 << 20);
-        Self { service, client, task }
+        let client = TokenServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+        Self { service, client, channel, task }
     }
 
     /// A service on this database, with keys in Redis of its own.
@@ -69,6 +70,16 @@ impl Service {
     /// Whether the commits that began ended within `timeout`.
     pub(crate) async fn drain(&self, timeout: Duration) -> bool {
         self.service.drain(Deadline::after(timeout)).await
+    }
+
+    /// The connection below [`Service::client`].
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The service itself, without gRPC.
+    pub(crate) fn service(&self) -> &TokenService {
+        &self.service
     }
 
     pub(crate) fn client(&self) -> Client {
