@@ -4,6 +4,7 @@ mod chaos;
 mod details;
 mod faults;
 mod lifecycle;
+mod plain_sql;
 mod pooler;
 mod real_data;
 mod trace;
