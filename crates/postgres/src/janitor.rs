@@ -14,6 +14,7 @@ use crate::pool::Shared;
 /// Cancels, rolls back and returns the connection, or closes it.
 pub(crate) fn clean(mut held: Held) {
     let limbo = Limbo::enter(&held.shared);
+    held.permit.disregard_hold();
     let runtime = held.shared.runtime().clone();
     runtime.spawn(async move {
         let connector = held.shared.manager().connector().clone();

@@ -60,8 +60,8 @@ impl Caller {
 pub(super) struct Lease {
     pub(super) caller: Caller,
     pub(super) since: Instant,
-    /// From when on it counts for the estimate of how long a permit is held.
-    pub(super) used_since: Instant,
+    /// From when on it counts for the estimate of how long a permit is held; `None` if it does not.
+    pub(super) used_since: Option<Instant>,
     note: Option<&'static str>,
     is_reported: bool,
 }
@@ -89,7 +89,7 @@ impl Leases {
     /// Records a lease and names the place to clear with [`Leases::leave`].
     pub(super) fn enter(&mut self, caller: Caller, since: Instant) -> usize {
         let record =
-            Some(Lease { caller, since, used_since: since, note: None, is_reported: false });
+            Some(Lease { caller, since, used_since: Some(since), note: None, is_reported: false });
         if let Some(index) = self.free.pop() {
             self.records[index] = record;
             index
@@ -110,7 +110,13 @@ impl Leases {
 
     pub(super) fn restart_hold(&mut self, index: usize, now: Instant) {
         if let Some(lease) = &mut self.records[index] {
-            lease.used_since = now;
+            lease.used_since = Some(now);
+        }
+    }
+
+    pub(super) fn disregard_hold(&mut self, index: usize) {
+        if let Some(lease) = &mut self.records[index] {
+            lease.used_since = None;
         }
     }
 

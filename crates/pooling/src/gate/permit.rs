@@ -29,6 +29,12 @@ impl GatePermit {
         self.gate.state.lock().restart_hold(self.lease, now);
     }
 
+    /// Takes the hold out of [`crate::GateStats::hold_estimate`]: its holder went away, and what is
+    /// cleaned after it says nothing about how long the next one holds.
+    pub fn disregard_hold(&self) {
+        self.gate.state.lock().disregard_hold(self.lease);
+    }
+
     /// Says what the holder does with it from now on: the summary of a statement, never its
     /// values. Shown with the longest holders and in the report of a leak.
     pub fn set_note(&self, note: Option<&'static str>) {

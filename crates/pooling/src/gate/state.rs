@@ -169,6 +169,10 @@ impl State {
         self.leases.restart_hold(lease, now);
     }
 
+    pub(super) fn disregard_hold(&mut self, lease: usize) {
+        self.leases.disregard_hold(lease);
+    }
+
     pub(super) fn note(&mut self, lease: usize, note: Option<&'static str>) {
         self.leases.note(lease, note);
     }
@@ -246,6 +250,6 @@ impl State {
         let lease = self.leases.leave(lease)?;
         self.held -= 1;
         self.held_by_admin -= usize::from(lease.caller.priority == Priority::Admin);
-        Some(lease.used_since)
+        lease.used_since
     }
 }

@@ -136,3 +136,24 @@ async fn what_came_before_the_use_does_not_count() {
     }
     assert_eq!(gate.stats().hold_estimate, HOLD);
 }
+
+/// Fails when the cleaning after a caller that went away counts as its hold: after a storm of
+/// cancelled calls, callers would be refused that could be served.
+#[tokio::test(start_paused = true)]
+async fn what_is_cleaned_after_a_caller_does_not_count() {
+    let gate = gate(1, 100);
+    hold(&gate, HOLD, LEARNED).await;
+    for _ in 0..LEARNED {
+        let permit = gate.acquire(here()).await.expect("a free permit");
+        advance(HOLD / 2).await;
+        permit.disregard_hold();
+        advance(HOLD * 100).await;
+        drop(permit);
+    }
+    assert_eq!(gate.stats().hold_estimate, HOLD);
+    // A burst that can be served in time is let in.
+    let _held = gate.acquire(here()).await.expect("a free permit");
+    let mut burst: Vec<_> =
+        (0..8).map(|_| Box::pin(Deadline::after(HOLD * 10).scope(gate.acquire(here())))).collect();
+    assert!(burst.iter_mut().all(|waiter| waiter.as_mut().now_or_never().is_none()));
+}
