@@ -1,5 +1,6 @@
 //! Callers that read and write until they are stopped, and check every answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,9 +12,11 @@ use forebay_proto::token::v1::{
     BatchGetTokensRequest, ListTokensRequest, LookupTokenRequest, Token, TokenFilter,
     UpdateTokenRequest,
 };
+use parking_lot::Mutex;
 use prost_types::FieldMask;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 /// Callers at once.
 const CALLERS: usize = 16;
@@ -35,16 +38,26 @@ pub(super) struct Tally {
     pub(super) writes_repeated: u64,
     /// Failures of either that were not UNAVAILABLE.
     pub(super) other_failures: u64,
+    /// What callers were told, and how often.
+    pub(super) told: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    /// Whether nobody saw an error.
+    pub(super) fn is_clean(&self) -> bool {
+        self.reads_failed + self.writes_repeated + self.other_failures == 0
+    }
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { reads, reads_failed, writes, writes_repeated, other_failures } = self;
+        let Self { reads, reads_failed, writes, writes_repeated, other_failures, told } = self;
         write!(
             f,
             "{reads} reads answered, {reads_failed} failed; {writes} writes answered, sent again \
              {writes_repeated} times; {other_failures} failures other than UNAVAILABLE"
-        )
+        )?;
+        told.iter().try_for_each(|(what, times)| write!(f, "; told {what} {times} times"))
     }
 }
 
@@ -62,6 +75,18 @@ struct Shared {
     writes: AtomicU64,
     writes_repeated: AtomicU64,
     other_failures: AtomicU64,
+    told: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Shared {
+    fn failed(&self, status: &Status) {
+        if status.code() != Code::Unavailable {
+            self.other_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        let details = status.get_error_details();
+        let reason = details.error_info().map_or(status.message(), |info| &info.reason);
+        *self.told.lock().entry(format!("{:?} {reason}", status.code())).or_default() += 1;
+    }
 }
 
 impl Traffic {
@@ -122,6 +147,7 @@ impl Traffic {
             writes: load(&self.shared.writes),
             writes_repeated: load(&self.shared.writes_repeated),
             other_failures: load(&self.shared.other_failures),
+            told: std::mem::take(&mut *self.shared.told.lock()),
         })
     }
 
@@ -171,9 +197,7 @@ impl Caller {
             Err(error) => {
                 // Anything else is a wrong answer.
                 let status = error.downcast::<Status>()?;
-                if status.code() != Code::Unavailable {
-                    self.shared.other_failures.fetch_add(1, Ordering::Relaxed);
-                }
+                self.shared.failed(&status);
                 self.shared.reads_failed.fetch_add(1, Ordering::Relaxed)
             }
         };
@@ -203,9 +227,7 @@ impl Caller {
         let mut attempts = 1;
         while let Err(status) = self.tokens.update_token(request.clone()).await {
             ensure!(attempts < WRITE_ATTEMPTS_MAX, "the write is lost: {status:?}");
-            if status.code() != Code::Unavailable {
-                self.shared.other_failures.fetch_add(1, Ordering::Relaxed);
-            }
+            self.shared.failed(&status);
             attempts += 1;
             self.shared.writes_repeated.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(5)).await;
