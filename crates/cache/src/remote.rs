@@ -146,7 +146,8 @@ impl Remote {
             quick: pool.shared().with_timeout(timeout),
             patient: pool.shared().with_timeout(BACKGROUND_TIMEOUT),
             pool,
-            breaker: Breaker::default(),
+            // Half of the time that a call may take.
+            breaker: Breaker::new(timeout / 2),
             link,
             metrics,
             fill: Script::new("cache_fill", FILL).idempotent(),
@@ -172,15 +173,17 @@ impl Remote {
     /// the epoch that was in force when it was read.
     pub(crate) async fn read(&self, keys: Vec<String>) -> Option<Found> {
         let trust = self.link.trust(self.pool.replaced_connections())?;
-        if !self.breaker.permits() {
-            return None;
-        }
+        let call = self.breaker.call()?;
         let count = keys.len();
         let mut names = Vec::with_capacity(count + 1);
         names.push(EPOCH_KEY.to_owned());
         names.extend(keys);
         let answer = self.quick.mget(&names).await;
-        let mut values = self.checked("read", answer)?.into_iter();
+        match &answer {
+            Ok(_) => call.answered(),
+            Err(_) => call.failed(),
+        }
+        let mut values = self.counted("read", answer)?.into_iter();
         let Some(epoch) = values.next().flatten().and_then(|stored| Epoch::parse(&stored)) else {
             // The server lost its data. Entries can be told right from wrong again once an epoch
             // is in force.
@@ -202,9 +205,9 @@ impl Remote {
 
     /// Stores entries with one pipeline, each unless something newer is there.
     pub(crate) async fn fill(&self, epoch: Epoch, fills: &[Fill]) -> Vec<Filled> {
-        if !self.breaker.permits() {
+        let Some(call) = self.breaker.call() else {
             return vec![Filled::Dropped; fills.len()];
-        }
+        };
         let calls: Vec<_> = fills
             .iter()
             .map(|fill| {
@@ -218,7 +221,11 @@ impl Remote {
             })
             .collect();
         let answer = self.quick.eval_many(&self.fill, &calls).await;
-        let Some(answers) = self.checked("fill", answer) else {
+        match &answer {
+            Ok(_) => call.worked(),
+            Err(_) => call.failed(),
+        }
+        let Some(answers) = self.counted("fill", answer) else {
             return vec![Filled::Dropped; fills.len()];
         };
         answers
@@ -316,15 +323,7 @@ impl Remote {
         self.pool.replaced_connections()
     }
 
-    /// The answer, or a counted failure; both move the breaker.
-    fn checked<T>(&self, operation: &'static str, answer: Result<T, RedisError>) -> Option<T> {
-        match &answer {
-            Ok(_) => self.breaker.succeeded(),
-            Err(_) => self.breaker.failed(),
-        }
-        self.counted(operation, answer)
-    }
-
+    /// The answer, or a counted failure.
     fn counted<T>(&self, operation: &'static str, answer: Result<T, RedisError>) -> Option<T> {
         answer
             .inspect_err(|error| {

@@ -14,7 +14,7 @@ pub struct CacheStats {
     pub l1_entries: u64,
     /// Whether entries of L2 are used.
     pub l2_state: L2State,
-    /// State of the breaker in front of Redis: `closed` or `open`.
+    /// State of the breaker in front of Redis: `closed`, `open` or `half_open`.
     pub l2_breaker: &'static str,
     /// The epoch that was in force when L2 was last read.
     pub l2_epoch: Option<String>,
