@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use forebay_proto::ops::v1::ops_service_server::{OpsService, OpsServiceServer};
 use forebay_proto::ops::v1::{
-    CacheLevelEntry, EvictCacheEntryRequest, EvictCacheEntryResponse, GetConnectionPoolsRequest,
-    GetConnectionPoolsResponse, GetEffectiveConfigRequest, GetEffectiveConfigResponse,
-    GetLogLevelRequest, GetLogLevelResponse, InspectCacheEntryRequest, InspectCacheEntryResponse,
-    SetConnectionPoolLimitsRequest, SetConnectionPoolLimitsResponse, SetLogLevelRequest,
-    SetLogLevelResponse,
+    CacheLevelEntry, ClearCacheRequest, ClearCacheResponse, EvictCacheEntryRequest,
+    EvictCacheEntryResponse, GetCacheStatsRequest, GetCacheStatsResponse,
+    GetConnectionPoolsRequest, GetConnectionPoolsResponse, GetEffectiveConfigRequest,
+    GetEffectiveConfigResponse, GetLogLevelRequest, GetLogLevelResponse, InspectCacheEntryRequest,
+    InspectCacheEntryResponse, SetConnectionPoolLimitsRequest, SetConnectionPoolLimitsResponse,
+    SetLogLevelRequest, SetLogLevelResponse,
 };
 use forebay_provision::proc_table::Identity;
 use prost::Message as _;
@@ -55,6 +56,20 @@ impl OpsService for Scripted {
         &self,
         _: Request<GetEffectiveConfigRequest>,
     ) -> Result<Response<GetEffectiveConfigResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn get_cache_stats(
+        &self,
+        _: Request<GetCacheStatsRequest>,
+    ) -> Result<Response<GetCacheStatsResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn clear_cache(
+        &self,
+        _: Request<ClearCacheRequest>,
+    ) -> Result<Response<ClearCacheResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
 
