@@ -13,9 +13,11 @@ use crate::signals::Interrupts;
 use crate::workspace::Workspace;
 use crate::{cargo, say};
 
-const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]
+const USAGE: &str = "usage: cargo xtask test [--times N] [ARGUMENTS OF cargo test]
 Starts a Postgres and a Redis of its own, finds a pgbouncer, builds the servers, and runs
-`cargo test`: the whole workspace unless a package is named. Ends with the exit code of the tests.";
+`cargo test`: the whole workspace unless a package is named. Ends with the exit code of the tests.
+With --times the tests run N times on the same servers, also after one has failed, and the last line
+tells how many runs passed.";
 
 /// Asked to stop, the tests get this long before they are killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -42,7 +44,8 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
     code
 }
 
-async fn run_in(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
+async fn run_in(mut args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    let times = take_times(&mut args)?;
     let mut interrupts = Interrupts::install().context("listen for signals")?;
     let program = cargo::own_program()?;
     guard::install(&program).context("start the guard")?;
@@ -64,10 +67,36 @@ async fn run_in(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<Ex
     }
     let (backends, pgbouncer) = backends.await.context("start the servers")??;
     let env = backends.environment(&program, &pgbouncer)?;
-    let testing = cargo_step(workspace, test_args(&args), env)?;
-    let code = finish(&testing, &mut interrupts).await;
+    let mut worst = ExitCode::SUCCESS;
+    let mut passed = 0;
+    for _ in 0..times {
+        let testing = cargo_step(workspace, test_args(&args), env.clone())?;
+        let Some(code) = finish(&testing, &mut interrupts).await else {
+            return Ok(interrupted());
+        };
+        if code == ExitCode::SUCCESS {
+            passed += 1;
+        } else {
+            worst = code;
+        }
+    }
     backends.stop();
-    Ok(code.unwrap_or_else(interrupted))
+    if times > 1 {
+        say::warn(&format!("test: {passed} of {times} runs passed"));
+    }
+    Ok(worst)
+}
+
+/// Takes `--times N` out of the arguments; without it the tests run once.
+fn take_times(args: &mut Vec<OsString>) -> anyhow::Result<u32> {
+    let mut of_cargo = args.iter().take_while(|arg| *arg != "--");
+    let Some(at) = of_cargo.position(|arg| arg == "--times") else {
+        return Ok(1);
+    };
+    let times = args.get(at + 1).and_then(|times| times.to_str()?.parse().ok());
+    let times = times.filter(|times| *times > 0).context("--times needs a number above 0")?;
+    args.drain(at..at + 2);
+    Ok(times)
 }
 
 fn interrupted() -> ExitCode {
@@ -170,6 +199,24 @@ mod tests {
             let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
             let joined = test_args(&args).join(" ".as_ref());
             assert_eq!(joined.to_string_lossy(), expected);
+        }
+    }
+    #[test]
+    fn the_tests_run_as_often_as_they_are_told_to() {
+        let cases = [
+            (vec!["-p", "a"], Some((1, "-p a"))),
+            (vec!["-p", "a", "--times", "50", "x"], Some((50, "-p a x"))),
+            (vec!["--", "--times", "2"], Some((1, "-- --times 2"))),
+            (vec!["--times"], None),
+            (vec!["--times", "0"], None),
+            (vec!["--times", "often"], None),
+        ];
+        for (args, expected) in cases {
+            let mut args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
+            let times = take_times(&mut args).ok();
+            let joined = args.join(" ".as_ref());
+            let found = times.map(|times| (times, joined.to_str().unwrap()));
+            assert_eq!(found, expected);
         }
     }
 }
