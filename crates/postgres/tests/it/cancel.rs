@@ -2,9 +2,10 @@
 
 use forebay_pooling::Deadline;
 use forebay_postgres::{PgError, Sql};
+use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{CREATE_TABLE, Fixture, INSERT, SLEEP, ms};
+use crate::support::{CREATE_TABLE, Fixture, INSERT, LOCK, SLEEP, ms};
 
 /// Fails without the janitor's cancel: the next query waits for the sleep to end.
 #[tokio::test]
@@ -35,6 +36,25 @@ async fn a_dropped_transaction_is_rolled_back() {
     assert_eq!(it.count().await, 0);
     assert_eq!(it.pid().await, before, "the connection is used again");
     assert_eq!(it.backends("idle in transaction%").await, 0);
+}
+
+/// Fails when a transaction is noted only after its `BEGIN` was answered: the next caller is inside
+/// it, and nobody commits what that one writes.
+#[tokio::test]
+async fn a_begin_that_was_cut_off_is_rolled_back() {
+    let it = Fixture::new(1).await;
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
+    let before = it.pid().await;
+    for _ in 0..20 {
+        // One look sends it, and no answer can be there yet.
+        let begin = Box::pin(it.postgres.begin()).now_or_never();
+        assert!(begin.is_none(), "it is under way");
+        match it.postgres.execute(&LOCK, &[]).await {
+            Err(error) if error.sqlstate() == Some("25P01") => {}
+            outcome => panic!("inside the transaction of another: {outcome:?}"),
+        }
+    }
+    assert_eq!(it.pid().await, before, "the connection is used again");
 }
 
 /// As above, with a statement under way.

@@ -104,6 +104,8 @@ async fn of_a_hundred_killed_backends_no_reader_hears() {
     assert_eq!(rows.len(), all.done.len() + found, "no row has another origin");
     let unknown = u64::try_from(all.unknown.len()).expect("a small number");
     assert_eq!(stats.unknown_outcomes, unknown, "an operator sees what callers were told");
+    // A kill may come just after the answer, but not every time.
+    assert!(unknown > 0, "{killed_writes} writes were killed and no caller was told");
     assert!(kills == KILLS && stats.retries > 20, "{kills} kills, {stats:?}");
     assert!(back < ms(1000), "{CONNECTIONS} connections after {back:?}");
 }

@@ -27,7 +27,8 @@ async fn a_connection_held_for_ever_is_named_and_cut_off() {
     let mut held = it.postgres.begin().await.expect("the only connection");
     let here = ["held for too long", "tests/it/leaks.rs", &format!("\"line\": \"{line}\"")];
     while warnings.with(&here).is_empty() {
-        assert!(started.elapsed() < ms(300) + Duration::from_secs(5), "{:?}", warnings.with(&[]));
+        let waited = started.elapsed();
+        assert!(waited < Duration::from_secs(6), "nobody warns: {:?}", warnings.with(&[]));
         tokio::time::sleep(ms(5)).await;
     }
     let warned = started.elapsed();
@@ -36,7 +37,8 @@ async fn a_connection_held_for_ever_is_named_and_cut_off() {
     let error = it.postgres.query(&PID, &[]).await.expect_err("the connection is held");
     let text = error.to_string();
     assert!(matches!(error, PgError::Timeout { in_use: 1, limbo: 0, .. }), "{error:?}");
-    assert!(text.contains(&format!("tests/it/leaks.rs:{line} ")), "{text}");
+    let place = format!("tests/it/leaks.rs:{line} ");
+    assert!(text.contains(&place), "the holder is not named: {text}");
     // Long enough for several looks of the visitor.
     assert_eq!(warnings.with(&here).len(), 1, "it is told once");
     assert_eq!(it.postgres.stats().leaked, 1);

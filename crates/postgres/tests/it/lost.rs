@@ -3,13 +3,96 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use forebay_postgres::{PgError, Sql};
+use forebay_postgres::{PgError, PgPool, Sql};
+use forebay_testkit::postgres_config;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use crate::support::{CREATE_TABLE, Fixture, INSERT, PID, ms};
 
-/// Fails when writes are repeated, which the unique column refuses.
+/// Forwards to a server, and can lose an answer with the connection that it belongs to.
+struct Lossy {
+    port: u16,
+    loses: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Lossy {
+    async fn start(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let loses: Arc<AtomicBool> = Arc::default();
+        let (server, losing) = (server.to_owned(), Arc::clone(&loses));
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.expect("the server");
+                tokio::spawn(pass(client, server, Arc::clone(&losing)));
+            }
+        });
+        Self { port, loses, task }
+    }
+}
+
+impl Drop for Lossy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Passes on what both say, until one of them ends or an answer is to be lost.
+async fn pass(client: TcpStream, server: TcpStream, loses: Arc<AtomicBool>) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    let questions = tokio::io::copy(&mut from_client, &mut to_server);
+    let answers = async {
+        let mut bytes = vec![0; 65536];
+        loop {
+            match from_server.read(&mut bytes).await {
+                Ok(0) | Err(_) => return,
+                // The server answers when it has committed.
+                Ok(_) if loses.swap(false, Ordering::SeqCst) => return,
+                Ok(length) => {
+                    if to_client.write_all(&bytes[..length]).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    tokio::select! {
+        _ = questions => {}
+        () = answers => {}
+    }
+}
+
+/// A write is committed and its answer lost: its caller is told that nobody knows, and the row is
+/// there once.
+///
+/// Fails when the write is repeated, which the unique column refuses.
 #[tokio::test]
 async fn a_write_is_never_done_twice() {
+    let it = Fixture::new(1).await;
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
+    let (base, database) = it.database.url().rsplit_once('/').expect("a database");
+    let (user, server) = base.rsplit_once('@').expect("a user");
+    let lossy = Lossy::start(server).await;
+    let config = postgres_config(&format!("{user}@127.0.0.1:{}/{database}", lossy.port));
+    let postgres = PgPool::new(&config, "it-lost").expect("a connection pool");
+    for round in 1..=10_i64 {
+        // Knows the statement, so that the answer that is lost is the one to the write.
+        postgres.execute(&INSERT, &[&-round]).await.expect("a row");
+        lossy.loses.store(true, Ordering::SeqCst);
+        let outcome = postgres.execute(&INSERT, &[&round]).await;
+        assert!(matches!(outcome, Err(PgError::UnknownOutcome { .. })), "{outcome:?}");
+        assert_eq!(it.count().await, 2 * round);
+    }
+    assert_eq!(postgres.stats().unknown_outcomes, 10);
+}
+
+/// Fails when the caller of a write that was killed is told something else than what became of it.
+#[tokio::test]
+async fn writers_beside_kills_know_what_they_have_written() {
     let it = Arc::new(Fixture::new(4).await);
     it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
     let stop = Arc::new(AtomicBool::new(false));

@@ -149,7 +149,7 @@ async fn callers_depart_in_the_order_they_came() {
     });
     let inversions = inversions.count();
     println!("100 lookups in batches of 2: {inversions} inversions");
-    assert_eq!(inversions, 0, "{order:?}");
+    assert_eq!(inversions, 0, "departed out of order: {order:?}");
     assert_eq!(points.stats().batches, 51);
 }
 
@@ -180,7 +180,7 @@ async fn callers_that_go_away_change_nothing_for_the_others() {
     }
     let stats = points.stats();
     println!("100 lookups, half of them dropped: {stats:?}");
-    assert_eq!((stats.batches, stats.keys), (2, 51));
+    assert_eq!((stats.batches, stats.keys), (2, 51), "keys are looked up for nobody");
     it.wait_for_stats(|stats| stats.in_use_connections == 0).await;
 }
 

@@ -87,7 +87,7 @@ async fn the_size_follows_what_the_server_grants() {
     let told = started.elapsed();
     assert!(matches!(error, PgError::ServerSlots { .. }), "{error:?}");
     assert_eq!(error.sqlstate(), Some("53300"));
-    assert!(told < ms(1000), "told after {told:?}");
+    assert!(told < ms(1000), "told only after {told:?}");
     wait_for(&ours, "shrunk to the least", |permits, _| permits == 1).await;
 
     // Two slots: more than that is asked for and refused, and nobody notices.

@@ -18,6 +18,9 @@ pub(crate) static CREATE_TABLE: Sql =
 pub(crate) static INSERT: Sql = Sql::new("INSERT things", "INSERT INTO things VALUES ($1)");
 /// Rows there are.
 pub(crate) static COUNT: Sql = Sql::new("SELECT things", "SELECT count(*) FROM things");
+/// Refused (SQLSTATE 25P01) by a session that is in no transaction.
+pub(crate) static LOCK: Sql =
+    Sql::new("LOCK TABLE things", "LOCK TABLE things IN ACCESS SHARE MODE");
 
 /// A connection pool under test, on a database of its own, and a second one that watches it.
 pub(crate) struct Fixture {
