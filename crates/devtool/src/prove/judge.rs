@@ -50,9 +50,10 @@ pub(super) fn fault(proof: &Proof, ran: &Ran) -> Option<String> {
 
 /// The message of the first panic, or the last line.
 fn last_words(ran: &Ran) -> String {
+    let has_words = |line: &&String| !line.trim().is_empty();
     let panicked = ran.lines.iter().position(|line| line.contains("panicked at "));
-    let message = panicked.and_then(|at| ran.lines.get(at + 1));
-    let last = ran.lines.iter().rfind(|line| !line.trim().is_empty());
+    let message = panicked.and_then(|at| ran.lines[at + 1..].iter().find(has_words));
+    let last = ran.lines.iter().rfind(has_words);
     message.or(last).map(|line| shortened(line)).unwrap_or_default()
 }
 
@@ -97,7 +98,7 @@ mod tests {
             (
                 false,
                 End::Failed,
-                &["panicked at x:", "no server"][..],
+                &["panicked at x:", "", "no server"][..],
                 Err("nothing about \"rows lost\": no server"),
             ),
             (false, End::Passed, words, Err("the test passes without it")),
