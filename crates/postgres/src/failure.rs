@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use forebay_pooling::Deadline;
+use futures_util::FutureExt as _;
 
 use crate::PgError;
 use crate::error::{is_fatal, was_not_sent};
@@ -64,12 +65,11 @@ impl Failure {
     }
 }
 
-/// Cuts `work` off at `deadline`.
-pub(crate) async fn by<T>(
+/// Cuts `work` off at `deadline`. Not an `async fn`, which would store `work` twice.
+pub(crate) fn by<T>(
     deadline: Deadline,
     work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+) -> impl Future<Output = Result<T, Failure>> {
     tokio::time::timeout_at(deadline.instant(), work)
-        .await
-        .unwrap_or_else(|_elapsed| Err(Failure::late()))
+        .map(|outcome| outcome.unwrap_or_else(|_elapsed| Err(Failure::late())))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use forebay_config::PostgresConfig;
 use forebay_pooling::{Deadline, Priority};
 use futures_util::future::join;
+use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -104,8 +105,7 @@ impl PgPool {
         sql: &'a Sql,
         params: &'a [&'a (dyn ToSql + Sync)],
     ) -> impl Future<Output = Result<Option<Row>, PgError>> + Send + 'a {
-        let rows = self.query(sql, params);
-        async move { at_most_one(rows.await?) }
+        self.query(sql, params).map(|rows| at_most_one(rows?))
     }
 
     /// Like [`PgPool::query`], for a statement that returns exactly one row.
@@ -118,8 +118,7 @@ impl PgPool {
         sql: &'a Sql,
         params: &'a [&'a (dyn ToSql + Sync)],
     ) -> impl Future<Output = Result<Row, PgError>> + Send + 'a {
-        let rows = self.query(sql, params);
-        async move { exactly_one(rows.await?) }
+        self.query(sql, params).map(|rows| exactly_one(rows?))
     }
 
     /// Runs one write, in a transaction of its own, and returns how many rows it touched. Never
