@@ -88,7 +88,7 @@ impl Manager {
     }
 
     /// Opens a connection for whoever calls, under the same rules as one that bb8 asks for.
-    pub(crate) async fn open_one(&self) -> Result<PgConnection, PgError> {
+    pub(crate) async fn open_one(&self) -> Result<Box<PgConnection>, PgError> {
         if self.is_draining() {
             return Err(PgError::Draining);
         }
@@ -100,7 +100,7 @@ impl Manager {
         &self.0.sizing
     }
 
-    async fn count_opening(&self) -> Result<PgConnection, PgError> {
+    async fn count_opening(&self) -> Result<Box<PgConnection>, PgError> {
         let opening = Opening::new(&self.0.opening);
         let outcome = self.open().await;
         drop(opening);
@@ -112,7 +112,7 @@ impl Manager {
         outcome
     }
 
-    async fn open(&self) -> Result<PgConnection, PgError> {
+    async fn open(&self) -> Result<Box<PgConnection>, PgError> {
         let started = Instant::now();
         // A panic would leave bb8 with a place that is neither taken nor free, for good.
         let opened = AssertUnwindSafe(self.0.connector.open()).catch_unwind().await;
@@ -123,26 +123,27 @@ impl Manager {
         self.0.created.fetch_add(1, Ordering::Relaxed);
         self.0.metrics.created(started.elapsed());
         let mode = self.0.connector.target().mode;
-        Ok(PgConnection::new(opened, mode, self.0.lifetime_max))
+        Ok(Box::new(PgConnection::new(opened, mode, self.0.lifetime_max)))
     }
 }
 
 impl ManageConnection for Manager {
-    type Connection = PgConnection;
+    /// On the heap, because bb8 moves it at every turn.
+    type Connection = Box<PgConnection>;
     type Error = PgError;
 
-    async fn connect(&self) -> Result<PgConnection, PgError> {
+    async fn connect(&self) -> Result<Box<PgConnection>, PgError> {
         self.open_one().await
     }
 
     /// Never asked: we check on checkout ourselves, because bb8 would hand a
     /// connection out again whose check was cancelled half-way.
-    async fn is_valid(&self, _connection: &mut PgConnection) -> Result<(), PgError> {
+    async fn is_valid(&self, _connection: &mut Box<PgConnection>) -> Result<(), PgError> {
         Ok(())
     }
 
     /// Asked once for every connection that comes back; `true` closes it.
-    fn has_broken(&self, connection: &mut PgConnection) -> bool {
+    fn has_broken(&self, connection: &mut Box<PgConnection>) -> bool {
         let reason = if self.is_draining() {
             Some(CloseReason::Draining)
         } else {
