@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// The longest timeout that is told apart from a longer one.
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+
 tokio::task_local! {
     static CURRENT: Deadline;
 }
@@ -21,7 +24,6 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// The deadline `timeout` from now; a timeout too long to represent is a month.
     pub fn after(timeout: Duration) -> Self {
-        const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
         Self(Instant::now() + timeout.min(MONTH))
     }
 
@@ -37,7 +39,12 @@ impl Deadline {
 
     /// The nearer of the deadline in scope and `timeout` from now.
     pub fn within(timeout: Duration) -> Self {
-        let own = Self::after(timeout);
+        Self::within_from(Instant::now(), timeout)
+    }
+
+    /// As [`Deadline::within`], for one who has just looked at the clock.
+    pub fn within_from(now: Instant, timeout: Duration) -> Self {
+        let own = Self(now + timeout.min(MONTH));
         Self::current().map_or(own, |current| current.earliest(own))
     }
 

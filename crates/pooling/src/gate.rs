@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -17,7 +18,7 @@ pub use leases::Holder;
 pub use permit::GatePermit;
 use state::State;
 pub use stats::GateStats;
-use wait::Wait;
+pub use wait::Wait;
 
 mod config;
 mod error;
@@ -61,15 +62,43 @@ impl Gate {
         &self,
         caller: &'static Location<'static>,
     ) -> Result<GatePermit, GateError> {
-        match self.enter_or_join(caller)? {
+        match self.enter(caller, None, Instant::now())? {
             Entered::In(permit) => Ok(permit),
-            Entered::Waiting(mut wait, deadline) => {
-                match tokio::time::timeout_at(deadline.instant(), &mut wait).await {
+            Entered::Waiting(mut wait) => {
+                match tokio::time::timeout_at(wait.deadline().instant(), &mut wait).await {
                     Ok(outcome) => outcome,
                     Err(_elapsed) => wait.expire(),
                 }
             }
         }
+    }
+
+    /// A permit if there is one for this caller, otherwise a place in the queue: what
+    /// [`Gate::acquire`] is made of, for one who has more to look at while it waits.
+    ///
+    /// `note` is that of [`GatePermit::set_note`], and `now` spares another look at the clock.
+    ///
+    /// # Errors
+    /// [`GateError::Shed`] and [`GateError::Closed`], as [`Gate::acquire`].
+    pub fn enter(
+        &self,
+        caller: &'static Location<'static>,
+        note: Option<&'static str>,
+        now: Instant,
+    ) -> Result<Entered<'_>, GateError> {
+        let caller = Caller::current(caller, note);
+        // One lock for both: a permit freed between two would be lost to this caller, and a
+        // newcomer might pass it.
+        let mut state = self.0.state.lock();
+        if let Some(lease) = state.enter(caller, now)? {
+            drop(state);
+            return Ok(Entered::In(self.permit(lease, now)));
+        }
+        let deadline = Deadline::within_from(now, self.0.config.timeout);
+        let patience = deadline.instant().saturating_duration_since(now);
+        let entry = state.join(caller, patience, now)?;
+        drop(state);
+        Ok(Entered::Waiting(Wait::new(&self.0, entry, now, deadline)))
     }
 
     /// A permit if one is free and nobody of this priority waits for it; `None` otherwise.
@@ -80,15 +109,22 @@ impl Gate {
         &self,
         caller: &'static Location<'static>,
     ) -> Result<Option<GatePermit>, GateError> {
-        let caller = Caller::current(caller);
+        let caller = Caller::current(caller, None);
         let now = Instant::now();
         let lease = self.0.state.lock().enter(caller, now)?;
-        Ok(lease.map(|lease| self.permit(lease)))
+        Ok(lease.map(|lease| self.permit(lease, now)))
     }
 
     /// Turns everyone away from now on: those who wait and those who come.
     pub fn close(&self) {
         let wakers = self.0.state.lock().close();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has everyone who waits look at the world again, and keeps their places: for what a
+    /// [`Wait`] is polled together with, when that is told to nobody in particular.
+    pub fn rouse(&self) {
+        let wakers = self.0.state.lock().rouse();
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -104,7 +140,7 @@ impl Gate {
                 let next = state.hand_on(now);
                 (before, next, state.held())
             };
-            self.0.settle(next);
+            self.0.settle(next, false);
             if before == after {
                 return;
             }
@@ -118,6 +154,7 @@ impl Gate {
 
     /// Waits until every permit is back; `false` if `deadline` came first.
     pub async fn idle(&self, deadline: Deadline) -> bool {
+        let _asks = Asks::new(&self.0);
         loop {
             let idle = self.0.idle.notified();
             tokio::pin!(idle);
@@ -162,46 +199,53 @@ impl Gate {
         leaked.len()
     }
 
-    /// One lock for a caller that must wait as well: a permit freed between two would be lost
-    /// to it, and a newcomer might pass it.
-    fn enter_or_join(&self, caller: &'static Location<'static>) -> Result<Entered<'_>, GateError> {
-        let caller = Caller::current(caller);
-        let now = Instant::now();
-        let mut state = self.0.state.lock();
-        if let Some(lease) = state.enter(caller, now)? {
-            drop(state);
-            return Ok(Entered::In(self.permit(lease)));
-        }
-        let deadline = Deadline::within(self.0.config.timeout);
-        let patience = deadline.instant().saturating_duration_since(now);
-        let entry = state.join(caller, patience, now)?;
-        drop(state);
-        Ok(Entered::Waiting(Wait::new(&self.0, entry, now), deadline))
-    }
-
-    fn permit(&self, lease: usize) -> GatePermit {
-        GatePermit { lease, waited: std::time::Duration::ZERO, gate: Arc::clone(&self.0) }
+    fn permit(&self, lease: usize, now: Instant) -> GatePermit {
+        GatePermit::new(&self.0, lease, Duration::ZERO, now)
     }
 }
 
-enum Entered<'a> {
+/// What a caller finds at a [`Gate`].
+#[derive(Debug)]
+pub enum Entered<'a> {
+    /// A permit.
     In(GatePermit),
-    Waiting(Wait<'a>, Deadline),
+    /// A place in the queue.
+    Waiting(Wait<'a>),
 }
 
 #[derive(Debug)]
 struct Inner {
     config: GateConfig,
     state: Mutex<State>,
-    /// Told whenever the last permit came back.
+    /// Told whenever the last permit came back while somebody asks.
     idle: Notify,
 }
 
+/// Counts one who waits until every permit is back.
+struct Asks<'a>(&'a Inner);
+
+impl<'a> Asks<'a> {
+    fn new(gate: &'a Inner) -> Self {
+        gate.state.lock().ask_for_idle();
+        Self(gate)
+    }
+}
+
+impl Drop for Asks<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().no_longer_ask_for_idle();
+    }
+}
+
 impl Inner {
-    /// Wakes whoever was handed a permit, outside the lock that it will take first.
-    fn settle(&self, next: Option<Waker>) {
+    /// Wakes whoever was handed a permit, outside the lock that it will take first, or those who
+    /// wait until all are back.
+    fn settle(&self, next: Option<Waker>, is_idle: bool) {
         if let Some(waker) = next {
             waker.wake();
+        }
+        if is_idle {
+            self.idle.notify_waiters();
         }
     }
 }

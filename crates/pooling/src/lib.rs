@@ -37,7 +37,7 @@ pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerConfig, BreakerState, BreakerStats, Failures};
 pub use close_reason::{CloseCounter, CloseCounts, CloseReason};
 pub use deadline::Deadline;
-pub use gate::{Gate, GateConfig, GateError, GatePermit, GateStats, Holder};
+pub use gate::{Entered, Gate, GateConfig, GateError, GatePermit, GateStats, Holder, Wait};
 pub use metrics::{PoolMetrics, SECONDS_BOUNDARIES};
 pub use priority::Priority;
 pub use retry_budget::RetryBudget;

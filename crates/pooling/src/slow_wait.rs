@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::Instrument;
 use tracing::field::Empty;
+use tracing::{Instrument, Level};
 
 /// A shorter wait is not worth a span.
 const SLOW: Duration = Duration::from_millis(1);
@@ -16,12 +16,15 @@ const SLOW: Duration = Duration::from_millis(1);
 /// lasted for a millisecond.
 ///
 /// The field `waited_us` is the whole wait, its first millisecond included. A wait that is over
-/// at once costs a look at it and nothing else.
+/// at once, or that nobody would record, costs a look at it and nothing else.
 pub async fn trace_slow_wait<F: Future>(pool: &str, wait: F) -> F::Output {
     let mut wait = pin!(wait);
     let first = std::future::poll_fn(|context| Poll::Ready(wait.as_mut().poll(context))).await;
     if let Poll::Ready(output) = first {
         return output;
+    }
+    if !tracing::span_enabled!(Level::INFO) {
+        return wait.await;
     }
     let started = Instant::now();
     tokio::select! {

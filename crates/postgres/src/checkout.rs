@@ -1,16 +1,20 @@
 //! Gets a usable connection for one caller, or the reason why there is none.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::Location;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use forebay_pooling::{GateError, GatePermit, trace_slow_wait};
-use tokio::time::Instant;
+use forebay_pooling::{Entered, GateError, GatePermit, Wait, trace_slow_wait};
+use tokio::time::{Instant, sleep_until};
 
 use crate::PgError;
 use crate::lease::Lease;
 use crate::line::Ticket;
+use crate::outlook::Outlook;
 use crate::pool::Shared;
 
 /// A connection used within this time is taken to be alive. Checking every time would cost a round
@@ -33,50 +37,102 @@ pub(crate) enum Freshness {
 
 impl Shared {
     /// Waits in order for a connection, until the acquire timeout or the deadline in scope.
+    /// `note` is what its holders are listed with, as for [`GatePermit::set_note`].
     pub(crate) async fn checkout(
         self: &Arc<Self>,
         caller: &'static Location<'static>,
+        note: Option<&'static str>,
         freshness: Freshness,
     ) -> Result<Lease, PgError> {
-        let permit = match self.gate().try_acquire(caller) {
-            Ok(permit) => permit,
-            Err(error) => return Err(self.turned_away(error)),
-        };
-        // Most callers find an idle connection that was used a moment ago: no timer, no span.
-        let begin = match permit.map(|permit| self.take_idle(permit)) {
-            Some(Ok(lease)) if is_good(&lease, freshness) => {
-                self.metrics().waited(Duration::ZERO);
-                return Ok(lease);
+        let started = Instant::now();
+        let entered = self.gate().enter(caller, note, started);
+        match entered.map_err(|error| self.turned_away(error))? {
+            Entered::In(permit) => match self.begin(permit, freshness) {
+                // Most callers find an idle connection that was used a moment ago: no timer, no
+                // span.
+                Begin::Ready(lease) => Ok(lease),
+                // On the heap, or every caller's future would have the size of this rare one.
+                begin => {
+                    let settled = self.settle(begin, freshness, started);
+                    Box::pin(trace_slow_wait(self.name(), settled)).await
+                }
+            },
+            Entered::Waiting(wait) => {
+                let lease = pin!(async {
+                    let permit = self.turn(wait).await?;
+                    match self.begin(permit, freshness) {
+                        Begin::Ready(lease) => Ok(lease),
+                        begin => Box::pin(self.settle(begin, freshness, started)).await,
+                    }
+                });
+                trace_slow_wait(self.name(), lease).await
             }
-            Some(Ok(lease)) => Begin::With(Box::new(lease)),
-            Some(Err(permit)) => Begin::Permitted(permit),
-            None => Begin::Queue(caller),
-        };
-        // On the heap, or every caller's future would have the size of this rare one.
-        Box::pin(trace_slow_wait(self.name(), self.settle(begin, freshness))).await
+        }
+    }
+
+    /// Waits at the gate until it is this caller's turn, and no longer than that is of use.
+    async fn turn(&self, mut wait: Wait<'_>) -> Result<GatePermit, PgError> {
+        let deadline = wait.deadline().instant();
+        let mut timer = pin!(sleep_until(deadline));
+        poll_fn(|context| {
+            loop {
+                // What is there beats the news that nothing else will come.
+                if let Poll::Ready(outcome) = Pin::new(&mut wait).poll(context) {
+                    return Poll::Ready(outcome.map_err(|error| self.turned_away(error)));
+                }
+                // In the queue, so no change from here on goes unnoticed.
+                let until = match self.outlook() {
+                    Outlook::Hopeless(cause) => return Poll::Ready(Err(cause)),
+                    Outlook::FairUntil(until) => deadline.min(until),
+                    Outlook::Fair => deadline,
+                };
+                if timer.deadline() != until {
+                    timer.as_mut().reset(until);
+                }
+                if timer.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                if until == deadline {
+                    return Poll::Ready(wait.expire().map_err(|error| self.turned_away(error)));
+                }
+            }
+        })
+        .await
+    }
+
+    /// How one who was let in goes on: with the idle connection used last, if there is one.
+    fn begin(self: &Arc<Self>, permit: GatePermit, freshness: Freshness) -> Begin {
+        let now = permit.since();
+        match self.take_idle(permit, now) {
+            Ok(lease) if is_good(&lease, freshness) => {
+                self.metrics().waited(lease.waited());
+                Begin::Ready(lease)
+            }
+            Ok(lease) => Begin::With(lease),
+            Err(permit) => Begin::Permitted(permit),
+        }
     }
 
     async fn settle(
         self: &Arc<Self>,
         begin: Begin,
         freshness: Freshness,
+        started: Instant,
     ) -> Result<Lease, PgError> {
-        let started = Instant::now();
-        let deadline = self.acquire_deadline();
-        // Around everything: a frozen server makes even the check of a connection hang, and who
-        // waits for a permit is as much concerned by an outage as who waits for a connection.
+        let deadline = self.acquire_deadline(started);
+        // Around everything: a frozen server makes even the check of a connection hang.
         tokio::select! {
             // What is there beats the news that nothing else will come.
             biased;
             lease = self.find(begin, freshness) => {
-                let lease = lease?;
+                let mut lease = lease?;
                 // To open or to check a connection took time that the next caller may not need.
                 lease.restart_hold();
-                self.metrics().waited(started.elapsed());
+                self.metrics().waited(lease.since().saturating_duration_since(started));
                 Ok(lease)
             }
             cause = self.hopeless() => Err(cause),
-            () = tokio::time::sleep_until(deadline.instant()) => {
+            () = sleep_until(deadline.instant()) => {
                 self.counters().timed_out();
                 Err(self.gave_up(started.elapsed()))
             }
@@ -85,11 +141,9 @@ impl Shared {
 
     async fn find(self: &Arc<Self>, begin: Begin, freshness: Freshness) -> Result<Lease, PgError> {
         let mut permit = match begin {
-            Begin::Queue(caller) => {
-                self.gate().acquire(caller).await.map_err(|error| self.turned_away(error))?
-            }
+            Begin::Ready(lease) => return Ok(lease),
             Begin::Permitted(permit) => permit,
-            Begin::With(lease) => match prove(*lease).await {
+            Begin::With(lease) => match prove(lease).await {
                 Ok(lease) => return Ok(lease),
                 Err(permit) => permit,
             },
@@ -97,7 +151,7 @@ impl Shared {
         let ticket = self.line().draw();
         // Each turn closes a connection found dead, so this ends with a new one at the latest.
         loop {
-            let lease = match self.take_idle(permit) {
+            let lease = match self.take_idle(permit, Instant::now()) {
                 Ok(lease) => lease,
                 Err(permit) => self.wait_for_connection(permit, ticket).await,
             };
@@ -112,12 +166,12 @@ impl Shared {
     }
 
     /// An idle connection, if there is one that nobody waits for.
-    fn take_idle(self: &Arc<Self>, permit: GatePermit) -> Result<Lease, GatePermit> {
+    fn take_idle(self: &Arc<Self>, permit: GatePermit, now: Instant) -> Result<Lease, GatePermit> {
         if !self.line().is_empty() {
             return Err(permit);
         }
         match self.shelf().take(self.bb8()) {
-            Some(connection) => Ok(Lease::new(connection, permit, Arc::clone(self))),
+            Some(connection) => Ok(Lease::new(connection, permit, Arc::clone(self), now)),
             None => Err(permit),
         }
     }
@@ -129,7 +183,7 @@ impl Shared {
             tokio::select! {
                 biased;
                 connection = place.turn() => {
-                    return Lease::new(connection, permit, Arc::clone(self));
+                    return Lease::new(connection, permit, Arc::clone(self), Instant::now());
                 }
                 // Asking is also what makes bb8 open one, if there may be more.
                 Ok(connection) = self.bb8().get_owned() => {
@@ -170,20 +224,20 @@ impl Shared {
     }
 }
 
-/// Where a slow checkout takes over.
+/// What one who was let in has.
 enum Begin {
-    /// At the end of the queue.
-    Queue(&'static Location<'static>),
-    /// Let in, without a connection.
+    /// A connection.
+    Ready(Lease),
+    /// One that has to be checked.
+    With(Lease),
+    /// None.
     Permitted(GatePermit),
-    /// With a connection that has to be checked.
-    With(Box<Lease>),
 }
 
 /// Whether the connection needs no check. One that is just opened has not been idle.
 fn is_good(lease: &Lease, freshness: Freshness) -> bool {
     let is_trusted = freshness == Freshness::Recent || lease.is_new();
-    is_trusted && !lease.is_dead() && lease.silent_for() < TRUSTED_FOR
+    is_trusted && !lease.is_dead() && lease.silent_for(lease.since()) < TRUSTED_FOR
 }
 
 /// The lease if its connection is alive, otherwise the permit for another one.

@@ -115,7 +115,7 @@ impl PgConnection {
             Some(reason) => Some(reason),
             None if self.client.is_closed() => Some(CloseReason::Broken),
             None if !self.is_clean() => Some(CloseReason::Poisoned),
-            None => (self.is_expired() && !self.is_spared).then_some(CloseReason::Lifetime),
+            None => self.is_old_on_return().then_some(CloseReason::Lifetime),
         }
     }
 
@@ -134,19 +134,24 @@ impl PgConnection {
         self.expires_at <= Instant::now()
     }
 
+    /// Judged by the moment of return, which has just been marked: no other look at the clock.
+    fn is_old_on_return(&self) -> bool {
+        self.expires_at <= self.used_at && !self.is_spared
+    }
+
     /// When a caller last used it.
     pub(crate) fn used_at(&self) -> Instant {
         self.used_at
     }
 
     /// How long the server has said nothing on it.
-    pub(crate) fn silent_for(&self) -> Duration {
-        self.answered_at.elapsed()
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.answered_at)
     }
 
     /// Whether it was silent for so long that somebody should look.
     pub(crate) fn needs_keepalive(&self) -> bool {
-        self.silent_for() >= self.keepalive
+        self.silent_for(Instant::now()) >= self.keepalive
     }
 
     /// Lets it go back although it is too old: only so many are replaced at a time.
@@ -155,9 +160,9 @@ impl PgConnection {
     }
 
     /// Marks the moment of return.
-    pub(crate) fn touch(&mut self) {
-        self.used_at = Instant::now();
-        self.answered_at = self.used_at;
+    pub(crate) fn touch(&mut self, now: Instant) {
+        self.used_at = now;
+        self.answered_at = now;
         self.is_new = false;
         self.is_spared = false;
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use forebay_pooling::CloseReason;
+use tokio::time::Instant;
 
 use crate::lease::Held;
 use crate::pool::Shared;
@@ -22,7 +23,7 @@ pub(crate) fn clean(mut held: Held) {
             held.connection.poison(CloseReason::Poisoned);
             tracing::debug!("a postgres connection could not be cleaned and is closed");
         }
-        held.give_back();
+        held.give_back(Instant::now());
         drop(limbo);
     });
 }

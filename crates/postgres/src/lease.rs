@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bb8_postgres::bb8::PooledConnection;
 use forebay_pooling::{CloseReason, GatePermit};
@@ -34,8 +35,19 @@ impl Lease {
         connection: PooledConnection<'static, Manager>,
         permit: GatePermit,
         shared: Arc<Shared>,
+        since: Instant,
     ) -> Self {
-        Self(Some(Held { connection, permit, shared, since: Instant::now() }))
+        Self(Some(Held { connection, permit, shared, since }))
+    }
+
+    /// Since when its caller has it.
+    pub(crate) fn since(&self) -> Instant {
+        self.0.as_ref().expect("only drop and discard take it").since
+    }
+
+    /// How long its caller waited for the permit.
+    pub(crate) fn waited(&self) -> Duration {
+        self.0.as_ref().expect("only drop and discard take it").permit.waited()
     }
 
     /// Runs a statement, and tells who looks at this lease what it is used for.
@@ -44,14 +56,26 @@ impl Lease {
         sql: &'a Sql,
         params: &'a [&'a (dyn ToSql + Sync)],
     ) -> impl Future<Output = Result<A, Failure>> + Send + 'a {
-        let held = self.0.as_mut().expect("only drop and discard take it");
+        let held = self.0.as_ref().expect("only drop and discard take it");
         held.permit.set_note(Some(sql.summary()));
+        self.run_noted(sql, params)
+    }
+
+    /// Runs the statement whose summary was the note at the checkout.
+    pub(crate) fn run_noted<'a, A: Answer + 'a>(
+        &'a mut self,
+        sql: &'a Sql,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<A, Failure>> + Send + 'a {
+        let held = self.0.as_mut().expect("only drop and discard take it");
         held.connection.run(sql, params)
     }
 
     /// Counts the time that the connection is used from now on.
-    pub(crate) fn restart_hold(&self) {
-        self.0.as_ref().expect("only drop and discard take it").permit.restart_hold();
+    pub(crate) fn restart_hold(&mut self) {
+        let held = self.0.as_mut().expect("only drop and discard take it");
+        held.since = Instant::now();
+        held.permit.restart_hold(held.since);
     }
 
     /// Closes the connection and keeps the right to another one.
@@ -82,13 +106,14 @@ impl Drop for Lease {
         let Some(mut held) = self.0.take() else {
             return;
         };
-        held.shared.metrics().used(held.since.elapsed());
+        let now = Instant::now();
+        held.shared.metrics().used(now.saturating_duration_since(held.since));
         if held.connection.was_lost_in_service() {
             held.shared.retries().connection_lost();
         }
-        held.connection.touch();
+        held.connection.touch(now);
         if held.connection.is_clean() || held.connection.is_dead() {
-            held.give_back();
+            held.give_back(now);
         } else {
             janitor::clean(held);
         }
@@ -97,11 +122,11 @@ impl Drop for Lease {
 
 impl Held {
     /// Returns the connection to bb8, which closes it unless it is usable.
-    pub(crate) fn give_back(self) {
+    pub(crate) fn give_back(self, now: Instant) {
         let Self { connection, permit, shared, since: _ } = self;
         // bb8 may want to open another connection, also when a lease is dropped outside the runtime.
         let _runtime = shared.runtime().enter();
         drop(connection);
-        drop(permit);
+        permit.give_back(now);
     }
 }

@@ -1,12 +1,17 @@
 //! Whether waiting for a connection is of any use.
 
+use std::sync::{Arc, Weak};
+
+use forebay_pooling::Failures;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::PgError;
 use crate::pool::Shared;
 
 /// What a caller without a connection may expect.
-enum Outlook {
+pub(crate) enum Outlook {
     /// One comes, sooner or later.
     Fair,
     /// The server was there a moment ago and may be back before this instant.
@@ -44,7 +49,8 @@ impl Shared {
         }
     }
 
-    fn outlook(&self) -> Outlook {
+    /// What a caller may expect now. Those who wait at the gate ask when [`Herald`] rouses them.
+    pub(crate) fn outlook(&self) -> Outlook {
         if self.manager().is_draining() {
             return Outlook::Hopeless(PgError::Draining);
         }
@@ -62,6 +68,47 @@ impl Shared {
             Outlook::FairUntil(until)
         } else {
             Outlook::Hopeless(cause)
+        }
+    }
+}
+
+/// Has those who wait at the gate ask for their outlook when it may have become worse: one task
+/// listens for all of them, so that a caller who only waits for its turn listens to nothing. It
+/// ends with this value.
+#[derive(Debug)]
+pub(crate) struct Herald(AbortHandle);
+
+impl Herald {
+    /// Starts listening, for as long as `shared` is there.
+    pub(crate) fn start(shared: &Arc<Shared>) -> Self {
+        let failures = shared.manager().outage().listen();
+        let live = shared.live().listen();
+        let task = shared.runtime().spawn(announce(Arc::downgrade(shared), failures, live));
+        Self(task.abort_handle())
+    }
+}
+
+impl Drop for Herald {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn announce(
+    weak: Weak<Shared>,
+    mut failures: Failures<PgError>,
+    mut live: watch::Receiver<usize>,
+) {
+    loop {
+        tokio::select! {
+            _ = failures.next() => {}
+            changed = live.changed() => if changed.is_err() { return },
+        }
+        let Some(shared) = weak.upgrade() else {
+            return;
+        };
+        if !matches!(shared.outlook(), Outlook::Fair) {
+            shared.gate().rouse();
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use forebay_config::PostgresConfig;
 use forebay_pooling::{Deadline, Priority};
-use futures_util::future::join;
 use futures_util::FutureExt as _;
+use futures_util::future::join;
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -263,8 +263,9 @@ impl PgPool {
             }
         }
         loop {
-            let mut lease = self.0.checkout(caller, freshness).await?;
-            match by(self.0.statement_deadline(), lease.run(sql, params)).await {
+            let mut lease = self.0.checkout(caller, Some(sql.summary()), freshness).await?;
+            let deadline = self.0.statement_deadline_from(lease.since());
+            match by(deadline, lease.run_noted(sql, params)).await {
                 Ok(rows) => {
                     if sql.is_pipelined() {
                         self.0.pipeline().learn(sql, lease.types_of(sql));
@@ -290,8 +291,9 @@ impl PgPool {
         sql: &Sql,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<A, PgError> {
-        let mut lease = self.0.checkout(caller, Freshness::Recent).await?;
-        let outcome = by(self.0.statement_deadline(), lease.run(sql, params)).await;
+        let mut lease = self.0.checkout(caller, Some(sql.summary()), Freshness::Recent).await?;
+        let deadline = self.0.statement_deadline_from(lease.since());
+        let outcome = by(deadline, lease.run_noted(sql, params)).await;
         if outcome.is_ok() {
             self.0.retries().succeeded();
         }

@@ -153,7 +153,7 @@ impl PgTransaction {
             let mut freshness = Freshness::Recent;
             let mut tries = Tries::new(shared, BEGIN_ATTEMPTS_MAX);
             loop {
-                let mut lease = shared.checkout(caller, freshness).await?;
+                let mut lease = shared.checkout(caller, None, freshness).await?;
                 match by(shared.statement_deadline(), lease.begin(options.begin())).await {
                     Ok(()) => {
                         let shared = Arc::clone(shared);

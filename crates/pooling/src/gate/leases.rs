@@ -41,16 +41,21 @@ pub(super) struct Caller {
     location: &'static Location<'static>,
     pub(super) priority: Priority,
     trace: Option<TraceId>,
+    note: Option<&'static str>,
 }
 
 impl Caller {
     /// The task that runs now, at `location`.
-    pub(super) fn current(location: &'static Location<'static>) -> Self {
+    pub(super) fn current(
+        location: &'static Location<'static>,
+        note: Option<&'static str>,
+    ) -> Self {
         let trace = get_active_span(|span| span.span_context().trace_id());
         Self {
             location,
             priority: Priority::current(),
             trace: (trace != TraceId::INVALID).then_some(trace),
+            note,
         }
     }
 }
@@ -62,7 +67,6 @@ pub(super) struct Lease {
     pub(super) since: Instant,
     /// From when on it counts for the estimate of how long a permit is held; `None` if it does not.
     pub(super) used_since: Option<Instant>,
-    note: Option<&'static str>,
     is_reported: bool,
 }
 
@@ -73,7 +77,7 @@ impl Lease {
             held: now.saturating_duration_since(self.since),
             priority: self.caller.priority,
             trace: self.caller.trace,
-            note: self.note,
+            note: self.caller.note,
         }
     }
 }
@@ -88,8 +92,7 @@ pub(super) struct Leases {
 impl Leases {
     /// Records a lease and names the place to clear with [`Leases::leave`].
     pub(super) fn enter(&mut self, caller: Caller, since: Instant) -> usize {
-        let record =
-            Some(Lease { caller, since, used_since: Some(since), note: None, is_reported: false });
+        let record = Some(Lease { caller, since, used_since: Some(since), is_reported: false });
         if let Some(index) = self.free.pop() {
             self.records[index] = record;
             index
@@ -122,7 +125,7 @@ impl Leases {
 
     pub(super) fn note(&mut self, index: usize, note: Option<&'static str>) {
         if let Some(lease) = &mut self.records[index] {
-            lease.note = note;
+            lease.caller.note = note;
         }
     }
 

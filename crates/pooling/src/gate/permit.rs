@@ -10,22 +10,32 @@ use super::Inner;
 /// The right to use one of the things behind a [`crate::Gate`], given back on drop.
 #[derive(Debug)]
 pub struct GatePermit {
-    pub(super) lease: usize,
-    pub(super) waited: Duration,
-    pub(super) gate: Arc<Inner>,
+    lease: usize,
+    waited: Duration,
+    since: Instant,
+    ended: Option<Instant>,
+    gate: Arc<Inner>,
 }
 
 impl GatePermit {
+    pub(super) fn new(gate: &Arc<Inner>, lease: usize, waited: Duration, since: Instant) -> Self {
+        Self { lease, waited, since, ended: None, gate: Arc::clone(gate) }
+    }
+
     /// How long the caller waited for it; zero if it was free.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
+    /// When the caller got it.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Begins the hold anew for [`crate::GateStats::hold_estimate`]: what the holder did until now
     /// was waiting too, and says nothing about how soon a permit comes back. Its age as a leak and
     /// in the list of holders stays.
-    pub fn restart_hold(&self) {
-        let now = Instant::now();
+    pub fn restart_hold(&self, now: Instant) {
         self.gate.state.lock().restart_hold(self.lease, now);
     }
 
@@ -40,18 +50,20 @@ impl GatePermit {
     pub fn set_note(&self, note: Option<&'static str>) {
         self.gate.state.lock().note(self.lease, note);
     }
+
+    /// Gives it back, as a drop does; `now` spares another look at the clock.
+    pub fn give_back(mut self, now: Instant) {
+        self.ended = Some(now);
+    }
 }
 
 impl Drop for GatePermit {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         let (next, is_idle) = {
             let mut state = self.gate.state.lock();
-            (state.give_back(self.lease, now), state.held() == 0)
+            (state.give_back(self.lease, now), state.is_idle_asked_for())
         };
-        self.gate.settle(next);
-        if is_idle {
-            self.gate.idle.notify_waiters();
-        }
+        self.gate.settle(next, is_idle);
     }
 }

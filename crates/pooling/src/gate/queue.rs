@@ -164,6 +164,21 @@ impl Queue {
         wakers
     }
 
+    /// The wakers of everyone who waits; each leaves another when it has looked.
+    pub(super) fn rouse(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::with_capacity(self.waiting_all());
+        for index in 0..self.lists.len() {
+            let mut next = self.lists[index].first;
+            while let Some(entry) = next {
+                next = self.entries[entry].after;
+                if let Turn::Waiting(waker) = self.turn(entry) {
+                    wakers.extend(waker.take());
+                }
+            }
+        }
+        wakers
+    }
+
     fn unlink(&mut self, entry: usize) {
         let Entry { caller, before, after, .. } = self.entries[entry];
         match before {

@@ -20,6 +20,8 @@ pub(super) struct State {
     held: usize,
     held_by_admin: usize,
     is_closed: bool,
+    /// Those who wait until every permit is back.
+    asking_for_idle: usize,
     queue: Queue,
     leases: Leases,
     forecast: Forecast,
@@ -38,6 +40,7 @@ impl State {
             held: 0,
             held_by_admin: 0,
             is_closed: false,
+            asking_for_idle: 0,
             queue: Queue::default(),
             leases: Leases::default(),
             forecast: Forecast::default(),
@@ -159,6 +162,24 @@ impl State {
     pub(super) fn close(&mut self) -> Vec<Waker> {
         self.is_closed = true;
         self.queue.close()
+    }
+
+    /// Whom to wake so that everyone who waits looks again.
+    pub(super) fn rouse(&mut self) -> Vec<Waker> {
+        self.queue.rouse()
+    }
+
+    pub(super) fn ask_for_idle(&mut self) {
+        self.asking_for_idle += 1;
+    }
+
+    pub(super) fn no_longer_ask_for_idle(&mut self) {
+        self.asking_for_idle -= 1;
+    }
+
+    /// Whether every permit is back and somebody waits for that.
+    pub(super) fn is_idle_asked_for(&self) -> bool {
+        self.held == 0 && self.asking_for_idle > 0
     }
 
     pub(super) fn held(&self) -> usize {

@@ -9,22 +9,41 @@ use tokio::time::Instant;
 
 use super::queue::Turn;
 use super::{GateError, GatePermit, Inner};
+use crate::Deadline;
 
-/// A place in the queue. Dropped, it is free again, and a permit given to it goes on.
-pub(super) struct Wait<'a> {
+/// A place in the queue of a [`crate::Gate`], and the permit when its turn comes. Dropped, it is
+/// free again, and a permit given to it goes on.
+///
+/// Time does not end it by itself: whoever polls it calls [`Wait::expire`] at [`Wait::deadline`].
+#[derive(Debug)]
+pub struct Wait<'a> {
     gate: &'a Arc<Inner>,
     /// `None` once the wait is over.
     entry: Option<usize>,
     since: Instant,
+    deadline: Deadline,
 }
 
 impl<'a> Wait<'a> {
-    pub(super) fn new(gate: &'a Arc<Inner>, entry: usize, since: Instant) -> Self {
-        Self { gate, entry: Some(entry), since }
+    pub(super) fn new(
+        gate: &'a Arc<Inner>,
+        entry: usize,
+        since: Instant,
+        deadline: Deadline,
+    ) -> Self {
+        Self { gate, entry: Some(entry), since, deadline }
     }
 
-    /// Ends a wait whose time is over.
-    pub(super) fn expire(mut self) -> Result<GatePermit, GateError> {
+    /// Until when it may last: the timeout of the gate or the deadline that was in scope.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Ends a wait whose time is over. It still takes a permit given to it at the last moment.
+    ///
+    /// # Errors
+    /// [`GateError::Timeout`] in general, [`GateError::Closed`] if the gate closed just now.
+    pub fn expire(&mut self) -> Result<GatePermit, GateError> {
         let waited = self.since.elapsed();
         let turn = self.entry.take().map(|entry| self.gate.state.lock().expire(entry));
         match turn {
@@ -35,7 +54,9 @@ impl<'a> Wait<'a> {
     }
 
     fn permit(&self, lease: usize) -> GatePermit {
-        GatePermit { lease, waited: self.since.elapsed(), gate: Arc::clone(self.gate) }
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(self.since);
+        GatePermit::new(self.gate, lease, waited, now)
     }
 }
 
@@ -71,8 +92,11 @@ impl Drop for Wait<'_> {
         if let Some(entry) = self.entry {
             let now = Instant::now();
             // What it would have found is dropped after the lock as well.
-            let (_turn, next) = self.gate.state.lock().cancel(entry, now);
-            self.gate.settle(next);
+            let ((_turn, next), is_idle) = {
+                let mut state = self.gate.state.lock();
+                (state.cancel(entry, now), state.is_idle_asked_for())
+            };
+            self.gate.settle(next, is_idle);
         }
     }
 }

@@ -68,7 +68,7 @@ enum End {
 impl Pipe {
     async fn run(mut self) {
         loop {
-            let mut lease = match self.shared.checkout(self.caller, Freshness::Recent).await {
+            let mut lease = match self.shared.checkout(self.caller, None, Freshness::Recent).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     for job in self.end() {

@@ -10,6 +10,7 @@ use forebay_pooling::{
     CloseReason, Deadline, Gate, GateConfig, PoolMetrics, PoolStats, RetryBudget,
 };
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::PgError;
 use crate::connector::Connector;
@@ -17,6 +18,7 @@ use crate::line::Line;
 use crate::live::Live;
 use crate::manager::Manager;
 use crate::observe::Observer;
+use crate::outlook::Herald;
 use crate::pipeline::Pipeline;
 use crate::router::Router;
 use crate::shelf::{Shelf, Taken};
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     statement_timeout: Duration,
     outage_grace: Duration,
     visitor: OnceLock<Visitor>,
+    herald: OnceLock<Herald>,
     router: OnceLock<Router>,
 }
 
@@ -105,11 +108,13 @@ impl Shared {
             statement_timeout: config.statement_timeout,
             outage_grace: config.outage_grace,
             visitor: OnceLock::new(),
+            herald: OnceLock::new(),
             router: OnceLock::new(),
         });
         // The cells are new, so nobody has set them.
         cell.get_or_init(|| Arc::downgrade(&shared));
         shared.visitor.get_or_init(|| Visitor::start(&shared, config, connections_max));
+        shared.herald.get_or_init(|| Herald::start(&shared));
         Pipeline::observe(&shared);
         Ok(shared)
     }
@@ -179,14 +184,19 @@ impl Shared {
         &self.runtime
     }
 
-    /// By when a caller that asks now must have a connection.
-    pub(crate) fn acquire_deadline(&self) -> Deadline {
-        Deadline::within(self.acquire_timeout)
+    /// By when a caller that asks `now` must have a connection.
+    pub(crate) fn acquire_deadline(&self, now: Instant) -> Deadline {
+        Deadline::within_from(now, self.acquire_timeout)
     }
 
     /// By when a statement that is sent now must be answered.
     pub(crate) fn statement_deadline(&self) -> Deadline {
-        Deadline::within(self.statement_timeout)
+        self.statement_deadline_from(Instant::now())
+    }
+
+    /// By when the statement must be answered for which a connection was just checked out.
+    pub(crate) fn statement_deadline_from(&self, checked_out: Instant) -> Deadline {
+        Deadline::within_from(checked_out, self.statement_timeout)
     }
 
     /// The longest time that a statement may take, the wait for a connection included.

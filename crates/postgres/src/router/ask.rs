@@ -33,7 +33,7 @@ pub(super) async fn guarded(
     caller: &'static Location<'static>,
     (sql, params): Statement<'_>,
 ) -> Result<Guarded, PgError> {
-    let mut lease = shared.checkout(caller, Freshness::Recent).await?;
+    let mut lease = shared.checkout(caller, None, Freshness::Recent).await?;
     let both = by(shared.statement_deadline(), lease.run_behind(&GUARD, sql, params)).await;
     let (guard, rows): (Vec<Row>, Vec<Row>) = both.map_err(|failure| failure.error)?;
     let replayed = match guard.first() {
@@ -59,7 +59,7 @@ pub(super) async fn plain(
             }
         }
     }
-    let mut lease = shared.checkout(caller, Freshness::Recent).await?;
+    let mut lease = shared.checkout(caller, None, Freshness::Recent).await?;
     let rows = by(shared.statement_deadline(), lease.run(sql, params)).await;
     let rows = rows.map_err(|failure| failure.error)?;
     if sql.is_pipelined() {

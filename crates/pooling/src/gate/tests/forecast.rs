@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 use super::{Gate, GateError, gate, here};
 use crate::{Deadline, Priority};
@@ -129,7 +129,7 @@ async fn what_came_before_the_use_does_not_count() {
     for _ in 0..LEARNED {
         let permit = gate.acquire(here()).await.expect("a free permit");
         advance(HOLD * 100).await;
-        permit.restart_hold();
+        permit.restart_hold(Instant::now());
         advance(HOLD).await;
         assert_eq!(gate.oldest_holders(1)[0].held, HOLD * 101);
         drop(permit);
