@@ -16,7 +16,7 @@ pub use error::GateError;
 use leases::Caller;
 pub use leases::Holder;
 pub use permit::GatePermit;
-use state::State;
+use state::{Next, State};
 pub use stats::GateStats;
 pub use wait::Wait;
 
@@ -32,6 +32,9 @@ mod wait;
 
 /// A bounded queue in front of a limited resource. Clones share one queue.
 ///
+/// `C` is what a holder may pass on with its permit ([`GatePermit::pass_on`]), so that the next one
+/// need not look for it where both have it from.
+///
 /// - Within a [`crate::Priority`] callers are served strictly in the order in
 ///   which they came: a freed permit is handed to the longest waiter, and a
 ///   newcomer never passes one. So no caller starves.
@@ -40,13 +43,25 @@ mod wait;
 /// - A caller whose turn would come after its deadline is told at once. The
 ///   estimate is that of [`GateStats::hold_estimate`]: it needs 16 holds, and
 ///   whoever would be next in line may always wait.
-#[derive(Debug, Clone)]
-pub struct Gate(Arc<Inner>);
+#[derive(Debug)]
+pub struct Gate<C = ()>(Arc<Inner<C>>);
 
 impl Gate {
-    /// An open gate.
+    /// An open gate, whose holders pass nothing on.
     pub fn new(config: GateConfig) -> Self {
-        Self(Arc::new(Inner { config, state: Mutex::new(State::new(config)), idle: Notify::new() }))
+        Self::passing_on(config)
+    }
+}
+
+impl<C> Gate<C> {
+    /// An open gate.
+    pub fn passing_on(config: GateConfig) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            state: Mutex::new(State::new(config)),
+            idle: Notify::new(),
+            alarm: Notify::new(),
+        }))
     }
 
     /// Waits for a permit, in order, until the timeout of the gate or the deadline in scope.
@@ -61,7 +76,7 @@ impl Gate {
     pub async fn acquire(
         &self,
         caller: &'static Location<'static>,
-    ) -> Result<GatePermit, GateError> {
+    ) -> Result<GatePermit<C>, GateError> {
         match self.enter(caller, None, Instant::now())? {
             Entered::In(permit) => Ok(permit),
             Entered::Waiting(mut wait) => {
@@ -85,7 +100,7 @@ impl Gate {
         caller: &'static Location<'static>,
         note: Option<&'static str>,
         now: Instant,
-    ) -> Result<Entered<'_>, GateError> {
+    ) -> Result<Entered<'_, C>, GateError> {
         let caller = Caller::current(caller, note);
         // One lock for both: a permit freed between two would be lost to this caller, and a
         // newcomer might pass it.
@@ -95,9 +110,11 @@ impl Gate {
             return Ok(Entered::In(self.permit(lease, now)));
         }
         let deadline = Deadline::within_from(now, self.0.config.timeout);
-        let patience = deadline.instant().saturating_duration_since(now);
-        let entry = state.join(caller, patience, now)?;
+        let (entry, is_earliest) = state.join(caller, deadline.instant(), now)?;
         drop(state);
+        if is_earliest {
+            self.0.alarm.notify_one();
+        }
         Ok(Entered::Waiting(Wait::new(&self.0, entry, now, deadline)))
     }
 
@@ -108,7 +125,7 @@ impl Gate {
     pub fn try_acquire(
         &self,
         caller: &'static Location<'static>,
-    ) -> Result<Option<GatePermit>, GateError> {
+    ) -> Result<Option<GatePermit<C>>, GateError> {
         let caller = Caller::current(caller, None);
         let now = Instant::now();
         let lease = self.0.state.lock().enter(caller, now)?;
@@ -119,6 +136,19 @@ impl Gate {
     pub fn close(&self) {
         let wakers = self.0.state.lock().close();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends the waits whose time is over, and returns when to call it again. An owner that does
+    /// so, and whenever [`Gate::earlier_deadline`] tells it to, spares each waiter a timer.
+    pub fn expire_waits(&self) -> Option<Instant> {
+        let (wakers, next) = self.0.state.lock().expire_waits(Instant::now());
+        wakers.into_iter().for_each(Waker::wake);
+        next
+    }
+
+    /// Waits until somebody waits whose time is over before [`Gate::expire_waits`] is called again.
+    pub async fn earlier_deadline(&self) {
+        self.0.alarm.notified().await;
     }
 
     /// Has everyone who waits look at the world again, and keeps their places: for what a
@@ -137,7 +167,7 @@ impl Gate {
             let (before, next, after) = {
                 let mut state = self.0.state.lock();
                 let before = state.held();
-                let next = state.hand_on(now);
+                let next = state.hand_on(None, now);
                 (before, next, state.held())
             };
             self.0.settle(next, false);
@@ -199,49 +229,59 @@ impl Gate {
         leaked.len()
     }
 
-    fn permit(&self, lease: usize, now: Instant) -> GatePermit {
-        GatePermit::new(&self.0, lease, Duration::ZERO, now)
+    fn permit(&self, lease: usize, now: Instant) -> GatePermit<C> {
+        GatePermit::new(&self.0, lease, None, Duration::ZERO, now)
     }
 }
 
 /// What a caller finds at a [`Gate`].
 #[derive(Debug)]
-pub enum Entered<'a> {
+pub enum Entered<'a, C = ()> {
     /// A permit.
-    In(GatePermit),
+    In(GatePermit<C>),
     /// A place in the queue.
-    Waiting(Wait<'a>),
+    Waiting(Wait<'a, C>),
+}
+
+impl<C> Clone for Gate<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Inner<C> {
     config: GateConfig,
-    state: Mutex<State>,
+    state: Mutex<State<C>>,
     /// Told whenever the last permit came back while somebody asks.
     idle: Notify,
+    /// Told whenever a deadline is nearer than all that are looked after.
+    alarm: Notify,
 }
 
 /// Counts one who waits until every permit is back.
-struct Asks<'a>(&'a Inner);
+struct Asks<'a, C>(&'a Inner<C>);
 
-impl<'a> Asks<'a> {
-    fn new(gate: &'a Inner) -> Self {
+impl<'a, C> Asks<'a, C> {
+    fn new(gate: &'a Inner<C>) -> Self {
         gate.state.lock().ask_for_idle();
         Self(gate)
     }
 }
 
-impl Drop for Asks<'_> {
+impl<C> Drop for Asks<'_, C> {
     fn drop(&mut self) {
         self.0.state.lock().no_longer_ask_for_idle();
     }
 }
 
-impl Inner {
+impl<C> Inner<C> {
     /// Wakes whoever was handed a permit, outside the lock that it will take first, or those who
     /// wait until all are back.
-    fn settle(&self, next: Option<Waker>, is_idle: bool) {
-        if let Some(waker) = next {
+    fn settle(&self, next: Next<C>, is_idle: bool) {
+        let Next { waker, left } = next;
+        drop(left);
+        if let Some(waker) = waker {
             waker.wake();
         }
         if is_idle {

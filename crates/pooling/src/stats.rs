@@ -74,7 +74,7 @@ impl PoolStats {
     pub const HOLDERS_MAX: usize = 3;
 
     /// What the gate in front of a connection pool knows; the rest is zero.
-    pub fn of_gate(gate: &Gate) -> Self {
+    pub fn of_gate<C>(gate: &Gate<C>) -> Self {
         let stats = gate.stats();
         Self {
             in_use_connections: count(stats.held),

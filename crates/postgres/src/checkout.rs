@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use forebay_pooling::{Entered, GateError, GatePermit, Wait, trace_slow_wait};
+use forebay_pooling::{Entered, GateError, Wait, trace_slow_wait};
 use tokio::time::{Instant, sleep_until};
 
 use crate::PgError;
@@ -16,6 +16,7 @@ use crate::lease::Lease;
 use crate::line::Ticket;
 use crate::outlook::Outlook;
 use crate::pool::Shared;
+use crate::shelf::{PgPermit, Taken};
 
 /// A connection used within this time is taken to be alive. Checking every time would cost a round
 /// trip per statement; a statement that finds it dead after all is repeated or says so.
@@ -37,14 +38,14 @@ pub(crate) enum Freshness {
 
 impl Shared {
     /// Waits in order for a connection, until the acquire timeout or the deadline in scope.
-    /// `note` is what its holders are listed with, as for [`GatePermit::set_note`].
+    /// `note` is what its holders are listed with, as for `set_note` of a permit; `started` is now.
     pub(crate) async fn checkout(
         self: &Arc<Self>,
         caller: &'static Location<'static>,
         note: Option<&'static str>,
         freshness: Freshness,
+        started: Instant,
     ) -> Result<Lease, PgError> {
-        let started = Instant::now();
         let entered = self.gate().enter(caller, note, started);
         match entered.map_err(|error| self.turned_away(error))? {
             Entered::In(permit) => match self.begin(permit, freshness) {
@@ -71,39 +72,30 @@ impl Shared {
     }
 
     /// Waits at the gate until it is this caller's turn, and no longer than that is of use.
-    async fn turn(&self, mut wait: Wait<'_>) -> Result<GatePermit, PgError> {
-        let deadline = wait.deadline().instant();
-        let mut timer = pin!(sleep_until(deadline));
+    async fn turn(&self, mut wait: Wait<'_, Taken>) -> Result<PgPermit, PgError> {
         poll_fn(|context| {
-            loop {
-                // What is there beats the news that nothing else will come.
-                if let Poll::Ready(outcome) = Pin::new(&mut wait).poll(context) {
-                    return Poll::Ready(outcome.map_err(|error| self.turned_away(error)));
-                }
-                // In the queue, so no change from here on goes unnoticed.
-                let until = match self.outlook() {
-                    Outlook::Hopeless(cause) => return Poll::Ready(Err(cause)),
-                    Outlook::FairUntil(until) => deadline.min(until),
-                    Outlook::Fair => deadline,
-                };
-                if timer.deadline() != until {
-                    timer.as_mut().reset(until);
-                }
-                if timer.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                if until == deadline {
-                    return Poll::Ready(wait.expire().map_err(|error| self.turned_away(error)));
-                }
+            // What is there beats the news that nothing else will come.
+            if let Poll::Ready(outcome) = Pin::new(&mut wait).poll(context) {
+                return Poll::Ready(outcome.map_err(|error| self.turned_away(error)));
+            }
+            // It is in the queue, so the herald wakes it when this changes.
+            match self.outlook() {
+                Outlook::Hopeless(cause) => Poll::Ready(Err(cause)),
+                Outlook::Fair | Outlook::FairUntil(_) => Poll::Pending,
             }
         })
         .await
     }
 
-    /// How one who was let in goes on: with the idle connection used last, if there is one.
-    fn begin(self: &Arc<Self>, permit: GatePermit, freshness: Freshness) -> Begin {
+    /// How one who was let in goes on: with the connection that the holder before passed on, or
+    /// with the idle one used last, if there is one.
+    fn begin(self: &Arc<Self>, mut permit: PgPermit, freshness: Freshness) -> Begin {
         let now = permit.since();
-        match self.take_idle(permit, now) {
+        let lease = match permit.take_passed() {
+            Some(connection) => Ok(Lease::new(connection, permit, Arc::clone(self), now)),
+            None => self.take_idle(permit, now),
+        };
+        match lease {
             Ok(lease) if is_good(&lease, freshness) => {
                 self.metrics().waited(lease.waited());
                 Begin::Ready(lease)
@@ -166,7 +158,7 @@ impl Shared {
     }
 
     /// An idle connection, if there is one that nobody waits for.
-    fn take_idle(self: &Arc<Self>, permit: GatePermit, now: Instant) -> Result<Lease, GatePermit> {
+    fn take_idle(self: &Arc<Self>, permit: PgPermit, now: Instant) -> Result<Lease, PgPermit> {
         if !self.line().is_empty() {
             return Err(permit);
         }
@@ -177,7 +169,7 @@ impl Shared {
     }
 
     /// Waits in the line for a connection to be opened or returned.
-    async fn wait_for_connection(self: &Arc<Self>, permit: GatePermit, ticket: Ticket) -> Lease {
+    async fn wait_for_connection(self: &Arc<Self>, permit: PgPermit, ticket: Ticket) -> Lease {
         let mut place = self.line().join(ticket);
         loop {
             tokio::select! {
@@ -231,7 +223,7 @@ enum Begin {
     /// One that has to be checked.
     With(Lease),
     /// None.
-    Permitted(GatePermit),
+    Permitted(PgPermit),
 }
 
 /// Whether the connection needs no check. One that is just opened has not been idle.
@@ -241,6 +233,6 @@ fn is_good(lease: &Lease, freshness: Freshness) -> bool {
 }
 
 /// The lease if its connection is alive, otherwise the permit for another one.
-async fn prove(mut lease: Lease) -> Result<Lease, GatePermit> {
+async fn prove(mut lease: Lease) -> Result<Lease, PgPermit> {
     if !lease.is_dead() && lease.is_alive().await { Ok(lease) } else { Err(lease.discard()) }
 }

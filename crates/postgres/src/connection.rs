@@ -1,8 +1,10 @@
 //! One connection and what is known about its state.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use forebay_pooling::CloseReason;
+use forebay_pooling::{CloseReason, Deadline};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
@@ -10,6 +12,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::answer::Answer;
 use crate::connector::{Canceller, Connector, Opened};
+use crate::cut_off::CutOff;
 use crate::dsn::Mode;
 use crate::failure::Failure;
 use crate::statements::{Prepared, Statements, custom_types};
@@ -44,6 +47,7 @@ pub(crate) struct PgConnection {
     driver: JoinHandle<()>,
     canceller: Canceller,
     statements: Statements,
+    cut_off: CutOff,
     mode: Mode,
     activity: Activity,
     in_transaction: bool,
@@ -81,6 +85,7 @@ impl PgConnection {
             driver,
             canceller,
             statements: Statements::default(),
+            cut_off: CutOff::default(),
             mode,
             activity: Activity::None,
             in_transaction: false,
@@ -186,6 +191,21 @@ impl PgConnection {
             self.poison(CloseReason::Invalid);
         }
         alive
+    }
+
+    /// Runs a statement and cuts it off at `deadline`; `runtime` is that of the connection.
+    pub(crate) async fn run_by<A: Answer>(
+        &mut self,
+        deadline: Deadline,
+        runtime: &Handle,
+        sql: &Sql,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<A, Failure> {
+        // Dropped before its end, the next statement sets another one.
+        let mut cut_off = std::mem::take(&mut self.cut_off);
+        let outcome = cut_off.by(deadline, runtime, pin!(self.run(sql, params))).await;
+        self.cut_off = cut_off;
+        outcome
     }
 
     /// Runs a statement.

@@ -40,7 +40,7 @@ impl Failure {
     }
 
     /// Our own deadline came first.
-    fn late() -> Self {
+    pub(crate) fn late() -> Self {
         let error = PgError::StatementTimeout { source: None };
         Self { error, is_lost: false, reached_server: true, is_outcome_known: false }
     }

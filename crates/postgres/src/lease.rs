@@ -4,8 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bb8_postgres::bb8::PooledConnection;
-use forebay_pooling::{CloseReason, GatePermit};
+use forebay_pooling::{CloseReason, Deadline};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
@@ -14,8 +13,8 @@ use crate::answer::Answer;
 use crate::connection::PgConnection;
 use crate::failure::Failure;
 use crate::janitor;
-use crate::manager::Manager;
 use crate::pool::Shared;
+use crate::shelf::{PgPermit, Taken};
 
 /// A checked-out connection with the permit for it. However it is dropped, the connection goes
 /// back clean or not at all.
@@ -24,16 +23,16 @@ pub(crate) struct Lease(Option<Held>);
 /// What a lease holds. The fields drop in order: the next caller, let in by
 /// the permit, must find the connection already returned.
 pub(crate) struct Held {
-    pub(crate) connection: PooledConnection<'static, Manager>,
-    pub(crate) permit: GatePermit,
+    pub(crate) connection: Taken,
+    pub(crate) permit: PgPermit,
     pub(crate) shared: Arc<Shared>,
     since: Instant,
 }
 
 impl Lease {
     pub(crate) fn new(
-        connection: PooledConnection<'static, Manager>,
-        permit: GatePermit,
+        connection: Taken,
+        permit: PgPermit,
         shared: Arc<Shared>,
         since: Instant,
     ) -> Self {
@@ -50,25 +49,27 @@ impl Lease {
         self.0.as_ref().expect("only drop and discard take it").permit.waited()
     }
 
-    /// Runs a statement, and tells who looks at this lease what it is used for.
+    /// Runs a statement until `deadline`, and tells who looks at this lease what it is used for.
     pub(crate) fn run<'a, A: Answer + 'a>(
         &'a mut self,
+        deadline: Deadline,
         sql: &'a Sql,
         params: &'a [&'a (dyn ToSql + Sync)],
     ) -> impl Future<Output = Result<A, Failure>> + Send + 'a {
         let held = self.0.as_ref().expect("only drop and discard take it");
         held.permit.set_note(Some(sql.summary()));
-        self.run_noted(sql, params)
+        self.run_noted(deadline, sql, params)
     }
 
     /// Runs the statement whose summary was the note at the checkout.
     pub(crate) fn run_noted<'a, A: Answer + 'a>(
         &'a mut self,
+        deadline: Deadline,
         sql: &'a Sql,
         params: &'a [&'a (dyn ToSql + Sync)],
     ) -> impl Future<Output = Result<A, Failure>> + Send + 'a {
         let held = self.0.as_mut().expect("only drop and discard take it");
-        held.connection.run(sql, params)
+        held.connection.run_by(deadline, held.shared.runtime(), sql, params)
     }
 
     /// Counts the time that the connection is used from now on.
@@ -79,7 +80,7 @@ impl Lease {
     }
 
     /// Closes the connection and keeps the right to another one.
-    pub(crate) fn discard(mut self) -> GatePermit {
+    pub(crate) fn discard(mut self) -> PgPermit {
         let Held { mut connection, permit, .. } =
             self.0.take().expect("only drop and discard take it");
         connection.poison(CloseReason::Broken);
@@ -121,9 +122,20 @@ impl Drop for Lease {
 }
 
 impl Held {
-    /// Returns the connection to bb8, which closes it unless it is usable.
+    /// Passes the connection on to the caller whose turn it is, or returns it to bb8, which closes
+    /// it unless it is usable.
     pub(crate) fn give_back(self, now: Instant) {
         let Self { connection, permit, shared, since: _ } = self;
+        // Who is in the line was let in before those at the gate.
+        let is_for_next = shared.line().is_empty() && !shared.manager().closes(&connection);
+        let (permit, connection) = if is_for_next {
+            match permit.pass_on(connection, now) {
+                Ok(()) => return,
+                Err(both) => both,
+            }
+        } else {
+            (permit, connection)
+        };
         // bb8 may want to open another connection, also when a lease is dropped outside the runtime.
         let _runtime = shared.runtime().enter();
         drop(connection);

@@ -50,6 +50,7 @@ mod checkout;
 mod closures;
 mod connection;
 mod connector;
+mod cut_off;
 mod departed;
 mod drain;
 mod dsn;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -15,6 +16,8 @@ pub(crate) struct Live(Arc<Inner>);
 
 struct Inner {
     sockets: Mutex<Sockets>,
+    /// As `count`, for those who look at every call.
+    count_now: AtomicUsize,
     count: watch::Sender<usize>,
 }
 
@@ -37,7 +40,11 @@ pub(crate) struct Handle {
 impl Live {
     /// None is open.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Inner { sockets: Mutex::default(), count: watch::Sender::new(0) }))
+        Self(Arc::new(Inner {
+            sockets: Mutex::default(),
+            count_now: AtomicUsize::new(0),
+            count: watch::Sender::new(0),
+        }))
     }
 
     /// An entry to be held by the task that holds the socket.
@@ -53,13 +60,13 @@ impl Live {
     pub(crate) fn add(&self, id: u64, handle: Handle) {
         if let Some(slot) = self.0.sockets.lock().open.get_mut(&id) {
             *slot = Some(handle);
-            self.0.count.send_modify(|count| *count += 1);
+            self.0.changed(|count| *count += 1);
         }
     }
 
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
-        *self.0.count.borrow()
+        self.0.count_now.load(Ordering::Acquire)
     }
 
     /// Hears of every change of the count.
@@ -80,6 +87,16 @@ impl Live {
     }
 }
 
+impl Inner {
+    /// Before anybody hears of it, who looks must see it.
+    fn changed(&self, change: impl FnOnce(&mut usize)) {
+        self.count.send_modify(|count| {
+            change(count);
+            self.count_now.store(*count, Ordering::Release);
+        });
+    }
+}
+
 /// Takes a connection off the count when its socket goes.
 pub(crate) struct Entry {
     live: Live,
@@ -97,7 +114,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut sockets = self.live.0.sockets.lock();
         if sockets.open.remove(&self.id).flatten().is_some() {
-            self.live.0.count.send_modify(|count| *count -= 1);
+            self.live.0.changed(|count| *count -= 1);
         }
     }
 }

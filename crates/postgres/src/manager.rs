@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bb8_postgres::bb8::ManageConnection;
@@ -29,6 +29,8 @@ struct Inner {
     opening: AtomicUsize,
     created: AtomicU64,
     closed: CloseCounter,
+    /// As `draining`, for those who look at every call.
+    is_draining: AtomicBool,
     draining: watch::Sender<bool>,
     metrics: PoolMetrics,
 }
@@ -49,6 +51,7 @@ impl Manager {
             opening: AtomicUsize::new(0),
             created: AtomicU64::new(0),
             closed: CloseCounter::default(),
+            is_draining: AtomicBool::new(false),
             draining: watch::Sender::new(false),
             metrics,
         }))
@@ -74,12 +77,13 @@ impl Manager {
 
     /// From now on nothing is opened and everything that comes back is closed.
     pub(crate) fn drain(&self) {
+        self.0.is_draining.store(true, Ordering::Release);
         self.0.draining.send_replace(true);
     }
 
     /// Whether [`Manager::drain`] was called.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.0.draining.borrow()
+        self.0.is_draining.load(Ordering::Acquire)
     }
 
     /// Hears when [`Manager::drain`] is called.
@@ -93,6 +97,11 @@ impl Manager {
             return Err(PgError::Draining);
         }
         self.0.outage.attempt(self.count_opening()).await
+    }
+
+    /// Whether a connection that comes back must be closed.
+    pub(crate) fn closes(&self, connection: &PgConnection) -> bool {
+        self.is_draining() || connection.reason_to_close().is_some()
     }
 
     /// The size of the connection pool.

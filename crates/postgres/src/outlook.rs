@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::PgError;
 use crate::pool::Shared;
+use crate::shelf::PgGate;
 
 /// What a caller without a connection may expect.
 pub(crate) enum Outlook {
@@ -72,9 +73,9 @@ impl Shared {
     }
 }
 
-/// Has those who wait at the gate ask for their outlook when it may have become worse: one task
-/// listens for all of them, so that a caller who only waits for its turn listens to nothing. It
-/// ends with this value.
+/// Looks after all who wait at the gate, so that a caller who only waits for its turn has no timer
+/// and listens to nothing: one task ends the waits whose time is over, and has everyone ask for
+/// the outlook once it is hopeless. It ends with this value.
 #[derive(Debug)]
 pub(crate) struct Herald(AbortHandle);
 
@@ -83,7 +84,8 @@ impl Herald {
     pub(crate) fn start(shared: &Arc<Shared>) -> Self {
         let failures = shared.manager().outage().listen();
         let live = shared.live().listen();
-        let task = shared.runtime().spawn(announce(Arc::downgrade(shared), failures, live));
+        let gate = shared.gate().clone();
+        let task = shared.runtime().spawn(announce(Arc::downgrade(shared), gate, failures, live));
         Self(task.abort_handle())
     }
 }
@@ -96,19 +98,36 @@ impl Drop for Herald {
 
 async fn announce(
     weak: Weak<Shared>,
+    gate: PgGate,
     mut failures: Failures<PgError>,
     mut live: watch::Receiver<usize>,
 ) {
     loop {
+        let (next, until) = {
+            let Some(shared) = weak.upgrade() else {
+                return;
+            };
+            let until = match shared.outlook() {
+                Outlook::Fair => None,
+                Outlook::FairUntil(until) => Some(until),
+                Outlook::Hopeless(_) => {
+                    gate.rouse();
+                    None
+                }
+            };
+            (gate.expire_waits(), until)
+        };
+        let look_again = async {
+            match next.into_iter().chain(until).min() {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = failures.next() => {}
             changed = live.changed() => if changed.is_err() { return },
-        }
-        let Some(shared) = weak.upgrade() else {
-            return;
-        };
-        if !matches!(shared.outlook(), Outlook::Fair) {
-            shared.gate().rouse();
+            () = gate.earlier_deadline() => {}
+            () = look_again => {}
         }
     }
 }

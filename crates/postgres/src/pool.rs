@@ -10,6 +10,7 @@ use forebay_pooling::{Deadline, Priority};
 use futures_util::FutureExt as _;
 use futures_util::future::join;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -17,7 +18,7 @@ use crate::answer::Answer;
 use crate::application::application_name;
 use crate::budget::{BudgetError, BudgetReport, ConnectionLimit, SERVER_LIMIT};
 use crate::checkout::Freshness;
-use crate::failure::{Failure, by};
+use crate::failure::Failure;
 use crate::pipeline::Piped;
 use crate::retry::{ATTEMPTS_MAX, Tries};
 use crate::router::Router;
@@ -244,7 +245,8 @@ impl PgPool {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
         let mut freshness = Freshness::Recent;
-        let mut tries = Tries::new(&self.0, ATTEMPTS_MAX);
+        let mut now = Instant::now();
+        let mut tries = Tries::from(now, &self.0, ATTEMPTS_MAX);
         if sql.is_pipelined() {
             // On the heap, or the futures of all other reads would have the size of this one.
             let piped = Box::pin(self.0.pipeline().read(&self.0, sql, params));
@@ -255,17 +257,18 @@ impl PgPool {
                     }
                     return answer;
                 }
-                Piped::Unknown => {}
+                Piped::Unknown => now = Instant::now(),
                 Piped::Lost => {
                     tries.lost_with_others();
+                    now = Instant::now();
                     freshness = Freshness::Proven;
                 }
             }
         }
         loop {
-            let mut lease = self.0.checkout(caller, Some(sql.summary()), freshness).await?;
+            let mut lease = self.0.checkout(caller, Some(sql.summary()), freshness, now).await?;
             let deadline = self.0.statement_deadline_from(lease.since());
-            match by(deadline, lease.run_noted(sql, params)).await {
+            match lease.run_noted(deadline, sql, params).await {
                 Ok(rows) => {
                     if sql.is_pipelined() {
                         self.0.pipeline().learn(sql, lease.types_of(sql));
@@ -280,6 +283,7 @@ impl PgPool {
                     }
                     // What killed this connection has probably killed idle ones too.
                     freshness = Freshness::Proven;
+                    now = Instant::now();
                 }
             }
         }
@@ -291,9 +295,11 @@ impl PgPool {
         sql: &Sql,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<A, PgError> {
-        let mut lease = self.0.checkout(caller, Some(sql.summary()), Freshness::Recent).await?;
+        let now = Instant::now();
+        let mut lease =
+            self.0.checkout(caller, Some(sql.summary()), Freshness::Recent, now).await?;
         let deadline = self.0.statement_deadline_from(lease.since());
-        let outcome = by(deadline, lease.run_noted(sql, params)).await;
+        let outcome = lease.run_noted(deadline, sql, params).await;
         if outcome.is_ok() {
             self.0.retries().succeeded();
         }

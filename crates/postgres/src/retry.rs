@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forebay_pooling::{Backoff, Deadline};
+use tokio::time::Instant;
 
 use crate::PgError;
 use crate::pool::Shared;
@@ -92,7 +93,13 @@ pub(crate) struct Tries<'a> {
 impl<'a> Tries<'a> {
     /// At most `max` tries, the first included, until the deadline in scope.
     pub(crate) fn new(shared: &'a Shared, max: u32) -> Self {
-        Self { shared, max, failed: 0, deadline: Deadline::within(shared.patience()) }
+        Self::from(Instant::now(), shared, max)
+    }
+
+    /// As [`Tries::new`], for one who has just looked at the clock.
+    pub(crate) fn from(now: Instant, shared: &'a Shared, max: u32) -> Self {
+        let deadline = Deadline::within_from(now, shared.patience());
+        Self { shared, max, failed: 0, deadline }
     }
 
     /// A try succeeded.

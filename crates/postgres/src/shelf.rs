@@ -1,6 +1,7 @@
 //! The idle connections in bb8, and a look through all of them.
 
 use bb8_postgres::bb8::{self, PooledConnection};
+use forebay_pooling::{Gate, GatePermit};
 use futures_util::FutureExt;
 use parking_lot::RwLock;
 
@@ -8,6 +9,10 @@ use crate::manager::Manager;
 
 /// A connection taken out of bb8; dropped, it goes back.
 pub(crate) type Taken = PooledConnection<'static, Manager>;
+/// Lets callers in, and has a connection that comes back go to the next of them without bb8.
+pub(crate) type PgGate = Gate<Taken>;
+/// The right to use a connection.
+pub(crate) type PgPermit = GatePermit<Taken>;
 
 /// Guards the idle connections: whoever looks through them has all of them out for a moment, in
 /// which a caller would see none and have one opened that nobody needs.

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use forebay_pooling::{Gate, Sizer};
+use forebay_pooling::Sizer;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::shelf::PgGate;
+
 /// The size of a connection pool while it runs.
 pub(crate) struct Sizing {
-    gate: Gate,
+    gate: PgGate,
     regrow_every: Duration,
     /// What bb8 was built with. It cannot hold more.
     hard_max: u32,
@@ -22,7 +24,7 @@ struct State {
 
 impl Sizing {
     /// All that bb8 can hold.
-    pub(crate) fn new(gate: Gate, hard_max: u32, regrow_every: Duration) -> Self {
+    pub(crate) fn new(gate: PgGate, hard_max: u32, regrow_every: Duration) -> Self {
         let state = State { sizer: sizer(hard_max, regrow_every), connections_max: hard_max };
         Self { gate, regrow_every, hard_max, state: Mutex::new(state) }
     }

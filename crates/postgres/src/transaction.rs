@@ -4,6 +4,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -153,7 +154,7 @@ impl PgTransaction {
             let mut freshness = Freshness::Recent;
             let mut tries = Tries::new(shared, BEGIN_ATTEMPTS_MAX);
             loop {
-                let mut lease = shared.checkout(caller, None, freshness).await?;
+                let mut lease = shared.checkout(caller, None, freshness, Instant::now()).await?;
                 match by(shared.statement_deadline(), lease.begin(options.begin())).await {
                     Ok(()) => {
                         let shared = Arc::clone(shared);
@@ -183,7 +184,7 @@ impl PgTransaction {
         self.has_failed = true;
         let (shared, lease, why) = (&self.shared, &mut self.lease, &mut self.why);
         let statement = async {
-            let outcome = by(shared.statement_deadline(), lease.run(sql, params)).await;
+            let outcome = lease.run(shared.statement_deadline(), sql, params).await;
             outcome.map_err(|failure| {
                 *why = if failure.is_lost { Some(Why::Lost) } else { Why::of(&failure.error) };
                 failure.error

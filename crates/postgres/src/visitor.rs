@@ -9,12 +9,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use forebay_config::PostgresConfig;
-use forebay_pooling::{CloseReason, GatePermit, Priority};
+use forebay_pooling::{CloseReason, Priority};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::pool::Shared;
-use crate::shelf::Taken;
+use crate::shelf::{PgPermit, Taken};
 
 /// Time between two looks at what is to be opened and who holds a connection for too long. Shorter
 /// where a setting is so short that it would be missed.
@@ -184,6 +184,6 @@ async fn check(shared: &Shared) {
 }
 
 /// A permit, if nobody else needs it.
-async fn permit(shared: &Shared) -> Option<GatePermit> {
+async fn permit(shared: &Shared) -> Option<PgPermit> {
     Priority::Admin.scope(async { shared.gate().try_acquire(Location::caller()) }).await.ok()?
 }

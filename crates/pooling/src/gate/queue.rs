@@ -14,11 +14,13 @@ const INTERACTIVE_PER_BATCH: u32 = 8;
 
 /// What a waiter finds when it looks.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum Turn<C> {
     /// Not yet; wake this one when it comes. `None` until the waiter was polled.
     Waiting(Option<Waker>),
-    /// It holds this lease.
-    Given(usize),
+    /// It holds this lease, and perhaps what the holder before it passed on.
+    Given(usize, Option<C>),
+    /// Its deadline has passed.
+    Expired,
     /// The gate closed.
     Closed,
 }
@@ -27,9 +29,9 @@ pub(super) enum Turn {
 ///
 /// The lists are linked through one vector. So a waiter that goes away is taken
 /// out at once wherever it stands, and no dead entry is left for others to step over.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    entries: Vec<Entry>,
+#[derive(Debug)]
+pub(super) struct Queue<C> {
+    entries: Vec<Entry<C>>,
     free: Vec<usize>,
     lists: [List; 3],
     /// Interactive waiters served since Batch last was, while Batch waited.
@@ -37,10 +39,11 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<C> {
     caller: Caller,
     since: Instant,
-    turn: Turn,
+    deadline: Instant,
+    turn: Turn<C>,
     before: Option<usize>,
     after: Option<usize>,
 }
@@ -52,7 +55,17 @@ struct List {
     length: usize,
 }
 
-impl Queue {
+impl<C> Queue<C> {
+    /// Nobody waits.
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            lists: Default::default(),
+            interactive_in_a_row: 0,
+        }
+    }
+
     /// Callers of one priority that wait.
     pub(super) fn waiting(&self, priority: Priority) -> usize {
         self.lists[priority.index()].length
@@ -84,9 +97,10 @@ impl Queue {
     }
 
     /// Puts a caller at the end of its list and names its entry.
-    pub(super) fn join(&mut self, caller: Caller, since: Instant) -> usize {
+    pub(super) fn join(&mut self, caller: Caller, since: Instant, deadline: Instant) -> usize {
         let before = self.lists[caller.priority.index()].last;
-        let entry = Entry { caller, since, turn: Turn::Waiting(None), before, after: None };
+        let turn = Turn::Waiting(None);
+        let entry = Entry { caller, since, deadline, turn, before, after: None };
         let index = if let Some(index) = self.free.pop() {
             self.entries[index] = entry;
             index
@@ -139,12 +153,12 @@ impl Queue {
         self.entries[entry].caller
     }
 
-    pub(super) fn turn(&mut self, entry: usize) -> &mut Turn {
+    pub(super) fn turn(&mut self, entry: usize) -> &mut Turn<C> {
         &mut self.entries[entry].turn
     }
 
     /// Forgets a waiter, wherever it stands, and tells what it would have found.
-    pub(super) fn leave(&mut self, entry: usize) -> Turn {
+    pub(super) fn leave(&mut self, entry: usize) -> Turn<C> {
         let turn = std::mem::replace(&mut self.entries[entry].turn, Turn::Waiting(None));
         if let Turn::Waiting(_) = turn {
             self.unlink(entry);
@@ -167,16 +181,43 @@ impl Queue {
     /// The wakers of everyone who waits; each leaves another when it has looked.
     pub(super) fn rouse(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::with_capacity(self.waiting_all());
+        self.each(|queue, entry| {
+            if let Turn::Waiting(waker) = queue.turn(entry) {
+                wakers.extend(waker.take());
+            }
+        });
+        wakers
+    }
+
+    /// Takes those off the lists whose deadline is not after `now`, tells them, and returns how
+    /// many they are, whom to wake, and the nearest deadline of the others.
+    pub(super) fn expire(&mut self, now: Instant) -> (u64, Vec<Waker>, Option<Instant>) {
+        let (mut count, mut wakers, mut nearest) = (0, Vec::new(), None);
+        self.each(|queue, entry| {
+            let deadline = queue.entries[entry].deadline;
+            if deadline > now {
+                nearest = Some(nearest.map_or(deadline, |other: Instant| other.min(deadline)));
+                return;
+            }
+            count += 1;
+            queue.unlink(entry);
+            if let Turn::Waiting(Some(waker)) = std::mem::replace(queue.turn(entry), Turn::Expired)
+            {
+                wakers.push(waker);
+            }
+        });
+        (count, wakers, nearest)
+    }
+
+    /// Shows everyone who waits, each of whom may be taken off its list.
+    fn each(&mut self, mut show: impl FnMut(&mut Self, usize)) {
         for index in 0..self.lists.len() {
             let mut next = self.lists[index].first;
             while let Some(entry) = next {
                 next = self.entries[entry].after;
-                if let Turn::Waiting(waker) = self.turn(entry) {
-                    wakers.extend(waker.take());
-                }
+                show(self, entry);
             }
         }
-        wakers
     }
 
     fn unlink(&mut self, entry: usize) {

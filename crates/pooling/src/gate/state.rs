@@ -11,10 +11,19 @@ use super::queue::{Queue, Turn};
 use super::{GateConfig, GateError, GateStats, Holder};
 use crate::Priority;
 
-/// See the module. Its methods neither wake nor drop a waker: they return it, to be used once
-/// the lock is free.
+/// What follows a permit that came back, to be done once the lock is free.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct Next<C> {
+    /// Whom to wake.
+    pub(super) waker: Option<Waker>,
+    /// What was to be passed on, if nobody waits for it.
+    pub(super) left: Option<C>,
+}
+
+/// See the module. Its methods neither wake nor drop a waker, and drop nothing that is passed on:
+/// they return it, to be used once the lock is free.
+#[derive(Debug)]
+pub(super) struct State<C> {
     config: GateConfig,
     permits: usize,
     held: usize,
@@ -22,9 +31,11 @@ pub(super) struct State {
     is_closed: bool,
     /// Those who wait until every permit is back.
     asking_for_idle: usize,
-    queue: Queue,
+    queue: Queue<C>,
     leases: Leases,
     forecast: Forecast,
+    /// When the deadline of a waiter passes for which nobody was woken yet.
+    alarm: Option<Instant>,
     timeouts: u64,
     shed: u64,
     shed_predicted: u64,
@@ -32,7 +43,7 @@ pub(super) struct State {
     leaked: u64,
 }
 
-impl State {
+impl<C> State<C> {
     pub(super) fn new(config: GateConfig) -> Self {
         Self {
             config,
@@ -41,9 +52,10 @@ impl State {
             held_by_admin: 0,
             is_closed: false,
             asking_for_idle: 0,
-            queue: Queue::default(),
+            queue: Queue::new(),
             leases: Leases::default(),
             forecast: Forecast::default(),
+            alarm: None,
             timeouts: 0,
             shed: 0,
             shed_predicted: 0,
@@ -65,13 +77,14 @@ impl State {
         Ok(is_free.then(|| self.admit(caller, now)))
     }
 
-    /// A place in the queue for a caller that may wait for `patience`, or why it gets none.
+    /// A place in the queue for a caller that may wait until `deadline`, or why it gets none; and
+    /// whether that is before all deadlines that are looked after.
     pub(super) fn join(
         &mut self,
         caller: Caller,
-        patience: Duration,
+        deadline: Instant,
         now: Instant,
-    ) -> Result<usize, GateError> {
+    ) -> Result<(usize, bool), GateError> {
         let waiting = self.queue.waiting_all();
         if !self.has_room(caller.priority) {
             self.shed += 1;
@@ -84,25 +97,30 @@ impl State {
         if caller.priority != Priority::Admin {
             let ahead = self.queue.ahead_of(caller.priority);
             let predicted = self.forecast.wait(ahead, self.permits - self.reserved());
+            let patience = deadline.saturating_duration_since(now);
             if predicted.is_some_and(|wait| wait > patience) {
                 self.shed_predicted += 1;
                 return Err(GateError::Shed { waiting, predicted });
             }
         }
-        Ok(self.queue.join(caller, now))
+        let is_earliest = self.alarm.is_none_or(|alarm| deadline < alarm);
+        if is_earliest {
+            self.alarm = Some(deadline);
+        }
+        Ok((self.queue.join(caller, now, deadline), is_earliest))
     }
 
-    pub(super) fn turn(&mut self, entry: usize) -> &mut Turn {
+    pub(super) fn turn(&mut self, entry: usize) -> &mut Turn<C> {
         self.queue.turn(entry)
     }
 
     /// A waiter saw that its turn has come and takes its entry along.
-    pub(super) fn leave_queue(&mut self, entry: usize) -> Turn {
+    pub(super) fn leave_queue(&mut self, entry: usize) -> Turn<C> {
         self.queue.leave(entry)
     }
 
     /// A waiter ran out of time. It still takes what it was given at the last moment.
-    pub(super) fn expire(&mut self, entry: usize) -> Turn {
+    pub(super) fn expire(&mut self, entry: usize) -> Turn<C> {
         let turn = self.queue.leave(entry);
         if let Turn::Waiting(_) = turn {
             self.timeouts += 1;
@@ -110,45 +128,48 @@ impl State {
         turn
     }
 
-    /// A waiter went away. What it was given goes to the next one.
-    pub(super) fn cancel(&mut self, entry: usize, now: Instant) -> (Turn, Option<Waker>) {
+    /// A waiter went away. What it was given is for the next one.
+    pub(super) fn cancel(&mut self, entry: usize) -> Turn<C> {
         self.cancelled += 1;
-        let turn = self.queue.leave(entry);
-        let next = match &turn {
-            Turn::Given(lease) => {
-                // Nobody used it, so it says nothing about how long permits are held.
-                self.clear(*lease);
-                self.hand_on(now)
-            }
-            Turn::Waiting(_) | Turn::Closed => None,
-        };
-        (turn, next)
+        self.queue.leave(entry)
     }
 
-    /// A permit comes back and goes to the next waiter, if there is one.
-    pub(super) fn give_back(&mut self, lease: usize, now: Instant) -> Option<Waker> {
+    /// Whether anybody waits.
+    pub(super) fn has_waiters(&self) -> bool {
+        self.queue.waiting_all() > 0
+    }
+
+    /// A permit comes back and goes to the next waiter, if there is one, with what is `passed` on.
+    pub(super) fn give_back(&mut self, lease: usize, passed: Option<C>, now: Instant) -> Next<C> {
         if let Some(since) = self.clear(lease) {
             self.forecast.observe(now.saturating_duration_since(since), now);
         }
-        self.hand_on(now)
+        self.hand_on(passed, now)
     }
 
     /// Gives a free permit, if there is one, to the waiter whose turn it is. One that has not
     /// been polled yet has no waker and looks for itself.
-    pub(super) fn hand_on(&mut self, now: Instant) -> Option<Waker> {
+    pub(super) fn hand_on(&mut self, passed: Option<C>, now: Instant) -> Next<C> {
+        let Some(entry) = self.next_to_enter() else {
+            return Next { waker: None, left: passed };
+        };
+        let lease = self.admit(self.queue.caller(entry), now);
+        let turn = Turn::Given(lease, passed);
+        match std::mem::replace(self.queue.turn(entry), turn) {
+            Turn::Waiting(waker) => Next { waker, left: None },
+            Turn::Given(..) | Turn::Expired | Turn::Closed => Next { waker: None, left: None },
+        }
+    }
+
+    fn next_to_enter(&mut self) -> Option<usize> {
         let (other, admin) = (self.may_enter(Priority::default()), self.may_enter(Priority::Admin));
         if !admin {
             return None;
         }
-        let entry = self.queue.next(|priority| match priority {
+        self.queue.next(|priority| match priority {
             Priority::Interactive | Priority::Batch => other,
             Priority::Admin => admin,
-        })?;
-        let lease = self.admit(self.queue.caller(entry), now);
-        match std::mem::replace(self.queue.turn(entry), Turn::Given(lease)) {
-            Turn::Waiting(waker) => waker,
-            Turn::Given(_) | Turn::Closed => None,
-        }
+        })
     }
 
     pub(super) fn resize(&mut self, permits: usize) {
@@ -162,6 +183,15 @@ impl State {
     pub(super) fn close(&mut self) -> Vec<Waker> {
         self.is_closed = true;
         self.queue.close()
+    }
+
+    /// Ends the waits whose time is over. Returns whom to wake, and when to come back; with nobody
+    /// left that is told by the next one who joins.
+    pub(super) fn expire_waits(&mut self, now: Instant) -> (Vec<Waker>, Option<Instant>) {
+        let (count, wakers, nearest) = self.queue.expire(now);
+        self.timeouts += count;
+        self.alarm = nearest;
+        (wakers, nearest)
     }
 
     /// Whom to wake so that everyone who waits looks again.

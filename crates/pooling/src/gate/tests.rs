@@ -14,8 +14,10 @@ use tokio::time::advance;
 use super::{Gate, GateConfig, GateError};
 use crate::Deadline;
 
+mod expiry;
 mod forecast;
 mod leaks;
+mod passing;
 mod priorities;
 mod resize;
 

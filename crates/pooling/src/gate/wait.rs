@@ -14,19 +14,20 @@ use crate::Deadline;
 /// A place in the queue of a [`crate::Gate`], and the permit when its turn comes. Dropped, it is
 /// free again, and a permit given to it goes on.
 ///
-/// Time does not end it by itself: whoever polls it calls [`Wait::expire`] at [`Wait::deadline`].
+/// Its time is over at [`Wait::deadline`]. Either the owner of the gate looks after that
+/// ([`crate::Gate::expire_waits`]), or whoever polls the wait calls [`Wait::expire`] then.
 #[derive(Debug)]
-pub struct Wait<'a> {
-    gate: &'a Arc<Inner>,
+pub struct Wait<'a, C = ()> {
+    gate: &'a Arc<Inner<C>>,
     /// `None` once the wait is over.
     entry: Option<usize>,
     since: Instant,
     deadline: Deadline,
 }
 
-impl<'a> Wait<'a> {
+impl<'a, C> Wait<'a, C> {
     pub(super) fn new(
-        gate: &'a Arc<Inner>,
+        gate: &'a Arc<Inner<C>>,
         entry: usize,
         since: Instant,
         deadline: Deadline,
@@ -43,25 +44,25 @@ impl<'a> Wait<'a> {
     ///
     /// # Errors
     /// [`GateError::Timeout`] in general, [`GateError::Closed`] if the gate closed just now.
-    pub fn expire(&mut self) -> Result<GatePermit, GateError> {
+    pub fn expire(&mut self) -> Result<GatePermit<C>, GateError> {
         let waited = self.since.elapsed();
         let turn = self.entry.take().map(|entry| self.gate.state.lock().expire(entry));
         match turn {
-            Some(Turn::Given(lease)) => Ok(self.permit(lease)),
+            Some(Turn::Given(lease, passed)) => Ok(self.permit(lease, passed)),
             Some(Turn::Closed) => Err(GateError::Closed),
-            Some(Turn::Waiting(_)) | None => Err(GateError::Timeout { waited }),
+            Some(Turn::Waiting(_) | Turn::Expired) | None => Err(GateError::Timeout { waited }),
         }
     }
 
-    fn permit(&self, lease: usize) -> GatePermit {
+    fn permit(&self, lease: usize, passed: Option<C>) -> GatePermit<C> {
         let now = Instant::now();
         let waited = now.saturating_duration_since(self.since);
-        GatePermit::new(self.gate, lease, waited, now)
+        GatePermit::new(self.gate, lease, passed, waited, now)
     }
 }
 
-impl Future for Wait<'_> {
-    type Output = Result<GatePermit, GateError>;
+impl<C> Future for Wait<'_, C> {
+    type Output = Result<GatePermit<C>, GateError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(entry) = self.entry else {
@@ -80,23 +81,22 @@ impl Future for Wait<'_> {
         };
         self.entry = None;
         match turn {
-            Turn::Given(lease) => Poll::Ready(Ok(self.permit(lease))),
+            Turn::Given(lease, passed) => Poll::Ready(Ok(self.permit(lease, passed))),
+            Turn::Expired => Poll::Ready(Err(GateError::Timeout { waited: self.since.elapsed() })),
             Turn::Closed => Poll::Ready(Err(GateError::Closed)),
             Turn::Waiting(_) => Poll::Pending,
         }
     }
 }
 
-impl Drop for Wait<'_> {
+impl<C> Drop for Wait<'_, C> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry {
-            let now = Instant::now();
             // What it would have found is dropped after the lock as well.
-            let ((_turn, next), is_idle) = {
-                let mut state = self.gate.state.lock();
-                (state.cancel(entry, now), state.is_idle_asked_for())
-            };
-            self.gate.settle(next, is_idle);
+            let turn = self.gate.state.lock().cancel(entry);
+            if let Turn::Given(lease, passed) = turn {
+                GatePermit::unused(self.gate, lease, passed);
+            }
         }
     }
 }

@@ -68,7 +68,11 @@ enum End {
 impl Pipe {
     async fn run(mut self) {
         loop {
-            let mut lease = match self.shared.checkout(self.caller, None, Freshness::Recent).await {
+            let mut lease = match self
+                .shared
+                .checkout(self.caller, None, Freshness::Recent, Instant::now())
+                .await
+            {
                 Ok(lease) => lease,
                 Err(error) => {
                     for job in self.end() {

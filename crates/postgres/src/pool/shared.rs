@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bb8_postgres::bb8::{self, QueueStrategy};
 use forebay_config::PostgresConfig;
-use forebay_pooling::{
-    CloseReason, Deadline, Gate, GateConfig, PoolMetrics, PoolStats, RetryBudget,
-};
+use forebay_pooling::{CloseReason, Deadline, GateConfig, PoolMetrics, PoolStats, RetryBudget};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -21,7 +19,7 @@ use crate::observe::Observer;
 use crate::outlook::Herald;
 use crate::pipeline::Pipeline;
 use crate::router::Router;
-use crate::shelf::{Shelf, Taken};
+use crate::shelf::{PgGate, Shelf, Taken};
 use crate::sizing::Sizing;
 use crate::visitor::Visitor;
 
@@ -36,7 +34,7 @@ const RESERVE_FROM: u32 = 8;
 pub(crate) struct Shared {
     name: &'static str,
     pub(super) bb8: bb8::Pool<Manager>,
-    gate: Gate,
+    gate: PgGate,
     line: Line<Taken>,
     shelf: Shelf,
     manager: Manager,
@@ -69,7 +67,7 @@ impl Shared {
             let cell = Arc::clone(&cell);
             move || cell.get().and_then(Weak::upgrade).map(|shared| shared.stats())
         });
-        let gate = Gate::new(GateConfig {
+        let gate = PgGate::passing_on(GateConfig {
             reserved: Some(usize::from(connections_max >= RESERVE_FROM)),
             leak_after: config.leak_after,
             ..GateConfig::new(
@@ -124,7 +122,7 @@ impl Shared {
         self.name
     }
 
-    pub(crate) fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &PgGate {
         &self.gate
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::Lsn;
@@ -33,7 +34,7 @@ pub(super) async fn guarded(
     caller: &'static Location<'static>,
     (sql, params): Statement<'_>,
 ) -> Result<Guarded, PgError> {
-    let mut lease = shared.checkout(caller, None, Freshness::Recent).await?;
+    let mut lease = shared.checkout(caller, None, Freshness::Recent, Instant::now()).await?;
     let both = by(shared.statement_deadline(), lease.run_behind(&GUARD, sql, params)).await;
     let (guard, rows): (Vec<Row>, Vec<Row>) = both.map_err(|failure| failure.error)?;
     let replayed = match guard.first() {
@@ -59,8 +60,8 @@ pub(super) async fn plain(
             }
         }
     }
-    let mut lease = shared.checkout(caller, None, Freshness::Recent).await?;
-    let rows = by(shared.statement_deadline(), lease.run(sql, params)).await;
+    let mut lease = shared.checkout(caller, None, Freshness::Recent, Instant::now()).await?;
+    let rows = lease.run(shared.statement_deadline(), sql, params).await;
     let rows = rows.map_err(|failure| failure.error)?;
     if sql.is_pipelined() {
         shared.pipeline().learn(sql, lease.types_of(sql));
