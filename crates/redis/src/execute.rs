@@ -67,8 +67,9 @@ impl Attempts<'_> {
     async fn run(&self, mut request: Request) -> Result<Answers, RedisError> {
         let config = &self.pool.config;
         let mut retries = 0;
+        let mut now = self.started;
         loop {
-            let failure = match self.attempt(request).await {
+            let failure = match self.attempt(request, now).await {
                 Ok(answers) => {
                     self.pool.retry_budget.succeeded();
                     return Ok(answers);
@@ -85,13 +86,14 @@ impl Attempts<'_> {
             retries += 1;
             tokio::time::sleep(pause).await;
             request = *again;
+            now = Instant::now();
         }
     }
 
-    async fn attempt(&self, request: Request) -> Result<Answers, Failure> {
+    async fn attempt(&self, request: Request, now: Instant) -> Result<Answers, Failure> {
         let lane = self.pool.lane();
         let until = self.deadline.instant();
-        match lane.submit(request, Instant::now()) {
+        match lane.submit(request, now) {
             Err(refused) => Err(Failure::last(self.refused(refused))),
             Ok(Submitted::Sent(mut solo)) => {
                 match tokio::time::timeout_at(until, solo.delivered()).await {

@@ -54,7 +54,8 @@ impl Message {
             let answers = unless_gone(&connected, sent).await.map(Answers::Many);
             (answers, pipeline)
         });
-        flight.boarded();
+        // Whoever sends it looks for more afterwards in any case.
+        let _others_wait = flight.boarded();
         Self { sending, members, is_pipeline, number, flight }
     }
 

@@ -52,9 +52,11 @@ impl Lane {
         if let Some(connected) = state.may_board(commands, self.limits.in_flight_max, now) {
             let flight = state.board(self, commands, now);
             drop(state);
-            let solo = Solo::depart(flight, connected, request);
+            let (solo, others_wait) = Solo::depart(flight, connected, request);
             // Those who came meanwhile found the door shut.
-            self.depart();
+            if others_wait {
+                self.depart();
+            }
             return Ok(Submitted::Sent(solo));
         }
         let waiting = state.queue.len();
@@ -173,9 +175,12 @@ impl Flight {
         &self.lane
     }
 
-    /// The message has been handed to the driver: the next one may be.
-    pub(super) fn boarded(&self) {
-        self.lane.state.lock().boarding = false;
+    /// The message has been handed to the driver: the next one may be. Tells whether there is
+    /// anything to be sent.
+    pub(super) fn boarded(&self) -> bool {
+        let mut state = self.lane.state.lock();
+        state.boarding = false;
+        !state.queue.is_empty()
     }
 }
 
@@ -247,7 +252,8 @@ pub(crate) struct Solo {
 }
 
 impl Solo {
-    fn depart(flight: Flight, connected: Arc<Connected>, request: Request) -> Self {
+    /// On its way, and whether others came meanwhile.
+    fn depart(flight: Flight, connected: Arc<Connected>, request: Request) -> (Self, bool) {
         let number = connected.number;
         let sending = Sending::start(async move {
             let mut handle = connected.handle.clone();
@@ -263,8 +269,8 @@ impl Solo {
             };
             (answers, request)
         });
-        flight.boarded();
-        Self { sending, number, flight }
+        let others_wait = flight.boarded();
+        (Self { sending, number, flight }, others_wait)
     }
 
     /// The answer. Dropped before it came, it is not waited for any more.
