@@ -70,7 +70,8 @@ impl Breaker {
 
     /// The state in one word, for an operator.
     pub(crate) fn state(&self) -> &'static str {
-        match self.state.lock().position {
+        let position = self.state.lock().position;
+        match position {
             Position::Closed => "closed",
             Position::Open { .. } => "open",
             Position::HalfOpen => "half_open",
