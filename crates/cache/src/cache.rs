@@ -62,7 +62,7 @@ impl Cache {
     pub fn new(config: &CacheConfig, postgres: PgPool, redis: RedisPool) -> Self {
         let metrics = Metrics::new();
         let link = Link::new();
-        let local = Arc::new(Local::new(config.l1_bytes_max));
+        let local = Arc::new(Local::new(config.l1_bytes_max, config.l1_negative_bytes_max));
         let progress = Arc::new(Progress::new(config.staleness_max));
         let pending = Pending::new();
         let entities = Entities::default();
@@ -151,8 +151,13 @@ type Gauge = (&'static str, &'static str, fn(&CacheInner) -> u64);
 
 impl CacheInner {
     fn register_gauges(self: &Arc<Self>) {
-        let gauges: [Gauge; 3] = [
+        let gauges: [Gauge; 4] = [
             ("forebay.cache.l1.bytes", "Bytes held in L1.", |cache| cache.local.usage().0),
+            (
+                "forebay.cache.l1.negative.bytes",
+                "Bytes held in L1 for keys that have no row.",
+                |cache| cache.local.negative_usage().0,
+            ),
             ("forebay.cache.l1.entries", "Entries held in L1.", |cache| cache.local.usage().1),
             ("forebay.cache.pending", "Changes that Redis has not confirmed.", |cache| {
                 u64::try_from(cache.pending.len()).unwrap_or(u64::MAX)

@@ -27,7 +27,8 @@
 //!    they are given up for a new epoch that all replicas are told of.
 //! 5. **Damage.** An undecodable, truncated, altered or oversized entry, or one of another schema,
 //!    is a miss.
-//! 6. **Bounds.** L1 is bounded in bytes, over all entities; one load per key is under way at a
+//! 6. **Bounds.** L1 is bounded in bytes, over all entities, and keys that have no row have a bound
+//!    of their own, so that a flood of them pushes no value out; one load per key is under way at a
 //!    time; a caller who goes away harms nobody; a panicking loader is an error of those who wait.
 //! 7. **Batches.** Misses that come together ask Redis together, and what it does not hold is
 //!    loaded together: 1,000 reads of different keys at the same time cost a handful of round

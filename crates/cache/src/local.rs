@@ -28,12 +28,18 @@ pub(crate) struct EntityId(pub(crate) u32);
 
 /// L1 with its fence.
 pub(crate) struct Local {
-    entries: Moka<StoredKey, Arc<Slot>, HashIsKnown>,
+    /// Values.
+    entries: Entries,
+    /// Keys that have no row. They have a bound of their own, so that a flood of unknown keys
+    /// pushes no value out. A key is in one of the two, except while it moves.
+    absent: Entries,
     fences: Fences,
     hasher: RandomState,
     usages: Usages,
     bytes_max: u64,
 }
+
+type Entries = Moka<StoredKey, Arc<Slot>, HashIsKnown>;
 
 /// One entry: a value, or the knowledge that there is none.
 #[derive(Debug)]
@@ -100,15 +106,11 @@ impl Slot {
 }
 
 impl Local {
-    pub(crate) fn new(bytes_max: u64) -> Self {
-        let entries = Moka::builder()
-            .name("l1")
-            .max_capacity(bytes_max)
-            .weigher(|_key, slot: &Arc<Slot>| slot.weight)
-            .expire_after(Retention)
-            .build_with_hasher(HashIsKnown);
+    /// Room for so many bytes of values, and for so many of keys that have no row.
+    pub(crate) fn new(bytes_max: u64, negative_bytes_max: u64) -> Self {
         Self {
-            entries,
+            entries: entries("l1", bytes_max),
+            absent: entries("l1_negative", negative_bytes_max),
             fences: Fences::new(),
             hasher: RandomState::new(),
             usages: Usages::default(),
@@ -125,7 +127,8 @@ impl Local {
     where
         K: Eq + Hash + 'static,
     {
-        self.entries.get(&Probe { entity, hash, key })
+        let probe = Probe { entity, hash, key };
+        self.entries.get(&probe).or_else(|| self.absent.get(&probe))
     }
 
     /// To be noted before the first read of a fill.
@@ -152,7 +155,14 @@ impl Local {
             if !newer {
                 let key = StoredKey { entity, hash, key: Arc::new(key.clone()) };
                 slot.held = Some(self.usages.hold(entity, slot.weight));
-                self.entries.insert(key, Arc::new(slot));
+                // In before out: nobody may find the key in neither.
+                let (here, there) = if slot.is_negative() {
+                    (&self.absent, &self.entries)
+                } else {
+                    (&self.entries, &self.absent)
+                };
+                here.insert(key.clone(), Arc::new(slot));
+                there.invalidate(&key);
             }
         });
     }
@@ -169,6 +179,7 @@ impl Local {
             });
             if !stays {
                 self.entries.invalidate(&Probe { entity, hash, key });
+                self.absent.invalidate(&Probe { entity, hash, key });
             }
         });
     }
@@ -176,6 +187,7 @@ impl Local {
     /// Removes everything. Fills under way may still be stored: they belong to an older era.
     pub(crate) fn clear(&self) {
         self.entries.invalidate_all();
+        self.absent.invalidate_all();
     }
 
     /// Removes all entries of an entity, or all, and voids all fills under way; how many there
@@ -183,14 +195,16 @@ impl Local {
     pub(crate) fn forget(&self, entity: Option<EntityId>) -> u64 {
         self.fences.raise_all();
         let mut forgotten = 0;
-        for (key, _slot) in &self.entries {
-            if entity.is_none_or(|entity| key.entity == entity) {
-                self.entries.invalidate(key.as_ref());
-                forgotten += 1;
+        for entries in [&self.entries, &self.absent] {
+            for (key, _slot) in entries {
+                if entity.is_none_or(|entity| key.entity == entity) {
+                    entries.invalidate(key.as_ref());
+                    forgotten += 1;
+                }
             }
         }
         // What was removed is freed now and not at the next occasion.
-        self.entries.run_pending_tasks();
+        self.settle();
         forgotten
     }
 
@@ -205,13 +219,29 @@ impl Local {
 
     /// Bytes held, and entries.
     pub(crate) fn usage(&self) -> (u64, u64) {
-        (self.entries.weighted_size(), self.entries.entry_count())
+        let (bytes, entries) = self.negative_usage();
+        (self.entries.weighted_size() + bytes, self.entries.entry_count() + entries)
+    }
+
+    /// Bytes and entries of keys that have no row.
+    pub(crate) fn negative_usage(&self) -> (u64, u64) {
+        (self.absent.weighted_size(), self.absent.entry_count())
     }
 
     /// Applies what is still queued inside moka, so that [`Local::usage`] is exact.
     pub(crate) fn settle(&self) {
         self.entries.run_pending_tasks();
+        self.absent.run_pending_tasks();
     }
+}
+
+fn entries(name: &str, bytes_max: u64) -> Entries {
+    Moka::builder()
+        .name(name)
+        .max_capacity(bytes_max)
+        .weigher(|_key, slot: &Arc<Slot>| slot.weight)
+        .expire_after(Retention)
+        .build_with_hasher(HashIsKnown)
 }
 
 impl Debug for Local {

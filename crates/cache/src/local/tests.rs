@@ -61,7 +61,7 @@ fn version_of(local: &Local, key: u64) -> Option<i64> {
 /// Fails without the comparison of generations, which is what makes a late fill harmless.
 #[test]
 fn a_fill_that_began_before_an_invalidation_is_dropped() {
-    let local = Local::new(1 << 20);
+    let local = Local::new(1 << 20, 1 << 20);
     let hash = local.hash(ENTITY, &1_u64);
     let before = local.generation(hash);
     local.invalidate(ENTITY, hash, &1_u64, Some(2));
@@ -80,7 +80,7 @@ fn a_fill_that_began_before_an_invalidation_is_dropped() {
 
 #[test]
 fn an_older_version_does_not_replace_a_newer_one() {
-    let local = Local::new(1 << 20);
+    let local = Local::new(1 << 20, 1 << 20);
     let hash = local.hash(ENTITY, &1_u64);
     for (version, expected) in [(5, 5), (4, 5), (6, 6)] {
         local.fill(ENTITY, hash, &1_u64, local.generation(hash), slot(version, 10));
@@ -90,7 +90,7 @@ fn an_older_version_does_not_replace_a_newer_one() {
 
 #[test]
 fn entities_do_not_see_each_other() {
-    let local = Local::new(1 << 20);
+    let local = Local::new(1 << 20, 1 << 20);
     let (one, two) = (EntityId(1), EntityId(2));
     let hash = local.hash(one, &1_u64);
     local.fill(one, hash, &1_u64, local.generation(hash), slot(1, 10));
@@ -104,7 +104,7 @@ fn entities_do_not_see_each_other() {
 #[test]
 fn the_bound_holds_in_bytes() {
     const MAX: u64 = 1 << 20;
-    let local = Local::new(MAX);
+    let local = Local::new(MAX, 1 << 20);
     for key in 0..20_000_u64 {
         let hash = local.hash(ENTITY, &key);
         local.fill(ENTITY, hash, &key, local.generation(hash), slot(1, 1000));
@@ -118,9 +118,53 @@ fn the_bound_holds_in_bytes() {
     assert!(entries > MAX / each / 2, "the bound is used: {entries}");
 }
 
+/// Fails if keys without a row share the room of the values.
+#[test]
+fn a_flood_of_unknown_keys_pushes_no_value_out() {
+    const ROOM: u64 = 64 << 10;
+    let local = Local::new(1 << 20, ROOM);
+    for key in 0..100_u64 {
+        let hash = local.hash(ENTITY, &key);
+        local.fill(ENTITY, hash, &key, local.generation(hash), slot(1, 1000));
+    }
+    local.settle();
+    // Each unknown key is asked for twice, and no value is: as the policy of eviction sees it,
+    // every one of them is worth more than any value.
+    for key in 1000..20_000_u64 {
+        let hash = local.hash(ENTITY, &key);
+        let absent = slot_at(Instant::now(), HOUR, 1);
+        local.fill(ENTITY, hash, &key, local.generation(hash), absent);
+        drop(local.get(ENTITY, hash, &key));
+        drop(local.get(ENTITY, hash, &key));
+    }
+    local.settle();
+    let (bytes, entries) = local.negative_usage();
+    let left = (0..100).filter(|key| version_of(&local, *key).is_some()).count();
+    assert_eq!(left, 100, "values that survive the flood");
+    assert!(bytes <= ROOM && entries > 100, "{bytes} bytes of {entries} unknown keys");
+}
+
+/// Fails if a key can be in both places, or in none.
+#[test]
+fn a_key_moves_when_its_row_comes_and_goes() {
+    let local = Local::new(1 << 20, 1 << 20);
+    let hash = local.hash(ENTITY, &1_u64);
+    let is_negative = || local.get(ENTITY, hash, &1_u64).map(|slot| slot.is_negative());
+    for is_absent in [true, false, true, false] {
+        let next = if is_absent { slot_at(Instant::now(), HOUR, 1) } else { slot(1, 10) };
+        local.fill(ENTITY, hash, &1_u64, local.generation(hash), next);
+        assert_eq!(is_negative(), Some(is_absent));
+        local.settle();
+        assert_eq!(local.usage().1, 1);
+    }
+    local.fill(ENTITY, hash, &1_u64, local.generation(hash), slot_at(Instant::now(), HOUR, 1));
+    local.invalidate(ENTITY, hash, &1_u64, None);
+    assert_eq!(is_negative(), None);
+}
+
 #[test]
 fn memory_is_freed_when_an_entry_cannot_even_be_stale() {
-    let local = Local::new(1 << 20);
+    let local = Local::new(1 << 20, 1 << 20);
     let key = StoredKey { entity: ENTITY, hash: 1, key: Arc::new(1_u64) };
     let slot = Arc::new(slot(1, 10));
     let now = Instant::now().into_std();

@@ -111,6 +111,7 @@ impl Rig {
         let redis = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
         let config = CacheConfig {
             l1_bytes_max: 16 << 20,
+            l1_negative_bytes_max: 1 << 20,
             l2_timeout,
             staleness_max: HOUR,
             outbox_interval: Duration::from_millis(250),

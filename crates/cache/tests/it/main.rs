@@ -34,6 +34,7 @@ fn entity_config() -> EntityCacheConfig {
 fn cache_config() -> CacheConfig {
     CacheConfig {
         l1_bytes_max: 16 << 20,
+        l1_negative_bytes_max: 1 << 20,
         // Long, so that a slow machine does not turn a hit into a load. Tests of the limit itself
         // set their own.
         l2_timeout: Duration::from_secs(5),

@@ -9,6 +9,8 @@ use crate::reader::Reader;
 pub struct CacheConfig {
     /// Bytes that L1 may hold, keys and overhead included.
     pub l1_bytes_max: u64,
+    /// Bytes that L1 may hold besides, of keys that have no row.
+    pub l1_negative_bytes_max: u64,
     /// How long one Redis operation may take before the cache goes on without it.
     pub l2_timeout: Duration,
     /// How old an answer of a cache may be at most, whatever the caller allows.
@@ -39,6 +41,7 @@ pub struct EntityCacheConfig {
 impl CacheConfig {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let l1_bytes_max = reader.integer("cache.l1_bytes_max", 65_536..=1 << 40);
+        let negative_bytes_max = reader.integer("cache.l1_negative_bytes_max", 4096..=1 << 40);
         let short = Duration::from_millis(1)..=Duration::from_secs(10);
         let l2_timeout = reader.duration("cache.l2_timeout", short);
         let trusted = Duration::from_millis(1)..=Duration::from_secs(3600);
@@ -49,6 +52,7 @@ impl CacheConfig {
         let pool = EntityCacheConfig::read(reader, "cache.pool");
         Some(Self {
             l1_bytes_max: l1_bytes_max?,
+            l1_negative_bytes_max: negative_bytes_max?,
             l2_timeout: l2_timeout?,
             staleness_max: staleness_max?,
             outbox_interval: outbox_interval?,

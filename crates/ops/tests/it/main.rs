@@ -118,6 +118,7 @@ async fn setup() -> Setup {
     };
     let config = CacheConfig {
         l1_bytes_max: 1 << 20,
+        l1_negative_bytes_max: 1 << 20,
         l2_timeout: Duration::from_secs(5),
         staleness_max: Duration::from_secs(60),
         outbox_interval: Duration::from_millis(250),

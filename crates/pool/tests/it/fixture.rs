@@ -155,6 +155,7 @@ fn cache_config() -> CacheConfig {
     };
     CacheConfig {
         l1_bytes_max: 64 << 20,
+        l1_negative_bytes_max: 1 << 20,
         l2_timeout: Duration::from_millis(200),
         staleness_max: Duration::from_secs(1),
         outbox_interval: Duration::from_millis(250),
