@@ -271,3 +271,23 @@ fn chain(error: &dyn StdError) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    /// Fails when an overload is answered like a fault, or without a time to come back.
+    #[test]
+    fn an_overload_says_when_to_come_back() {
+        let retry_after = Duration::from_millis(120);
+        let status = status(Error::Overloaded { waiting_keys: 9000, retry_after });
+        assert_eq!(status.code(), Code::Unavailable);
+        let details = status.get_error_details();
+        let reason = details.error_info().expect("a reason").reason.clone();
+        assert_eq!(reason, "STORE_OVERLOADED");
+        let pause = details.retry_info().expect("a pause").retry_delay;
+        assert_eq!(pause, Some(retry_after));
+    }
+}
