@@ -8,18 +8,20 @@ use std::time::Duration;
 use forebay_config::{CacheConfig, EntityCacheConfig};
 use forebay_pooling::Deadline;
 use forebay_postgres::PgPool;
-use forebay_redis::{Event, RedisPool, Subscription};
+use forebay_redis::RedisPool;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
-use uuid::Uuid;
 
-use crate::announce::{Announcement, Pending, send_pending};
+use crate::announced::Memory;
+use crate::dataset::Dataset;
 use crate::inspect::AnyEntity;
-use crate::link::Link;
+use crate::keeper::Keeper;
 use crate::local::{EntityId, Local};
+use crate::log::LogReader;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
+use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::remote::Remote;
 use crate::tail::{PAGE_MAX, Tail};
@@ -38,13 +40,11 @@ pub(crate) struct CacheInner {
     pub(crate) local: Arc<Local>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) remote: Arc<Remote>,
-    pub(crate) link: Arc<Link>,
+    pub(crate) dataset: Arc<Dataset>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fill_permits: Semaphore,
     pub(crate) l2_timeout: Duration,
-    /// Tells this process's announcements from those of others.
-    pub(crate) origin: String,
     pub(crate) entities: Entities,
     next_entity: AtomicU32,
     tasks: Vec<AbortHandle>,
@@ -61,53 +61,60 @@ impl Cache {
     /// entry of L1 is trusted no longer than the caller's bound.
     pub fn new(config: &CacheConfig, postgres: PgPool, redis: RedisPool) -> Self {
         let metrics = Metrics::new();
-        let link = Link::new();
         let local = Arc::new(Local::new(config.l1_bytes_max, config.l1_negative_bytes_max));
         let progress = Arc::new(Progress::new(config.staleness_max));
-        let pending = Pending::new();
+        let dataset = Arc::new(Dataset::default());
+        let (memory, pending) = (Arc::new(Memory::default()), Pending::new());
         let entities = Entities::default();
-        let origin = Uuid::new_v4().simple().to_string();
-        let subscription = redis.subscribe(Remote::channel());
         let remote = Arc::new(Remote::new(
-            redis,
-            config.l2_timeout,
-            Arc::clone(&link),
+            &redis,
+            (config.l2_timeout, config.lease_ttl),
+            Arc::clone(&dataset),
+            Arc::clone(&pending),
             Arc::clone(&metrics),
         ));
-        let listener = Listener {
-            local: Arc::clone(&local),
-            link: Arc::clone(&link),
-            entities: Arc::clone(&entities),
-            metrics: Arc::clone(&metrics),
-            origin: origin.clone(),
-        };
         let tail = Tail {
-            outbox: Outbox::new(postgres, PAGE_MAX),
+            outbox: Outbox::new(postgres.clone(), PAGE_MAX),
             interval: config.outbox_interval,
             progress: Arc::clone(&progress),
             local: Arc::clone(&local),
             entities: Arc::clone(&entities),
             pending: Arc::clone(&pending),
-            link: Arc::clone(&link),
+            dataset: Arc::clone(&dataset),
+            memory: Arc::clone(&memory),
+            metrics: Arc::clone(&metrics),
+        };
+        let keeper = Keeper {
+            outbox: Outbox::new(postgres, PAGE_MAX),
+            remote: Arc::clone(&remote),
+            dataset: Arc::clone(&dataset),
+            pending: Arc::clone(&pending),
+            memory: Arc::clone(&memory),
+            entities: Arc::clone(&entities),
+            metrics: Arc::clone(&metrics),
+        };
+        let log = LogReader {
+            redis,
+            dataset: Arc::clone(&dataset),
+            memory,
+            local: Arc::clone(&local),
+            entities: Arc::clone(&entities),
             metrics: Arc::clone(&metrics),
         };
         let tasks = vec![
             tokio::spawn(tail.run()).abort_handle(),
-            tokio::spawn(listener.run(subscription)).abort_handle(),
-            tokio::spawn(keep_l2_trusted(Arc::clone(&link), Arc::clone(&remote), origin.clone()))
-                .abort_handle(),
-            tokio::spawn(send_pending(Arc::clone(&pending), Arc::clone(&remote))).abort_handle(),
+            tokio::spawn(keeper.run()).abort_handle(),
+            tokio::spawn(log.run()).abort_handle(),
         ];
         let inner = Arc::new(CacheInner {
             local,
             progress,
             remote,
-            link,
+            dataset,
             pending,
             metrics,
             fill_permits: Semaphore::new(FILLS_MAX),
             l2_timeout: config.l2_timeout,
-            origin,
             entities,
             next_entity: AtomicU32::new(0),
             tasks,
@@ -126,6 +133,8 @@ impl Cache {
         let entity = EntityCache::new(id, Arc::clone(&self.0), config.clone(), loader);
         // Only a weak reference: the entity keeps the cache alive, not the other way round.
         self.0.entities.write().push(Arc::new(Arc::downgrade(entity.inner())));
+        // What L2 holds of it may be old.
+        self.0.dataset.check();
         entity
     }
 
@@ -183,105 +192,7 @@ impl Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
             .field("l1", &self.0.local)
-            .field("link", &self.0.link)
+            .field("l2", &self.0.dataset.state())
             .finish_non_exhaustive()
-    }
-}
-
-/// Applies what other replicas announce.
-struct Listener {
-    local: Arc<Local>,
-    link: Arc<Link>,
-    entities: Entities,
-    metrics: Arc<Metrics>,
-    origin: String,
-}
-
-impl Listener {
-    async fn run(self, mut subscription: Subscription) {
-        loop {
-            match subscription.next().await {
-                Event::Connected => self.link.connected(),
-                Event::Disconnected => self.link.disconnected(),
-                Event::CaughtUp(_instant) => self.link.lives(),
-                Event::Message(message) => self.apply(&message),
-            }
-        }
-    }
-
-    fn apply(&self, message: &[u8]) {
-        let Some(announcement) = Announcement::decode(message) else {
-            tracing::warn!(bytes = message.len(), "an announcement cannot be read");
-            return;
-        };
-        // This process forgot before it announced. Forgetting again would only drop what was read
-        // since then.
-        if announcement.origin == self.origin {
-            return;
-        }
-        let entities = self.entities.read();
-        match announcement.everything_named() {
-            Some(None) => {
-                self.link.renew();
-                return self.forget(None);
-            }
-            Some(Some(name)) => {
-                let named = entities.iter().find(|entity| entity.name() == name);
-                if let Some(id) = named.and_then(|entity| entity.id()) {
-                    self.forget(Some(id));
-                }
-                return;
-            }
-            None => {}
-        }
-        for entity in entities.iter().filter(|entity| entity.name() == announcement.entity) {
-            // Evicting brings no version; then the key goes in any case.
-            let version = Some(announcement.version).filter(|version| *version > 0);
-            entity.forget(announcement.key_text, version);
-            self.metrics.invalidated(entity.name(), "remote", 1);
-        }
-    }
-}
-
-impl Listener {
-    /// Drops an entity or everything from L1. That takes milliseconds for each ten thousand
-    /// entries, and announcements go on meanwhile.
-    fn forget(&self, entity: Option<EntityId>) {
-        let local = Arc::clone(&self.local);
-        tokio::task::spawn_blocking(move || {
-            let forgotten = local.forget(entity);
-            tracing::info!(forgotten, "entries were cleared by another process");
-        });
-    }
-}
-
-/// Finds out, whenever the connection to Redis has changed, whether L2 can be trusted, and makes
-/// it so. Never ends.
-///
-/// A connection that was lost may mean that Redis could not be written to for a while, and then
-/// entries may be old without anyone knowing which. A new epoch makes all of them untrusted.
-async fn keep_l2_trusted(link: Arc<Link>, remote: Arc<Remote>, origin: String) {
-    let mut granted_connection = None;
-    loop {
-        // Every sign of life comes by here. So after a lane was replaced, L2 is trusted again no
-        // sooner than the subscription is known to have survived it.
-        link.changed().await;
-        let (session, connection) = (link.session(), link.connection());
-        let replaced = remote.replaced_connections();
-        if !link.is_connected() || link.trust(replaced).is_some() {
-            continue;
-        }
-        // The first connection of a process follows no outage that it has seen.
-        let lost = connection != 1 && granted_connection != Some(connection);
-        let required = link.epoch_required();
-        // Changes that were given up reach the memory of the other replicas this way.
-        let forget_all = required.map(|_| Announcement::everything(&origin).encode());
-        if remote.synchronize(lost || required.is_some(), forget_all.as_deref()).await {
-            granted_connection = Some(connection);
-            if let Some(required) = required {
-                link.epoch_made(required);
-            }
-            link.grant(session, replaced);
-        }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::task::JoinError;
 
-use crate::announce::Announcement;
 use crate::local::EntityId;
 use crate::{Cache, InspectError};
 
@@ -19,41 +18,25 @@ pub struct Cleared {
 }
 
 impl Cache {
-    /// Drops every entry of an entity, or of all for `None`, from both levels, on every replica.
-    ///
-    /// Of all entities it is a new epoch, which costs one command. Of one entity L2 is looked
-    /// through in steps; if Redis fails meanwhile, a new epoch drops all entities instead. Waits
-    /// for Redis no longer than `l2_timeout` for an epoch.
+    /// Drops every entry of an entity, or of all for `None`, from both levels, on every replica: a new
+    /// epoch, which costs one command. Waits for it no longer than `l2_timeout`.
     ///
     /// # Errors
     /// [`InspectError::UnknownEntity`].
     pub async fn clear(&self, entity: Option<&str>) -> Result<Cleared, InspectError> {
-        let Some(name) = entity else { return Ok(self.renew(None).await) };
-        let entity = self.find(name)?;
-        let Some(id) = entity.id() else {
-            return Err(InspectError::UnknownEntity { known: Vec::new() });
+        let id = match entity {
+            None => None,
+            Some(name) => {
+                let gone = || InspectError::UnknownEntity { known: Vec::new() };
+                Some(self.find(name)?.id().ok_or_else(gone)?)
+            }
         };
-        // L2 first: L1 would be filled from there again.
-        if !self.0.remote.clear(entity.name()).await {
-            return Ok(self.renew(Some(id)).await);
-        }
-        let l1_entries = self.forget_l1(Some(id)).await;
-        let message = Announcement::everything_of(&self.0.origin, entity.name()).encode();
-        if !self.0.remote.announce(&message).await {
-            let confirmed = self.renew(Some(id)).await.confirmed;
-            return Ok(Cleared { l1_entries, confirmed });
-        }
-        Ok(Cleared { l1_entries, confirmed: true })
-    }
-
-    /// Puts a new epoch in force and drops L1 of this process.
-    async fn renew(&self, entity: Option<EntityId>) -> Cleared {
         // Required first: from then on L2 is not read, so L1 cannot be filled from there.
-        self.0.link.require_epoch();
-        let l1_entries = self.forget_l1(entity).await;
-        let made = self.0.link.epochs_settled();
+        self.0.dataset.require_epoch(id, true);
+        let l1_entries = self.forget_l1(id).await;
+        let made = self.0.dataset.all_renewed();
         let confirmed = tokio::time::timeout(self.0.l2_timeout, made).await.is_ok();
-        Cleared { l1_entries, confirmed }
+        Ok(Cleared { l1_entries, confirmed })
     }
 
     /// Looking through L1 takes milliseconds for each ten thousand entries.

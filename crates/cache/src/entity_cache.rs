@@ -11,15 +11,15 @@ use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt as _;
 use tracing::{Instrument, Span, field};
 
-use crate::announce::Announcement;
 use crate::cache::CacheInner;
 use crate::flight::{Arrival, Boarding, Flights, Landed, arrive};
 use crate::loads::Loads;
 use crate::local::{EntityId, Slot};
 use crate::metrics::Outcomes;
 use crate::misses::Misses;
+use crate::pending::Invalidation;
 use crate::progress::View;
-use crate::remote::{Invalidation, Remote};
+use crate::remote::Space;
 use crate::{CacheError, Consistency, Entity, Loader, Lookup, Outcome};
 
 /// Reads one entity through both levels. Clones are cheap and share everything.
@@ -304,34 +304,44 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         self.cache.local.invalidate(self.id, hash, key, version);
     }
 
+    /// The place of this entity in L2.
+    pub(crate) fn space(&self) -> Space {
+        Space { id: self.id, entity: E::NAME, schema: E::SCHEMA }
+    }
+
+    /// What Redis is told of a change that was made here.
+    pub(crate) fn invalidation(&self, key_text: &str, version: i64) -> Invalidation {
+        Invalidation {
+            entry_key: self.space().entry_key(key_text),
+            entity: E::NAME,
+            schema: E::SCHEMA,
+            key_text: key_text.to_owned(),
+            version,
+            force: false,
+            is_own: true,
+        }
+    }
+
     pub(crate) async fn invalidate(&self, changes: &[(E::Key, i64)], force: bool) {
         if changes.is_empty() {
             return;
         }
         let invalidations: Vec<_> = changes
             .iter()
-            .map(|(key, version)| {
-                let (key_text, version) = (E::key_text(key), *version);
-                let origin = self.cache.origin.as_str();
-                let announcement =
-                    Announcement { origin, entity: E::NAME, version, key_text: &key_text };
-                Invalidation {
-                    key: Remote::entry_key(E::NAME, &key_text),
-                    version,
-                    message: announcement.encode(),
-                    force,
-                }
+            .map(|(key, version)| Invalidation {
+                force,
+                ..self.invalidation(&E::key_text(key), *version)
             })
             .collect();
-        let keys: Vec<_> = invalidations.iter().map(|change| change.key.clone()).collect();
+        let keys: Vec<_> = invalidations.iter().map(|change| change.entry_key.clone()).collect();
         // First pending, then forgotten: a read that begins in between must not take the old
         // value from L2 after L1 has lost it.
-        self.cache.pending.add(invalidations, &self.cache.link);
+        self.cache.pending.add(invalidations, &self.cache.dataset);
         for (key, version) in changes {
             self.forget(key, (!force).then_some(*version));
         }
         self.cache.metrics.invalidated(E::NAME, "local", changes.len());
-        if self.cache.link.is_connected() {
+        if self.cache.dataset.trust().is_some() {
             let settled = self.cache.pending.settled(&keys);
             if tokio::time::timeout(self.cache.l2_timeout, settled).await.is_err() {
                 tracing::debug!(

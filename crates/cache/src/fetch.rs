@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::collector::Ride;
 use crate::entity_cache::EntityInner;
 use crate::flight::Ticket;
-use crate::link::Trust;
 use crate::loads::Loaded;
 use crate::local::Slot;
 use crate::misses::Party;
 use crate::progress::View;
-use crate::remote::{FILL_AGE_MAX, Fill, Filled, Remote};
+use crate::remote::{Fill, Filled, Found, Lease, Seen};
 use crate::wire::{self, Content, Epoch, Header, Stored};
 use crate::{Entity, Entry, Loader, Lookup, Outcome};
+
+/// First and longest pause before L2 is asked again for what another process is about to fill.
+const POLL_MIN: Duration = Duration::from_millis(5);
+const POLL_MAX: Duration = Duration::from_millis(25);
 
 /// What a batch knows before it reads anything.
 #[derive(Debug, Clone, Copy)]
@@ -27,19 +31,21 @@ pub(crate) struct Departure {
     pub(crate) asks_l2: bool,
 }
 
-/// A key that L2 did not answer, with what is needed to fill L2 afterwards.
+/// A key that L2 did not answer.
 struct Miss<E: Entity, L: Loader<E>> {
     ticket: Ticket<E, L>,
-    l2_key: String,
-    /// The version that L2 held when it was asked; zero if it held none.
-    l2_version: i64,
+    entry_key: String,
+    /// The newest version that is known of it; zero if none is.
+    version: i64,
+    /// What L2 holds of it is unusable.
+    replaces: bool,
 }
 
-/// The state of L2 when it was asked.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
+/// Leave to fill L2: for some keys, in one epoch.
+#[derive(Debug, Clone)]
+struct FillLease {
     epoch: Epoch,
-    trust: Trust,
+    token: String,
 }
 
 /// What L2 said about a key.
@@ -54,9 +60,10 @@ struct Hit<E: Entity> {
 struct Answer<E: Entity> {
     entry: Option<Arc<Entry<E>>>,
     version: i64,
-    l2_key: String,
+    entry_key: String,
     key: E::Key,
     hash: u64,
+    too_large: bool,
 }
 
 /// Reads all keys of a batch and answers everyone who waits for them. `ride` ends when L2 has
@@ -67,74 +74,72 @@ pub(crate) async fn fetch<E: Entity, L: Loader<E>>(
     departure: Departure,
     ride: Option<Ride<Party<E, L>>>,
 ) {
-    let (misses, asked) = ask_l2(&inner, tickets, departure).await;
-    drop(ride);
-    if misses.is_empty() {
-        return;
-    }
-    let keys = misses.iter().map(|miss| miss.ticket.key.clone()).collect();
-    match inner.load(keys).await {
-        Ok(loaded) => {
-            let answers = land_rows(&inner, misses, &loaded, departure);
-            if let Some(asked) = asked {
-                fill_l2(&inner, answers, asked, departure).await;
-            }
-        }
-        Err(error) => {
-            for miss in misses {
-                miss.ticket.land(Err(error.clone()));
-            }
-        }
-    }
-}
-
-/// Lands the tickets that L2 answers; the others come back.
-async fn ask_l2<E: Entity, L: Loader<E>>(
-    inner: &EntityInner<E, L>,
-    tickets: Vec<Ticket<E, L>>,
-    departure: Departure,
-) -> (Vec<Miss<E, L>>, Option<Asked>) {
     let mut misses: Vec<_> = tickets
         .into_iter()
         .map(|ticket| {
-            let l2_key = Remote::entry_key(E::NAME, &E::key_text(&ticket.key));
-            Miss { ticket, l2_key, l2_version: 0 }
+            let entry_key = inner.space().entry_key(&E::key_text(&ticket.key));
+            Miss { ticket, entry_key, version: 0, replaces: false }
         })
         .collect();
-    // Entries of keys with an unconfirmed change may be old in L2. Any such key in a batch means
-    // that the batch is read from the store and not filled: that is rare and always right.
-    let unconfirmed = misses.iter().any(|miss| inner.cache.pending.contains(&miss.l2_key));
-    if !departure.asks_l2 || unconfirmed {
-        return (misses, None);
-    }
-    let keys = misses.iter().map(|miss| miss.l2_key.clone()).collect();
-    let Some(found) = inner.cache.remote.read(keys).await else {
-        return (misses, None);
+    let asked = if departure.asks_l2 { ask_l2(&inner, &mut misses, departure).await } else { None };
+    let Some(epoch) = asked else {
+        drop(ride);
+        return load(&inner, misses, None, departure).await;
     };
-    let asked = Asked { epoch: found.epoch, trust: found.trust };
-    let mut left = Vec::new();
-    for (mut miss, stored) in misses.drain(..).zip(found.stored) {
-        miss.l2_version = stored.as_ref().map_or(0, |stored| stored.version);
-        match stored.and_then(|stored| hit(inner, stored, &asked)) {
-            Some(Hit { entry, version, ttl }) => {
-                let outcome = if entry.is_some() { Outcome::HitL2 } else { Outcome::NegativeL2 };
-                // What L2 holds contains what this process knew to have changed, and no more.
-                let as_of = departure.view.caught_up_at;
-                inner.fill_l1(&miss.ticket, entry.as_ref(), version, ttl, as_of, departure);
-                miss.ticket.land(Ok(Lookup { value: entry, outcome }));
-            }
-            None => left.push(miss),
-        }
-    }
-    (left, Some(asked))
+    let lease = FillLease { epoch, token: format!("{:016x}", rand::random::<u64>()) };
+    let (granted, others) = ask_leases(&inner, misses, &lease).await;
+    drop(ride);
+    let held = wait_for_others(&inner, others, &lease, departure);
+    futures_util::join!(load(&inner, granted, Some(lease.clone()), departure), held);
 }
 
-/// The value of a trusted, complete, decodable entry, with the time it has left to live.
-fn hit<E: Entity, L: Loader<E>>(
+/// Lands the tickets that L2 answers; the others stay. The epoch in which they may be filled.
+async fn ask_l2<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
-    stored: Stored,
-    asked: &Asked,
-) -> Option<Hit<E>> {
+    misses: &mut Vec<Miss<E, L>>,
+    departure: Departure,
+) -> Option<Epoch> {
+    let keys: Vec<_> = misses.iter().map(|miss| miss.entry_key.clone()).collect();
+    let Found { epoch, seen, .. } = inner.cache.remote.read(inner.space(), &keys, false).await?;
+    land_hits(inner, misses, seen, departure);
+    Some(epoch)
+}
+
+/// Lands the tickets of usable entries; the others stay.
+fn land_hits<E: Entity, L: Loader<E>>(
+    inner: &EntityInner<E, L>,
+    misses: &mut Vec<Miss<E, L>>,
+    seen: Vec<Seen>,
+    departure: Departure,
+) {
+    let mut left = Vec::with_capacity(misses.len());
+    for (mut miss, seen) in misses.drain(..).zip(seen) {
+        miss.replaces = false;
+        match seen {
+            Seen::Nothing => {}
+            Seen::Tombstone(version) => miss.version = version,
+            Seen::Unusable(version) => (miss.version, miss.replaces) = (version, true),
+            Seen::Usable(stored) => {
+                miss.version = stored.version;
+                if let Some(Hit { entry, version, ttl }) = hit(inner, stored) {
+                    let is_there = entry.is_some();
+                    let outcome = if is_there { Outcome::HitL2 } else { Outcome::NegativeL2 };
+                    // What L2 holds contains what this process knew to have changed, and no more.
+                    let as_of = departure.view.caught_up_at;
+                    inner.fill_l1(&miss.ticket, entry.as_ref(), version, ttl, as_of, departure);
+                    miss.ticket.land(Ok(Lookup { value: entry, outcome }));
+                    continue;
+                }
+                miss.replaces = true;
+            }
+        }
+        left.push(miss);
+    }
+    *misses = left;
+}
+
+/// The value of a decodable entry, with the time it has left to live.
+fn hit<E: Entity, L: Loader<E>>(inner: &EntityInner<E, L>, stored: Stored) -> Option<Hit<E>> {
     let version = stored.version;
     let (entry, header, ttl) = match stored.content {
         Content::Tombstone => return None,
@@ -147,13 +152,122 @@ fn hit<E: Entity, L: Loader<E>>(
             (Some(Arc::new(Entry { value, encoded: body, version })), header, inner.config.ttl)
         }
     };
-    if header.schema != E::SCHEMA || header.epoch != asked.epoch {
+    if header.schema != E::SCHEMA {
         return None;
     }
     // The clock of the process that filled the entry may be wrong, so a tenth of the time is
     // granted in any case.
     let left = ttl.saturating_sub(header.age()).max(ttl / 10);
     Some(Hit { entry, version, ttl: left })
+}
+
+/// Asks for leave to fill: the misses that got it, and those that somebody else is about to fill,
+/// or has filled. Without an answer the misses are in neither: they are to be loaded all the same.
+async fn ask_leases<E: Entity, L: Loader<E>>(
+    inner: &EntityInner<E, L>,
+    misses: Vec<Miss<E, L>>,
+    lease: &FillLease,
+) -> (Vec<Miss<E, L>>, Vec<Miss<E, L>>) {
+    if misses.is_empty() {
+        return (misses, Vec::new());
+    }
+    let entries: Vec<_> =
+        misses.iter().map(|miss| (miss.entry_key.clone(), miss.replaces)).collect();
+    let remote = &inner.cache.remote;
+    let Some(leases) = remote.lease(inner.space(), lease.epoch, &lease.token, &entries).await
+    else {
+        // Loaded without leave; the fill will be turned away.
+        return (misses, Vec::new());
+    };
+    let (mut granted, mut others) = (Vec::new(), Vec::new());
+    for (mut miss, lease) in misses.into_iter().zip(leases) {
+        match lease {
+            Lease::Granted { version } => {
+                miss.version = miss.version.max(version);
+                granted.push(miss);
+            }
+            Lease::Filled | Lease::Held => others.push(miss),
+        }
+    }
+    (granted, others)
+}
+
+/// Asks again and again for what others are about to fill. Whoever got leave may have died, so each
+/// key is asked for no longer than a lease lives; then it is loaded without leave.
+async fn wait_for_others<E: Entity, L: Loader<E>>(
+    inner: &Arc<EntityInner<E, L>>,
+    mut held: Vec<Miss<E, L>>,
+    lease: &FillLease,
+    departure: Departure,
+) {
+    let until = Instant::now() + inner.cache.remote.lease_ttl();
+    let mut pause = POLL_MIN;
+    while !held.is_empty() && Instant::now() < until {
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(POLL_MAX);
+        let keys: Vec<_> = held.iter().map(|miss| miss.entry_key.clone()).collect();
+        let found = inner.cache.remote.read(inner.space(), &keys, true).await;
+        let Some(Found { epoch, seen, leased }) = found else { break };
+        if epoch != lease.epoch {
+            break;
+        }
+        let mut waiting = Vec::new();
+        let mut free = Vec::new();
+        for ((miss, seen), leased) in held.into_iter().zip(seen).zip(leased) {
+            let mut one = vec![miss];
+            land_hits(inner, &mut one, vec![seen], departure);
+            if leased { waiting.extend(one) } else { free.extend(one) }
+        }
+        // Filled and unusable, void, or given back: it is our turn.
+        let (granted, others) = ask_leases(inner, free, lease).await;
+        if !granted.is_empty() {
+            let (inner, lease) = (Arc::clone(inner), lease.clone());
+            let load = async move { load(&inner, granted, Some(lease), departure).await };
+            tokio::spawn(load.in_current_span());
+        }
+        waiting.extend(others);
+        held = waiting;
+    }
+    load(inner, held, None, departure).await;
+}
+
+/// Reads from the store, and fills L2 if there is leave to.
+async fn load<E: Entity, L: Loader<E>>(
+    inner: &Arc<EntityInner<E, L>>,
+    misses: Vec<Miss<E, L>>,
+    lease: Option<FillLease>,
+    departure: Departure,
+) {
+    if misses.is_empty() {
+        return;
+    }
+    let keys = misses.iter().map(|miss| miss.ticket.key.clone()).collect();
+    match inner.load(keys).await {
+        Ok(loaded) => {
+            let answers = land_rows(inner, misses, &loaded, departure);
+            if let Some(lease) = lease {
+                fill_l2(inner, answers, &lease).await;
+            }
+        }
+        Err(error) => {
+            let mut keys = Vec::with_capacity(misses.len());
+            for miss in misses {
+                miss.ticket.land(Err(error.clone()));
+                keys.push(miss.entry_key);
+            }
+            if let Some(FillLease { epoch, token }) = lease {
+                // Somebody else may try at once.
+                let give_back = |entry_key| Fill {
+                    entry_key,
+                    version: 0,
+                    value: Vec::new(),
+                    ttl: Duration::ZERO,
+                };
+                let fills: Vec<_> = keys.into_iter().map(give_back).collect();
+                inner.cache.remote.fill(inner.space(), epoch, &token, &fills).await;
+            }
+        }
+    }
 }
 
 /// Stores the rows in L1 and answers everyone who waits.
@@ -164,30 +278,25 @@ fn land_rows<E: Entity, L: Loader<E>>(
     departure: Departure,
 ) -> Vec<Answer<E>> {
     let mut answers = Vec::with_capacity(misses.len());
-    for Miss { ticket, l2_key, l2_version } in misses {
+    for Miss { ticket, entry_key, version: known, .. } in misses {
         let entry = loaded.get(&ticket.key).map(Arc::clone);
-        // An absent row has no version of its own. The one that L2 held is the newest that was
-        // known before the load, and any change after it is newer.
-        let version = entry.as_ref().map_or(l2_version, |entry| entry.version);
+        // An absent row has no version of its own. The newest that was known before the load is
+        // one that it has been through, and any change after it is newer.
+        let version = entry.as_ref().map_or(known, |entry| entry.version);
         let too_large =
             entry.as_ref().is_some_and(|entry| entry.encoded.len() > inner.config.value_bytes_max);
         if !too_large {
-            inner.fill_l1(
-                &ticket,
-                entry.as_ref(),
-                version,
-                inner.ttl_of(entry.is_some()),
-                departure.view.at,
-                departure,
-            );
-            answers.push(Answer {
-                entry: entry.clone(),
-                version,
-                l2_key,
-                key: ticket.key.clone(),
-                hash: ticket.hash,
-            });
+            let ttl = inner.ttl_of(entry.is_some());
+            inner.fill_l1(&ticket, entry.as_ref(), version, ttl, departure.view.at, departure);
         }
+        answers.push(Answer {
+            entry: entry.clone(),
+            version,
+            entry_key,
+            key: ticket.key.clone(),
+            hash: ticket.hash,
+            too_large,
+        });
         let outcome = if entry.is_some() { Outcome::Loaded } else { Outcome::Absent };
         ticket.land(Ok(Lookup { value: entry, outcome }));
     }
@@ -198,34 +307,31 @@ fn land_rows<E: Entity, L: Loader<E>>(
 async fn fill_l2<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     answers: Vec<Answer<E>>,
-    asked: Asked,
-    departure: Departure,
+    lease: &FillLease,
 ) {
     let Ok(_permit) = inner.cache.fill_permits.try_acquire() else {
         inner.cache.metrics.filled(E::NAME, "shed");
         return;
     };
-    let remote = &inner.cache.remote;
-    if answers.is_empty()
-        || departure.view.at.elapsed() > FILL_AGE_MAX
-        || !remote.still_trusted(asked.trust)
-    {
-        return;
-    }
-    let header = Header::now(asked.epoch, E::SCHEMA);
+    let header = Header::now(lease.epoch, E::SCHEMA);
     let fills: Vec<_> = answers
         .iter()
         .map(|answer| {
             let body = answer.entry.as_ref().map(|entry| Bytes::as_ref(&entry.encoded));
+            let value = if answer.too_large {
+                Vec::new()
+            } else {
+                wire::encode(body, answer.version, &header)
+            };
             Fill {
-                key: answer.l2_key.clone(),
+                entry_key: answer.entry_key.clone(),
                 version: answer.version,
-                value: wire::encode(body, answer.version, &header),
+                value,
                 ttl: inner.ttl_of(answer.entry.is_some()),
             }
         })
         .collect();
-    let results = remote.fill(asked.epoch, &fills).await;
+    let results = inner.cache.remote.fill(inner.space(), lease.epoch, &lease.token, &fills).await;
     for (answer, filled) in answers.iter().zip(results) {
         let result = match filled {
             Filled::Stored => "stored",
@@ -235,6 +341,7 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
                 inner.cache.local.invalidate(inner.id, answer.hash, &answer.key, None);
                 "outdated"
             }
+            Filled::Fenced => "fenced",
             Filled::Dropped => "dropped",
         };
         inner.cache.metrics.filled(E::NAME, result);

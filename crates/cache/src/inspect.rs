@@ -7,10 +7,10 @@ use forebay_redis::RedisError;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::announce::Announcement;
 use crate::entity_cache::EntityInner;
 use crate::local::EntityId;
-use crate::remote::{Invalidation, Remote};
+use crate::pending::Invalidation;
+use crate::remote::Space;
 use crate::wire::{self, Content, Header};
 use crate::{Cache, ChangedRow, Entity, EntityStats, Loader};
 
@@ -94,8 +94,10 @@ pub(crate) trait AnyEntity: Send + Sync {
     fn source(&self) -> &'static str;
     /// The text of the key under which a changed row is cached.
     fn key_text_of(&self, id: &str, key: &str) -> Option<String>;
-    /// What Redis is told of a change.
-    fn invalidation(&self, key_text: &str, version: i64) -> Invalidation;
+    /// Its place in L2; absent once nobody uses it any more.
+    fn space(&self) -> Option<Space>;
+    /// What Redis is told of a change; absent once nobody uses the entity any more.
+    fn invalidation(&self, key_text: &str, version: i64) -> Option<Invalidation>;
     /// Forgets a key in this process, unless it has this version or a newer one.
     fn forget(&self, key_text: &str, version: Option<i64>);
     fn inspect<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<Inspection, InspectError>>;
@@ -127,11 +129,13 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
         key.map(|key| E::key_text(&key))
     }
 
-    fn invalidation(&self, key_text: &str, version: i64) -> Invalidation {
-        // The origin of nobody: every process finds the change in the outbox by itself.
-        let announcement = Announcement { origin: "outbox", entity: E::NAME, version, key_text };
-        let key = Remote::entry_key(E::NAME, key_text);
-        Invalidation { key, version, message: announcement.encode(), force: false }
+    fn space(&self) -> Option<Space> {
+        self.upgrade().map(|entity| entity.space())
+    }
+
+    fn invalidation(&self, key_text: &str, version: i64) -> Option<Invalidation> {
+        let entity = self.upgrade()?;
+        Some(Invalidation { is_own: false, ..entity.invalidation(key_text, version) })
     }
 
     fn forget(&self, key_text: &str, version: Option<i64>) {
@@ -144,14 +148,21 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
         Box::pin(async move {
             let Resolved { entity, key } = resolve(self, key_text)?;
             let l1 = entity.inspect_l1(&key);
-            let l2_key = Remote::entry_key(E::NAME, &E::key_text(&key));
+            let l2_key = entity.space().entry_key(&E::key_text(&key));
             let stored = entity.cache.remote.inspect(&l2_key).await.map_err(InspectError::Redis)?;
             let l2 = stored.and_then(|(stored, time_to_live)| {
                 let size_of = |content: &Content| match content {
                     Content::Value { body, .. } => body.len(),
                     Content::Negative { .. } | Content::Tombstone => 0,
                 };
-                wire::decode(&stored).map(|stored| LevelEntry {
+                let trust = entity.cache.dataset.trust();
+                let epoch = trust.and_then(|trust| trust.epochs.get(&entity.id).copied());
+                let is_live = |content: &Content| {
+                    // An entry of another epoch is as good as gone.
+                    header_of(content).is_none_or(|it| epoch.is_none_or(|epoch| it.epoch == epoch))
+                };
+                let stored = wire::decode(&stored).filter(|stored| is_live(&stored.content));
+                stored.map(|stored| LevelEntry {
                     version: stored.version,
                     size_bytes: size_of(&stored.content),
                     age: header_of(&stored.content).map(Header::age),

@@ -7,29 +7,21 @@
 //!
 //! # What is guaranteed
 //!
-//! A change is *announced* when Redis has executed its invalidation, normally one round trip after
-//! [`EntityCache::invalidate`] was called.
-//!
 //! 1. **Bound.** A read with [`Consistency::Bounded`] that begins at `t` contains every change
-//!    announced before `t - bound`, on every replica, whatever becomes of messages and connections.
-//!    An L1 entry is served if it was read within the bound, or if the announcements have arrived
-//!    without a gap since it was read, the last sign of life being within the bound. No clock of
-//!    another machine takes part.
-//! 2. **No resurrection.** A fill that began before an invalidation is stored neither in L1 (fence
-//!    per key stripe) nor in L2 (versions compared by a script), however late it comes.
-//! 3. **Own writes.** After `invalidate` was called, reads of the same process contain the change,
-//!    also while Redis is down.
+//!    committed before `t - bound`, on every replica, whatever becomes of Redis, also for rows that
+//!    were changed by plain SQL. No wall clock takes part.
+//! 2. **No resurrection.** A fill that began before a change is stored neither in L1 (fence per key
+//!    stripe) nor in L2 (its lease is void), however late it comes.
+//! 3. **Own writes.** After [`EntityCache::invalidate`] was called, reads of the same process contain
+//!    the change, also while Redis is down.
 //! 4. **Outage.** While Redis is down, reads answer from L1 within the bound and from the store
-//!    else; a failing L2 never fails a read. When Redis is back, nothing that was in it before is
-//!    trusted: each process that saw the outage puts a new epoch in force before it reads from L2,
-//!    and a restart of the server is noticed by its run id, also by a process that saw no outage.
-//!    Changes made meanwhile are sent again until they are confirmed; when more than 65,536 wait,
-//!    they are given up for a new epoch that all replicas are told of.
+//!    else; a failing L2 never fails a read. When Redis is back, from whatever old or other data, L2
+//!    is used again once it has been told of every change that it may have missed.
 //! 5. **Damage.** An undecodable, truncated, altered or oversized entry, or one of another schema,
 //!    is a miss.
 //! 6. **Bounds.** L1 is bounded in bytes, over all entities, and keys that have no row have a bound
 //!    of their own, so that a flood of them pushes no value out; one load per key is under way at a
-//!    time; a caller who goes away harms nobody; a panicking loader is an error of those who wait.
+//!    time, normally in all processes together; a caller who goes away harms nobody; a panicking loader is an error of those who wait.
 //! 7. **Batches.** Misses that come together ask Redis together, and what it does not hold is
 //!    loaded together: 1,000 reads of different keys at the same time cost a handful of round
 //!    trips. A miss that comes alone waits for nobody; one that comes while others are under way
@@ -38,22 +30,19 @@
 //!    the store is, and no more than `loads_waiting_keys_max` keys wait. Beyond that a read is stale
 //!    if it may be, and [`CacheError::Overloaded`] if not.
 //!
-//! # What is not guaranteed
+//! The first one rests on four assumptions: the outbox and the rows are read from the server that
+//! takes writes; monotonic clocks run at the rate of time; a Redis server answers from a prefix of
+//! the commands that it or the server before it has executed; Postgres keeps what it has confirmed.
+//! `docs/cache.md` has the protocol, the proof and the table of failures.
 //!
-//! - A change that was never announced is not seen before the time to live is over: the process
-//!   died between its commit and the confirmation of Redis, or somebody changed the row without
-//!   calling `invalidate`.
-//! - While only the *writing* process cannot reach Redis, other replicas go on serving what they
-//!   have until the writer reaches Redis again.
-//! - A Redis that evicts keys early or loses acknowledged writes in a failover may lose a
-//!   tombstone, and then a fill that is older than the change but arrives later is stored. Fills
-//!   are given up after 30 s; tombstones live for 120 s.
-//! - A process that starts while Redis hangs, and finishes connecting when it goes on, trusts L2
-//!   until a process that saw the hang has come back (at most `backoff_max` later).
-//! - The loader must read from a store that shows every committed change: a lagging replica of the
-//!   database may fill an old version, which lives until the next invalidation.
+//! # How
 //!
-//! [`Consistency::Strict`] avoids all of these: it reads the store.
+//! Each process reads the outbox of committed changes several times a second (the *tail*), and
+//! serves what it holds only while the last answer is within the caller's bound. A change that it
+//! has found waits until Redis has its tombstone, and until then only newer values are taken from
+//! there. Every step that a process takes in Redis moves a *mark*, and every read asks for the mark
+//! beside the entries: so a server that lost steps is found out by the read itself. A stream of
+//! announcements makes changes known to other processes in milliseconds; nothing depends on it.
 //!
 //! ```no_run
 //! # use forebay_cache::{Cache, CacheError, Consistency, Entity, Loader};
@@ -74,10 +63,12 @@
 //! ```
 
 mod announce;
+mod announced;
 mod breaker;
 mod cache;
 mod clear;
 mod collector;
+mod dataset;
 mod entity;
 mod entity_cache;
 mod error;
@@ -85,15 +76,19 @@ mod fence;
 mod fetch;
 mod flight;
 mod inspect;
-mod link;
+mod keeper;
 mod loads;
 mod local;
+mod log;
 mod lookup;
 mod metrics;
 mod misses;
 mod outbox;
+mod pending;
 mod progress;
+mod protocol;
 mod remote;
+mod scripts;
 mod stats;
 mod tail;
 mod tally;

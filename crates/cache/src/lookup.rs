@@ -13,8 +13,8 @@ use crate::Entity;
 pub enum Consistency {
     /// Read the store itself; neither level of the cache is asked.
     Strict,
-    /// The answer contains every change that was announced more than this long before the read
-    /// began. While announcements cannot be received the bound is also capped by `staleness_max`.
+    /// The answer contains every change that was committed more than this long before the read
+    /// began. Longer bounds than `staleness_max` are cut to it.
     Bounded(Duration),
     /// Like `Bounded(staleness_max)`, but if the store fails, an entry filled no longer than
     /// `max_age` ago is served as [`Outcome::Stale`].

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     tail_changes: Counter<u64>,
     tail_failures: Counter<u64>,
     forgotten: Counter<u64>,
+    synchronisations: Counter<u64>,
 }
 
 impl Metrics {
@@ -56,6 +57,10 @@ impl Metrics {
             tail_failures: counter(
                 "forebay.cache.tail.failures",
                 "Questions to the outbox without an answer.",
+            ),
+            synchronisations: counter(
+                "forebay.cache.l2.synchronisations",
+                "How often it was made sure that Redis knows every change.",
             ),
             forgotten: counter(
                 "forebay.cache.forgotten",
@@ -124,6 +129,10 @@ impl Metrics {
 
     pub(crate) fn tail_failed(&self) {
         self.tail_failures.add(1, &[]);
+    }
+
+    pub(crate) fn synchronized(&self) {
+        self.synchronisations.add(1, &[]);
     }
 
     pub(crate) fn forgot_all(&self, reason: &'static str) {

@@ -37,7 +37,7 @@ const REACH_MAX: Duration = Duration::from_secs(6 * 3600);
 mod base;
 mod poll;
 
-pub(crate) use base::Base;
+pub(crate) use base::{Base, Snapshot};
 pub(crate) use poll::{Change, Cursor, Outbox, OutboxError};
 
 #[cfg(test)]

@@ -1,117 +1,116 @@
 //! L2: one Redis string per key, written only by scripts that compare versions.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_redis::{RedisError, RedisPool, Reply, Script, ScriptCall, SharedRedis};
-use parking_lot::Mutex;
 
-use crate::breaker::Breaker;
-use crate::link::{Link, Trust};
+use crate::breaker::{Breaker, Call};
+use crate::dataset::{Dataset, Trust};
+use crate::local::EntityId;
 use crate::metrics::Metrics;
-use crate::wire::{self, Epoch, Stored};
+use crate::pending::Pending;
+use crate::protocol::{is_known, is_usable};
+use crate::scripts;
+use crate::wire::{self, Content, Epoch, Stored};
 
-/// How long a tombstone is kept. It must outlive every fill that began before the change; fills
-/// older than `FILL_AGE_MAX` are not sent.
-const TOMBSTONE_TTL: Duration = Duration::from_secs(120);
-/// A fill whose read began longer ago than this is not stored in L2.
-pub(crate) const FILL_AGE_MAX: Duration = Duration::from_secs(30);
+pub(crate) use steps::{Claim, Step, Synchronized, Told};
+
+mod steps;
+
 /// Time a script of the background may take. Nobody waits for it.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(2);
-/// The channel of the announcements, of all entities and services.
-const CHANNEL: &str = "cache:invalidations";
-/// The key of the epoch that is in force.
-const EPOCH_KEY: &str = "cache:epoch";
+/// The stream of announcements, of all entities and services.
+pub(crate) const LOG_KEY: &str = "cache-log";
 
-/// `KEYS: epoch, entry. ARGV: expected epoch, version, value, milliseconds to live.`
-/// One if stored, -1 if a newer version or tombstone is there, -2 if the epoch has changed.
-const FILL: &str = r"
-if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return -2 end
-local stored = redis.pcall('GETRANGE', KEYS[2], 0, 16)
-local known = type(stored) == 'string' and #stored == 17 and string.find(stored, '^[VNT]%x+$')
-if known and string.sub(stored, 2) > ARGV[2] then return -1 end
-redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
-return 1";
+/// The entries of one entity in one schema. Another release may have another one beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Space {
+    pub(crate) id: EntityId,
+    pub(crate) entity: &'static str,
+    pub(crate) schema: u16,
+}
 
-/// `KEYS: entry. ARGV: version, milliseconds of a tombstone, channel, message, force.`
-/// Replaces an older entry by a tombstone (with force, also an entry of the same or a newer
-/// version, which it keeps) and announces the change. Both or neither: nobody can see the tombstone
-/// before the announcement is on its way, and the announcement cannot be lost between the two. A
-/// server that is out of memory refuses to set a tombstone; then the entry is deleted.
-const INVALIDATE: &str = r"
-local stored = redis.pcall('GETRANGE', KEYS[1], 0, 16)
-local version = ARGV[1]
-local known = type(stored) == 'string' and #stored == 17 and string.find(stored, '^[VNT]%x+$')
-if known and string.sub(stored, 2) > version then version = string.sub(stored, 2) end
-if ARGV[5] == '1' or not known or string.sub(stored, 2) < ARGV[1] then
-  local set = redis.pcall('SET', KEYS[1], 'T' .. version, 'PX', ARGV[2])
-  if type(set) == 'table' and set.err then redis.call('DEL', KEYS[1]) end
-end
-return redis.call('PUBLISH', ARGV[3], ARGV[4])";
+impl Space {
+    /// The key of an entry.
+    pub(crate) fn entry_key(self, key_text: &str) -> String {
+        let Self { entity, schema, .. } = self;
+        format!("cache:{entity}:{schema}:{key_text}")
+    }
 
-/// `KEYS: epoch. ARGV: a fresh epoch, force, channel, message or nothing.`
-/// Puts the fresh epoch in force if forced, if there is none, or if the server was restarted since,
-/// because it may then have come back with old entries. The epoch in force.
-const SYNCHRONIZE: &str = r"
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
-local stored = redis.call('GET', KEYS[1])
-if ARGV[2] ~= '1' and stored and string.sub(stored, 17) == ':' .. run then
-  return string.sub(stored, 1, 16)
-end
-redis.call('SET', KEYS[1], ARGV[1] .. ':' .. run)
-if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
-return ARGV[1]";
+    fn epoch_key(self) -> String {
+        let Self { entity, schema, .. } = self;
+        format!("cache-epoch:{entity}:{schema}")
+    }
 
-/// `ARGV: pattern, cursor, keys to look at, milliseconds of a tombstone.`
-/// One step of turning all entries of an entity into tombstones of their versions, so that fills
-/// under way of older ones stay shut out. The next cursor, or zero at the end.
-const CLEAR: &str = r"
-local found = redis.call('SCAN', ARGV[2], 'MATCH', ARGV[1], 'COUNT', ARGV[3])
-for _, key in ipairs(found[2]) do
-  local stored = redis.pcall('GETRANGE', key, 0, 16)
-  if type(stored) == 'string' and #stored == 17 and string.find(stored, '^[VNT]%x+$') then
-    if string.sub(stored, 1, 1) ~= 'T' then
-      local set = redis.pcall('SET', key, 'T' .. string.sub(stored, 2), 'PX', ARGV[4])
-      if type(set) == 'table' and set.err then redis.call('DEL', key) end
-    end
-  else
-    redis.call('DEL', key)
-  end
-end
-return found[1]";
-/// Keys that one step of clearing looks at: well under a millisecond of the server.
-const CLEAR_STEP: &str = "500";
+    fn claim_key(self) -> String {
+        let Self { entity, schema, .. } = self;
+        format!("cache-applied:{entity}:{schema}")
+    }
+}
+
+fn lease_key(entry_key: &str) -> String {
+    [entry_key, ":lease"].concat()
+}
 
 /// L2 of one process.
 #[derive(Debug)]
 pub(crate) struct Remote {
-    pool: RedisPool,
     quick: SharedRedis,
     patient: SharedRedis,
     breaker: Breaker,
-    link: Arc<Link>,
+    dataset: Arc<Dataset>,
+    pending: Arc<Pending>,
     metrics: Arc<Metrics>,
+    lease_ttl: Duration,
+    lease: Script,
     fill: Script,
     invalidate: Script,
+    adopt: Script,
+    claim: Script,
     synchronize: Script,
-    clear: Script,
-    last_epoch: Mutex<Option<Epoch>>,
 }
 
 /// What L2 holds for some keys, in their order.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) epoch: Epoch,
-    pub(crate) stored: Vec<Option<Stored>>,
-    pub(crate) trust: Trust,
+    pub(crate) seen: Vec<Seen>,
+    /// Whether somebody fills the entry, if that was asked.
+    pub(crate) leased: Vec<bool>,
 }
 
-/// One entry to be stored.
+/// What L2 holds for a key.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Nothing,
+    /// An entry that may be served.
+    Usable(Stored),
+    /// The row changed to this version and nobody has read it since.
+    Tombstone(i64),
+    /// An entry that must not be served: damaged, of another epoch, or older than a change.
+    Unusable(i64),
+}
+
+/// What a request for a lease was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// The caller may fill the entry, and nobody else. The version was the newest known before.
+    Granted { version: i64 },
+    /// Somebody filled it meanwhile.
+    Filled,
+    /// Somebody else is about to fill it.
+    Held,
+}
+
+/// One entry to be stored under a lease.
 #[derive(Debug)]
 pub(crate) struct Fill {
-    pub(crate) key: String,
+    pub(crate) entry_key: String,
     pub(crate) version: i64,
+    /// Empty to give the lease back.
     pub(crate) value: Vec<u8>,
     pub(crate) ttl: Duration,
 }
@@ -122,89 +121,128 @@ pub(crate) enum Filled {
     Stored,
     /// A newer version or tombstone is there: what was read is out of date.
     Outdated,
+    /// The lease was void: it expired, or the row changed since it was given.
+    Fenced,
     /// Not stored for any other reason.
     Dropped,
 }
 
-/// One change to be announced.
-#[derive(Debug, Clone)]
-pub(crate) struct Invalidation {
-    pub(crate) key: String,
-    pub(crate) version: i64,
-    pub(crate) message: Bytes,
-    pub(crate) force: bool,
-}
-
 impl Remote {
     pub(crate) fn new(
-        pool: RedisPool,
-        timeout: Duration,
-        link: Arc<Link>,
+        pool: &RedisPool,
+        (timeout, lease_ttl): (Duration, Duration),
+        dataset: Arc<Dataset>,
+        pending: Arc<Pending>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let script = |summary, text| Script::new(summary, text).idempotent();
         Self {
             quick: pool.shared().with_timeout(timeout),
             patient: pool.shared().with_timeout(BACKGROUND_TIMEOUT),
-            pool,
             // Half of the time that a call may take.
             breaker: Breaker::new(timeout / 2),
-            link,
+            dataset,
+            pending,
             metrics,
-            fill: Script::new("cache_fill", FILL).idempotent(),
-            invalidate: Script::new("cache_invalidate", INVALIDATE).idempotent(),
-            synchronize: Script::new("cache_synchronize", SYNCHRONIZE).idempotent(),
-            clear: Script::new("cache_clear", CLEAR).idempotent(),
-            last_epoch: Mutex::new(None),
+            lease_ttl,
+            lease: script("cache_lease", scripts::LEASE),
+            fill: script("cache_fill", scripts::FILL),
+            invalidate: script("cache_invalidate", scripts::INVALIDATE),
+            adopt: script("cache_adopt", scripts::ADOPT),
+            claim: script("cache_claim", scripts::CLAIM),
+            synchronize: script("cache_synchronize", scripts::SYNCHRONIZE),
         }
     }
 
-    /// The key of an entry.
-    pub(crate) fn entry_key(entity: &str, key_text: &str) -> String {
-        ["cache:", entity, ":", key_text].concat()
+    pub(crate) fn lease_ttl(&self) -> Duration {
+        self.lease_ttl
     }
 
-    pub(crate) fn channel() -> &'static str {
-        CHANNEL
-    }
-
-    /// Reads entries with one command. `None` if L2 cannot be used or trusted now.
+    /// Reads entries with one command, with their leases if asked. `None` if L2 cannot be used or
+    /// trusted now.
     ///
-    /// The epoch travels with the entries in the same command, so that an entry can be judged by
-    /// the epoch that was in force when it was read.
-    pub(crate) async fn read(&self, keys: Vec<String>) -> Option<Found> {
-        let trust = self.link.trust(self.pool.replaced_connections())?;
+    /// The epoch and the mark travel with the entries in the same command, so that the entries are
+    /// judged by the data set that they come from.
+    pub(crate) async fn read(
+        &self,
+        space: Space,
+        entry_keys: &[String],
+        with_leases: bool,
+    ) -> Option<Found> {
+        // In this order: a change that does not wait any more is covered by the mark.
+        let waits_for: Vec<_> = entry_keys.iter().map(|key| self.pending.version_of(key)).collect();
+        let trust = self.dataset.trust()?;
+        let (epoch, mark) = (*trust.epochs.get(&space.id)?, trust.mark());
         let call = self.breaker.call()?;
-        let count = keys.len();
-        let mut names = Vec::with_capacity(count + 1);
-        names.push(EPOCH_KEY.to_owned());
-        names.extend(keys);
+        let mut names = Vec::with_capacity(2 * entry_keys.len() + 2);
+        names.extend([space.epoch_key(), trust.chain.mark_key()]);
+        names.extend(entry_keys.iter().cloned());
+        if with_leases {
+            names.extend(entry_keys.iter().map(|key| lease_key(key)));
+        }
+        let expected = names.len();
         let answer = self.quick.mget(&names).await;
         match &answer {
             Ok(_) => call.answered(),
             Err(_) => call.failed(),
         }
-        let mut values = self.counted("read", answer)?.into_iter();
-        let Some(epoch) = values.next().flatten().and_then(|stored| Epoch::parse(&stored)) else {
-            // The server lost its data. Entries can be told right from wrong again once an epoch
-            // is in force.
-            self.link.check_l2();
-            return None;
-        };
-        *self.last_epoch.lock() = Some(epoch);
-        if !self.still_trusted(trust) {
+        let values = self.counted("read", answer)?;
+        if values.len() != expected {
             return None;
         }
-        let stored: Vec<_> = values.map(|value| value.as_ref().and_then(wire::decode)).collect();
-        (stored.len() == count).then_some(Found { epoch, stored, trust })
+        let mut values = values.into_iter();
+        let found_epoch = values.next().flatten().and_then(|stored| Epoch::parse(&stored));
+        let found_mark = values.next().flatten().as_deref().and_then(number);
+        if !is_known((epoch, mark), found_epoch, found_mark) {
+            self.dataset.lost(&trust);
+            return None;
+        }
+        let seen = entry_keys
+            .iter()
+            .zip(waits_for)
+            .map(|(_, waits_for)| see(values.next().flatten(), (epoch, waits_for)))
+            .collect();
+        Some(Found { epoch, seen, leased: values.map(|lease| lease.is_some()).collect() })
     }
 
-    /// Whether nothing happened to Redis since `trust` was given.
-    pub(crate) fn still_trusted(&self, trust: Trust) -> bool {
-        self.link.trust(self.pool.replaced_connections()) == Some(trust)
+    /// Asks for leases with one pipeline; for each key whether what is there is to be replaced.
+    /// `None` if L2 cannot be used now.
+    pub(crate) async fn lease(
+        &self,
+        space: Space,
+        epoch: Epoch,
+        token: &str,
+        entries: &[(String, bool)],
+    ) -> Option<Vec<Lease>> {
+        let call = self.breaker.call()?;
+        let px = millis(self.lease_ttl);
+        let calls: Vec<_> = entries
+            .iter()
+            .map(|(entry_key, replace)| {
+                ScriptCall::new()
+                    .key(space.epoch_key())
+                    .key(entry_key.as_str())
+                    .key(lease_key(entry_key))
+                    .arg(epoch.as_bytes())
+                    .arg(token)
+                    .arg(&px)
+                    .arg(if *replace { "1" } else { "0" })
+            })
+            .collect();
+        let answer = self.quick.eval_many(&self.lease, &calls).await;
+        worked(call, &answer);
+        let answers = self.counted("lease", answer)?;
+        answers.into_iter().map(|answer| lease_of(&self.counted("lease", answer)?)).collect()
     }
 
-    /// Stores entries with one pipeline, each unless something newer is there.
-    pub(crate) async fn fill(&self, epoch: Epoch, fills: &[Fill]) -> Vec<Filled> {
+    /// Stores entries under their leases with one pipeline, each unless something newer is there.
+    pub(crate) async fn fill(
+        &self,
+        space: Space,
+        epoch: Epoch,
+        token: &str,
+        fills: &[Fill],
+    ) -> Vec<Filled> {
         let Some(call) = self.breaker.call() else {
             return vec![Filled::Dropped; fills.len()];
         };
@@ -212,19 +250,18 @@ impl Remote {
             .iter()
             .map(|fill| {
                 ScriptCall::new()
-                    .key(EPOCH_KEY)
-                    .key(fill.key.as_str())
+                    .key(space.epoch_key())
+                    .key(fill.entry_key.as_str())
+                    .key(lease_key(&fill.entry_key))
                     .arg(epoch.as_bytes())
+                    .arg(token)
                     .arg(wire::version_text(fill.version))
                     .arg(&fill.value)
-                    .arg(fill.ttl.as_millis().max(1).to_string())
+                    .arg(millis(fill.ttl))
             })
             .collect();
         let answer = self.quick.eval_many(&self.fill, &calls).await;
-        match &answer {
-            Ok(_) => call.worked(),
-            Err(_) => call.failed(),
-        }
+        worked(call, &answer);
         let Some(answers) = self.counted("fill", answer) else {
             return vec![Filled::Dropped; fills.len()];
         };
@@ -233,75 +270,19 @@ impl Remote {
             .map(|answer| match self.counted("fill", answer) {
                 Some(Reply::Int(1)) => Filled::Stored,
                 Some(Reply::Int(-1)) => Filled::Outdated,
+                Some(Reply::Int(0)) => Filled::Fenced,
                 _ => Filled::Dropped,
             })
             .collect()
     }
 
-    /// Writes tombstones and announces them, with one pipeline. Whether each was done.
-    pub(crate) async fn invalidate(&self, changes: &[Invalidation]) -> Vec<bool> {
-        let channel = self.pool.prefixed(CHANNEL);
-        let tombstone_ms = TOMBSTONE_TTL.as_millis().to_string();
-        let calls: Vec<_> = changes
-            .iter()
-            .map(|change| {
-                ScriptCall::new()
-                    .key(change.key.as_str())
-                    .arg(wire::version_text(change.version))
-                    .arg(&tombstone_ms)
-                    .arg(&channel)
-                    .arg(&change.message)
-                    .arg(if change.force { "1" } else { "0" })
-            })
-            .collect();
-        match self.counted("invalidate", self.patient.eval_many(&self.invalidate, &calls).await) {
-            None => vec![false; changes.len()],
-            Some(answers) => answers
-                .into_iter()
-                .map(|answer| self.counted("invalidate", answer).is_some())
-                .collect(),
-        }
-    }
-
-    /// Makes sure that an epoch is in force; with `force`, a new one, announced with `message` if
-    /// there is one. Whether it is.
-    pub(crate) async fn synchronize(&self, force: bool, message: Option<&[u8]>) -> bool {
-        let call = ScriptCall::new()
-            .key(EPOCH_KEY)
-            .arg(Epoch::fresh().as_bytes())
-            .arg(if force { "1" } else { "0" })
-            .arg(self.pool.prefixed(CHANNEL))
-            .arg(message.unwrap_or_default());
-        let answer = self.patient.eval(&self.synchronize, &call).await;
-        self.counted("synchronize", answer).is_some()
-    }
-
-    /// Turns all entries of an entity into tombstones, step by step, with other commands in between.
-    /// Whether it came to the end.
-    pub(crate) async fn clear(&self, entity: &str) -> bool {
-        let pattern = glob_escaped(&self.pool.prefixed(&Self::entry_key(entity, ""))) + "*";
-        let tombstone_ms = TOMBSTONE_TTL.as_millis().to_string();
-        let mut cursor = Bytes::from_static(b"0");
-        loop {
-            let call =
-                ScriptCall::new().arg(&pattern).arg(&cursor).arg(CLEAR_STEP).arg(&tombstone_ms);
-            let answer = self.counted("clear", self.patient.eval(&self.clear, &call).await);
-            match answer {
-                Some(Reply::Bytes(next)) if next.as_ref() == b"0" => return true,
-                Some(Reply::Bytes(next)) => cursor = next,
-                _ => return false,
-            }
-        }
-    }
-
-    /// Sends an announcement that belongs to no entry. Whether Redis has it.
-    pub(crate) async fn announce(&self, message: &[u8]) -> bool {
-        self.counted("announce", self.patient.publish(CHANNEL, message).await).is_some()
-    }
-
-    /// The epoch that was in force when L2 was last read.
+    /// The epochs that this process knows, for an operator.
     pub(crate) fn last_epoch(&self) -> Option<String> {
-        self.last_epoch.lock().map(Epoch::to_text)
+        let trust = self.dataset.trust()?;
+        let mut epochs: Vec<_> = trust.epochs.values().map(|epoch| epoch.to_text()).collect();
+        epochs.sort();
+        epochs.dedup();
+        Some(epochs.join(" "))
     }
 
     pub(crate) fn breaker_state(&self) -> &'static str {
@@ -319,10 +300,6 @@ impl Remote {
         Ok(Some((stored, self.patient.pttl(key).await?)))
     }
 
-    pub(crate) fn replaced_connections(&self) -> u64 {
-        self.pool.replaced_connections()
-    }
-
     /// The answer, or a counted failure.
     fn counted<T>(&self, operation: &'static str, answer: Result<T, RedisError>) -> Option<T> {
         answer
@@ -334,14 +311,52 @@ impl Remote {
     }
 }
 
-/// The text as a pattern that matches it alone.
-fn glob_escaped(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
+/// Pipelines take as long as they are, so their time says nothing.
+fn worked<T>(call: Call<'_>, answer: &Result<T, RedisError>) {
+    match answer {
+        Ok(_) => call.worked(),
+        Err(_) => call.failed(),
     }
-    pattern
+}
+
+/// What a stored value is worth.
+fn see(stored: Option<Bytes>, (epoch, waits_for): (Epoch, Option<i64>)) -> Seen {
+    let Some(stored) = stored else { return Seen::Nothing };
+    let Some(stored) = wire::decode(&stored) else { return Seen::Unusable(0) };
+    let entry_epoch = match &stored.content {
+        Content::Tombstone => return Seen::Tombstone(stored.version),
+        Content::Value { header, .. } | Content::Negative { header } => header.epoch,
+    };
+    if is_usable((epoch, waits_for), entry_epoch, stored.version) {
+        Seen::Usable(stored)
+    } else {
+        // A version of another epoch says nothing: its history may be another one.
+        Seen::Unusable(if entry_epoch == epoch { stored.version } else { 0 })
+    }
+}
+
+fn lease_of(reply: &Reply) -> Option<Lease> {
+    let Reply::List(parts) = reply else { return None };
+    let (Some(Reply::Int(code)), Some(Reply::Bytes(version))) = (parts.first(), parts.get(1))
+    else {
+        return None;
+    };
+    let version = || {
+        let text = str::from_utf8(version).unwrap_or_default();
+        i64::from_str_radix(text, 16).unwrap_or(0)
+    };
+    match code {
+        0 => Some(Lease::Granted { version: version() }),
+        1 => Some(Lease::Filled),
+        2 => Some(Lease::Held),
+        _ => None,
+    }
+}
+
+fn number(stored: &[u8]) -> Option<u64> {
+    str::from_utf8(stored).ok()?.parse().ok()
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().max(1).to_string()
 }

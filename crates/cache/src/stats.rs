@@ -16,7 +16,7 @@ pub struct CacheStats {
     pub l2_state: L2State,
     /// State of the breaker in front of Redis: `closed`, `open` or `half_open`.
     pub l2_breaker: &'static str,
-    /// The epoch that was in force when L2 was last read.
+    /// The epochs of the entries that are used, in order; absent while L2 is not trusted.
     pub l2_epoch: Option<String>,
     /// Failed operations on Redis since the start of the process.
     pub l2_errors: u64,
@@ -90,7 +90,7 @@ impl Cache {
             l1_bytes,
             l1_bytes_max: inner.local.bytes_max(),
             l1_entries,
-            l2_state: inner.link.state(inner.remote.replaced_connections()),
+            l2_state: inner.dataset.state(),
             l2_breaker: inner.remote.breaker_state(),
             l2_epoch: inner.remote.last_epoch(),
             l2_errors: inner.metrics.l2_failures(),

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::announce::Pending;
+use crate::announced::Memory;
 use crate::cache::Entities;
-use crate::link::Link;
+use crate::dataset::{Dataset, Round};
 use crate::local::Local;
 use crate::metrics::Metrics;
 use crate::outbox::{Base, Change, Cursor, Outbox, OutboxError};
+use crate::pending::{Invalidation, Pending};
 use crate::progress::Progress;
 
 /// Changes asked for with one statement.
@@ -30,7 +31,8 @@ pub(crate) struct Tail {
     pub(crate) local: Arc<Local>,
     pub(crate) entities: Entities,
     pub(crate) pending: Arc<Pending>,
-    pub(crate) link: Arc<Link>,
+    pub(crate) dataset: Arc<Dataset>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -45,6 +47,8 @@ impl Tail {
             ticks.tick().await;
             match self.round(base.as_ref()).await {
                 Ok(next) => {
+                    let ticket = self.pending.next_ticket();
+                    self.dataset.set_round(Round { base: next.clone(), ticket });
                     base = Some(next);
                     failures = 0;
                 }
@@ -108,26 +112,33 @@ impl Tail {
         for change in changes {
             let Some((id, key)) = &change.row else { continue };
             for entity in entities.iter().filter(|entity| entity.source() == change.source) {
-                if let Some(key_text) = entity.key_text_of(id, key) {
-                    unconfirmed.push(entity.invalidation(&key_text, change.version));
-                    keys.push((entity, key_text, change.version));
-                }
+                let Some(key_text) = entity.key_text_of(id, key) else { continue };
+                let waiting = entity.invalidation(&key_text, change.version);
+                unconfirmed.extend(waiting.filter(|waiting| !self.is_told(waiting)));
+                keys.push((entity, key_text, change.version));
             }
         }
         // First pending, then forgotten: a read that begins in between must not take the old
         // value from L2 after L1 has lost it.
-        self.pending.add(unconfirmed, &self.link);
+        self.pending.add(unconfirmed, &self.dataset);
         for (entity, key_text, version) in keys {
             entity.forget(&key_text, Some(version));
             self.metrics.invalidated(entity.name(), "outbox", 1);
         }
     }
 
+    /// Whether this process has told the data set that it reads from already, after its own write.
+    fn is_told(&self, change: &Invalidation) -> bool {
+        let announced = self.memory.of(&change.entry_key, change.version);
+        let trust = self.dataset.trust();
+        announced.zip(trust).is_some_and(|(announced, trust)| announced.chain == trust.chain)
+    }
+
     /// Anything may have changed. Changes are followed from `instant` on.
     fn forget_all(&self, reason: &'static str, instant: Instant) {
         tracing::warn!(reason, "everything cached is forgotten");
         self.metrics.forgot_all(reason);
-        self.link.require_epoch();
+        self.dataset.require_epoch(None, false);
         self.local.clear();
         self.progress.restart(instant);
     }

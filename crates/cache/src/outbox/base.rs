@@ -72,7 +72,7 @@ pub(crate) struct Base {
 /// What the control file says about the last start of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// The newest checkpoint.
+    /// The newest checkpoint, or the time of the start where checkpoints do not tell.
     pub(crate) checkpoint: String,
     /// Whether it was taken while nothing ran: when the server was stopped, or came back.
     pub(crate) is_quiet: bool,
@@ -102,6 +102,28 @@ impl Gap {
 }
 
 impl Base {
+    /// The base as it is kept in Redis.
+    pub(crate) fn to_claim(&self) -> String {
+        let Self { snapshot, history, taken_at, start } = self;
+        format!("1 {taken_at} {history} {} {}", start.checkpoint, snapshot.as_str())
+    }
+
+    /// A base that was kept in Redis, as far as one needs to know it to go on from there.
+    pub(crate) fn of_claim(text: &str) -> Option<Self> {
+        let parts: Vec<_> = text.split(' ').collect();
+        let ["1", taken_at, history, checkpoint, snapshot] = parts.as_slice() else {
+            return None;
+        };
+        let start =
+            Start { checkpoint: (*checkpoint).to_owned(), is_quiet: false, next_xid: Xid::MAX };
+        Some(Self {
+            snapshot: snapshot.parse().ok()?,
+            history: (*history).to_owned(),
+            taken_at: taken_at.parse().ok()?,
+            start,
+        })
+    }
+
     /// What lies between this base and a later one, if the outbox cannot tell.
     ///
     /// After a crash the server hands out again the ids of transactions whose end it had not
@@ -147,6 +169,16 @@ mod tests {
         assert!(idle.sees(99) && !idle.sees(100));
         for text in ["", "1", "1:2", "1:2:x", "a:2:", "1:2:3:4"] {
             assert_eq!(text.parse::<Snapshot>(), Err(NotASnapshot), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_base_survives_being_kept() {
+        let kept = Base::of_claim(&base("95:100:95").to_claim()).expect("a base");
+        assert_eq!(kept.gap_to(&base("95:100:95")), None);
+        assert_eq!(kept.snapshot, base("95:100:95").snapshot);
+        for text in ["", "1 2 3", "2 1 h c 1:1:", "1 x h c 1:1:", "1 1 h c x"] {
+            assert_eq!(Base::of_claim(text), None, "{text:?}");
         }
     }
 

@@ -14,6 +14,9 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// The changes that the snapshot `$1` did not see, from the position `($2, $3)` on, at most `$4`
 /// of them, and the state of the server beside each; one row without a change if there is none.
 ///
+/// With `wal_level = minimal` an ordinary checkpoint cannot be told from that of a start, so the
+/// time of the start stands in for it there.
+///
 /// A change was unseen if its transaction had not begun (its id is not below `xmax`) or had not
 /// ended (its id is in the list of running ones). Both are ranges of the primary key, and what
 /// the statement returns is committed, because it sees nothing else.
@@ -32,7 +35,9 @@ static UNSEEN: Sql = Sql::new(
                       (SELECT oid FROM pg_database WHERE datname = current_database()) \
                   ) AS history, \
                   extract(epoch FROM statement_timestamp())::bigint AS taken_at, \
-                  control.checkpoint_lsn::text AS checkpoint, \
+                  CASE WHEN current_setting('wal_level') = 'minimal' \
+                      THEN 'start:' || extract(epoch FROM pg_postmaster_start_time()) \
+                      ELSE control.checkpoint_lsn::text END AS checkpoint, \
                   control.redo_lsn = control.checkpoint_lsn AS is_quiet, \
                   control.next_xid AS next_xid \
            FROM pg_control_checkpoint() control) server \

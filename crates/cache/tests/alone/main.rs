@@ -115,6 +115,7 @@ impl Rig {
             l2_timeout,
             staleness_max: HOUR,
             outbox_interval: Duration::from_millis(250),
+            lease_ttl: Duration::from_secs(2),
             token: entity_config(),
             pool: entity_config(),
         };
@@ -122,7 +123,7 @@ impl Rig {
         let numbers = cache.entity::<Number, _>(&entity_config(), Numbers(database.pool()));
         // L2 is in use as soon as a fill arrives there.
         let mut probe = -1;
-        while redis.shared().get(&format!("cache:number:{probe}")).await.expect("get").is_none() {
+        while redis.shared().get(&format!("cache:number:1:{probe}")).await.expect("get").is_none() {
             probe -= 1;
             numbers.get(&probe, BOUNDED).await.expect("answered");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,10 +1,10 @@
 //! Whatever is found in Redis, the answer is right.
 
 use bytes::Bytes;
-use forebay_cache::{ChangedRow, DecodeError, Entity, Loader};
+use forebay_cache::{Cache, ChangedRow, DecodeError, Entity, Loader};
 
 use crate::store::{Row, Store, StoreDown};
-use crate::{BOUNDED, HOUR, entity_config, replicas};
+use crate::{BOUNDED, HOUR, cache_config, entity_config, eventually, replicas};
 
 /// What the next release stores below the same keys, in a form that this one would misread.
 #[derive(Debug)]
@@ -56,11 +56,19 @@ async fn entries_of_another_schema_are_misses() {
     let store = Store::new().await;
     let version = store.put(1, "one").await;
     let absent = 2;
-    let [a, b] = replicas(&store).await;
-    let next = a.cache.entity::<NextRow, _>(&entity_config(), store.clone());
+    let [b] = replicas(&store).await;
+    let newer = Cache::new(&cache_config(), store.postgres(), b.redis.clone());
+    let next = newer.entity::<NextRow, _>(&entity_config(), store.clone());
     for (key, version) in [(1, version), (absent, 0)] {
-        next.get(&key, BOUNDED).await.expect("get");
-        a.l2_version(key, version).await;
+        eventually("the newer release has filled", async || {
+            newer.evict("row", &key.to_string()).await.expect("evict");
+            next.get(&key, BOUNDED).await.expect("get");
+            let inspected = newer.inspect("row", &key.to_string()).await.expect("inspect");
+            let filled = inspected.l2.is_some_and(|l2| l2.age.is_some() && l2.version == version);
+            // A tombstone of nothing leaves nothing.
+            filled || (version == 0 && inspected.l2.is_some_and(|l2| l2.age.is_some()))
+        })
+        .await;
     }
     assert_eq!((b.outcome(1).await, b.outcome(absent).await), ("loaded", "absent"));
     assert_eq!(b.get(1).await.as_deref(), Some("one"));
@@ -75,15 +83,15 @@ async fn damaged_entries_are_misses() {
     a.get(1).await;
     a.l2_version(1, version).await;
     let redis = a.redis.shared();
-    let good = redis.get("cache:row:1").await.expect("get").expect("filled");
+    let good = redis.get("cache:row:3:1").await.expect("get").expect("filled");
     for (what, value) in damaged(&good) {
-        redis.set_px("cache:row:1", &value, HOUR).await.expect("set");
+        redis.set_px("cache:row:3:1", &value, HOUR).await.expect("set");
         let [b] = same_keys(&a, &store).await;
         assert_eq!(b.outcome(1).await, "loaded", "{what}");
         assert_eq!(b.get(1).await.as_deref(), Some("right"), "{what}");
     }
     // The undamaged one is a hit, so the test does tell the difference.
-    redis.set_px("cache:row:1", &good, HOUR).await.expect("set");
+    redis.set_px("cache:row:3:1", &good, HOUR).await.expect("set");
     let [b] = same_keys(&a, &store).await;
     assert_eq!(b.outcome(1).await, "hit_l2");
 }
@@ -119,11 +127,11 @@ async fn a_key_of_another_type_is_replaced() {
     let version = store.put(1, "right").await;
     let [a] = replicas(&store).await;
     let mut lease = a.redis.dedicated().await.expect("lease");
-    let push = forebay_redis::Command::new("RPUSH").key("cache:row:1").arg("x");
+    let push = forebay_redis::Command::new("RPUSH").key("cache:row:3:1").arg("x");
     lease.call(&push, HOUR).await.expect("push");
     assert_eq!(a.get(1).await.as_deref(), Some("right"));
     a.l2_version(1, version).await;
-    lease.call(&forebay_redis::Command::new("DEL").key("cache:row:1"), HOUR).await.expect("del");
+    lease.call(&forebay_redis::Command::new("DEL").key("cache:row:3:1"), HOUR).await.expect("del");
     lease.call(&push, HOUR).await.expect("push");
     let version = store.put(1, "changed").await;
     a.rows.invalidate(&[(1, version)]).await;

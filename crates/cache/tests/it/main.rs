@@ -3,6 +3,8 @@
 mod bulkhead;
 mod coherence;
 mod damage;
+mod dataset;
+mod killed;
 mod operators;
 mod outage;
 mod reads;
@@ -11,7 +13,7 @@ mod tail;
 
 use std::time::Duration;
 
-use forebay_cache::{Cache, Consistency, EntityCache};
+use forebay_cache::{Cache, Consistency, EntityCache, L2State};
 use forebay_config::{CacheConfig, EntityCacheConfig};
 use forebay_redis::RedisPool;
 use forebay_testkit::{redis_config, redis_prefix, redis_url};
@@ -40,6 +42,7 @@ fn cache_config() -> CacheConfig {
         l2_timeout: Duration::from_secs(5),
         staleness_max: HOUR,
         outbox_interval: Duration::from_millis(50),
+        lease_ttl: Duration::from_secs(2),
         token: entity_config(),
         pool: entity_config(),
     }
@@ -98,6 +101,8 @@ impl Replica {
     async fn l2_in_use(self, store: &Store) -> Self {
         const PROBE: u64 = u64::MAX;
         store.put(PROBE, "probe").await;
+        let trusted = async || self.cache.stats().l2_state == L2State::Trusted;
+        eventually("redis is trusted", trusted).await;
         eventually("the cache uses redis", async || {
             self.cache.evict("row", &PROBE.to_string()).await.expect("evict");
             self.get(PROBE).await;

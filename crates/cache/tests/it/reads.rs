@@ -92,7 +92,7 @@ async fn a_failing_store_is_an_error_unless_an_old_entry_may_do() {
     a.get(1).await;
     store.fail(true);
     let zero = Consistency::Bounded(Duration::ZERO);
-    a.redis.shared().del(&["cache:row:1"]).await.expect("del");
+    a.redis.shared().del(&["cache:row:3:1"]).await.expect("del");
     let answer = a.rows.get(&1, zero).await;
     assert!(matches!(answer, Err(CacheError::Load(_))), "{answer:?}");
     let answer = a.rows.get(&2, Consistency::Available { max_age: HOUR }).await;
@@ -230,7 +230,7 @@ async fn redis_keeps_entries_for_their_time_to_live_less_a_tenth_at_most() {
         let version = if key == 1 { store.put(key, "one").await } else { 0 };
         a.get(key).await;
         a.l2_version(key, version).await;
-        let left = a.redis.shared().pttl(&format!("cache:row:{key}")).await;
+        let left = a.redis.shared().pttl(&format!("cache:row:3:{key}")).await;
         let left = left.expect("pttl").expect("expires");
         assert!(left <= ttl && left > ttl.mul_f64(0.9) - Duration::from_secs(15), "{left:?}");
     }
@@ -256,5 +256,5 @@ async fn values_that_are_too_large_are_served_and_not_kept() {
     let [a] = replicas(&store).await;
     assert_eq!(a.get(1).await, Some(large));
     assert_eq!(a.outcome(1).await, "loaded");
-    assert_eq!(a.redis.shared().get("cache:row:1").await.expect("get"), None);
+    assert_eq!(a.redis.shared().get("cache:row:3:1").await.expect("get"), None);
 }

@@ -106,7 +106,7 @@ struct Inner {
     held: Notify,
     release: Semaphore,
     /// Dropped with the last clone; a server of the test's own has none.
-    _database: Option<TestDatabase>,
+    database: Option<TestDatabase>,
 }
 
 impl Store {
@@ -141,13 +141,19 @@ impl Store {
             holds: AtomicBool::default(),
             held: Notify::new(),
             release: Semaphore::new(0),
-            _database: database,
+            database,
         }))
     }
 
     /// Where the rows are, and the outbox of their changes.
     pub(crate) fn postgres(&self) -> PgPool {
         self.0.postgres.clone()
+    }
+
+    /// URL of the database.
+    pub(crate) fn url(&self) -> &str {
+        let database = self.0.database.as_ref();
+        database.expect("a database of the test's own").url()
     }
 
     /// Commits a row; its new version.

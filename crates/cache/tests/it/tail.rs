@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use crate::store::Store;
 use crate::{BOUNDED, Replica, cache_config, entity_config, eventually};
 
-const BOUND: Duration = Duration::from_secs(1);
+pub(crate) const BOUND: Duration = Duration::from_secs(1);
 
-fn config() -> CacheConfig {
+/// Nothing is older than the bound.
+pub(crate) fn config() -> CacheConfig {
     CacheConfig { staleness_max: BOUND, ..cache_config() }
 }
 
@@ -25,7 +26,7 @@ async fn two(url: &str, store: &Store) -> [Replica; 2] {
 }
 
 /// Asserts that no answer is older than the bound allows, for changes that nobody announces.
-async fn never_older_than_the_bound(replicas: &[Replica], store: &Store) {
+pub(crate) async fn never_older_than_the_bound(replicas: &[Replica], store: &Store) {
     let mut seen_after = Duration::ZERO;
     for round in 0..10 {
         let text = format!("round {round}");

@@ -17,6 +17,8 @@ pub struct CacheConfig {
     pub staleness_max: Duration,
     /// How often Postgres is asked what has changed.
     pub outbox_interval: Duration,
+    /// How long a process that reads a row for all others may take before another one tries.
+    pub lease_ttl: Duration,
     /// Tokens.
     pub token: EntityCacheConfig,
     /// Liquidity pools.
@@ -48,6 +50,8 @@ impl CacheConfig {
         let staleness_max = reader.duration("cache.staleness_max", trusted);
         let often = Duration::from_millis(10)..=Duration::from_secs(10);
         let outbox_interval = reader.duration("cache.outbox_interval", often);
+        let leases = Duration::from_millis(50)..=Duration::from_secs(60);
+        let lease_ttl = reader.duration("cache.lease_ttl", leases);
         let token = EntityCacheConfig::read(reader, "cache.token");
         let pool = EntityCacheConfig::read(reader, "cache.pool");
         Some(Self {
@@ -56,6 +60,7 @@ impl CacheConfig {
             l2_timeout: l2_timeout?,
             staleness_max: staleness_max?,
             outbox_interval: outbox_interval?,
+            lease_ttl: lease_ttl?,
             token: token?,
             pool: pool?,
         })

@@ -28,7 +28,10 @@ async fn filled(setup: &Setup) -> InspectCacheEntryResponse {
             evict(setup, "21").await;
             setup.doubles.get(&21, Consistency::default()).await.expect("loaded");
             let entry = inspect(setup, "21").await;
-            if entry.l2.is_some_and(|l2| !l2.negative) {
+            let stats = setup.ops.get_cache_stats(Request::new(GetCacheStatsRequest {})).await;
+            let cache = stats.expect("an answer").into_inner().cache.expect("always");
+            let is_trusted = cache.l2_state == "trusted";
+            if is_trusted && entry.l2.is_some_and(|l2| !l2.negative) {
                 return entry;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -122,6 +122,7 @@ async fn setup() -> Setup {
         l2_timeout: Duration::from_secs(5),
         staleness_max: Duration::from_secs(60),
         outbox_interval: Duration::from_millis(250),
+        lease_ttl: Duration::from_secs(2),
         token: entity.clone(),
         pool: entity.clone(),
     };
@@ -139,7 +140,8 @@ async fn shows_every_connection_pool() {
     let [postgres] = pools.postgres.as_slice() else { panic!("one, not {pools:?}") };
     assert!(!postgres.name.is_empty());
     assert!((1..=postgres.max_connections).contains(&postgres.connections), "{postgres:?}");
-    assert_eq!(postgres.in_use_connections, 0);
+    // The cache asks for changes now and then.
+    assert!(postgres.in_use_connections <= 1, "{postgres:?}");
     assert_eq!(postgres.live_max_connections, postgres.max_connections);
     let queues: Vec<_> = postgres.priorities.iter().map(|queue| queue.priority.as_str()).collect();
     assert_eq!(queues, ["admin", "interactive", "batch"]);
@@ -156,7 +158,7 @@ async fn shows_every_connection_pool() {
     assert!(redis.command_queue_max > 0 && redis.offline_queue_max > 0, "{redis:?}");
     assert_eq!(redis.dedicated.as_ref().expect("always").max_connections, 4);
     // The cache listens for invalidations.
-    assert_eq!(redis.subscriptions, 1, "{redis:?}");
+    assert_eq!(redis.subscriptions, 0, "{redis:?}");
 }
 
 /// Who holds the only connection, who waits behind, and why a server away is away.

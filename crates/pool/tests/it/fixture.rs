@@ -159,6 +159,7 @@ fn cache_config() -> CacheConfig {
         l2_timeout: Duration::from_millis(200),
         staleness_max: Duration::from_secs(1),
         outbox_interval: Duration::from_millis(250),
+        lease_ttl: Duration::from_secs(2),
         token: entity.clone(),
         pool: entity,
     }

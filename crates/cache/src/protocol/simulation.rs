@@ -1,0 +1,385 @@
+//! The protocol as a state machine, run through random schedules.
+//!
+//! Two processes with a tail, a keeper and a reader each, two rows, one Redis whose data set may be
+//! replaced at any moment by a prefix of it, or lose keys. Every message is sent, executed and
+//! answered at moments of its own, so everything can come between. Time is the number of actions.
+//! Each answer is compared with the theorem: it contains what was committed `BOUND` before the read
+//! began. The decisions are those of the product; each schedule can be run again by its seed.
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+mod reader;
+
+const KEYS: usize = 2;
+const PROCESSES: usize = 2;
+const BOUND: u64 = 20;
+const ACTIONS: u64 = 300;
+
+/// A mechanism that is switched off, to see that the schedules notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Off {
+    Nothing,
+    Mark,
+    Pending,
+    Era,
+    Fence,
+    /// A fill is turned away neither by its void lease nor by a newer version.
+    FencedFill,
+    NewChainAfterLoss,
+    Replay,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Entry {
+    #[default]
+    Nothing,
+    Tombstone(u64),
+    Value {
+        version: u64,
+        epoch: u64,
+    },
+}
+
+impl Entry {
+    fn version(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Tombstone(version) | Self::Value { version, .. } => version,
+        }
+    }
+}
+
+/// What a Redis server holds. An epoch of zero is none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Data {
+    epoch: u64,
+    claim: usize,
+    entries: [Entry; KEYS],
+    leases: [u64; KEYS],
+    /// Chain and mark of each process.
+    marks: [(u64, u64); PROCESSES],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Trust {
+    chain: u64,
+    epoch: u64,
+    mark: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    trust: Trust,
+    changes: [u64; KEYS],
+    answer: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Poll {
+    sent: u64,
+    seen: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Look,
+    Ask { trust: Trust, waits_for: u64 },
+    Lease { epoch: u64 },
+    Load { lease: Option<(u64, u64)> },
+    Loaded { lease: Option<(u64, u64)>, sent: u64, version: u64 },
+    Fill { lease: (u64, u64), version: u64 },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    key: usize,
+    began: u64,
+    caught_up: Option<u64>,
+    generation: u64,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Process {
+    followed: Option<usize>,
+    caught_up: Option<u64>,
+    poll: Option<Poll>,
+    pending: [u64; KEYS],
+    trust: Option<Trust>,
+    syncing: Option<Trust>,
+    step: Option<Step>,
+    /// Version and when it was certainly the newest.
+    l1: [Option<(u64, u64)>; KEYS],
+    generations: [u64; KEYS],
+    read: Option<Read>,
+}
+
+struct World {
+    rng: SmallRng,
+    off: Off,
+    now: u64,
+    names: u64,
+    /// When, which key. The version is the place, counted from one.
+    commits: Vec<(u64, usize)>,
+    data: Data,
+    history: Vec<Data>,
+    processes: [Process; PROCESSES],
+    served: u64,
+    stale: u64,
+}
+
+impl World {
+    fn new(seed: u64, off: Off) -> Self {
+        Self {
+            rng: SmallRng::seed_from_u64(seed),
+            off,
+            now: 0,
+            names: 0,
+            commits: Vec::new(),
+            data: Data::default(),
+            history: vec![Data::default()],
+            processes: [Process::default(); PROCESSES],
+            served: 0,
+            stale: 0,
+        }
+    }
+
+    fn run(mut self) -> (u64, u64) {
+        // Each schedule is slow in another way.
+        let (follows, keeps) =
+            (self.rng.random_range(15..45), [2, 6, 25][self.rng.random_range(0..3)]);
+        for now in 1..=ACTIONS {
+            self.now = now;
+            let (process, key) =
+                (self.rng.random_range(0..PROCESSES), self.rng.random_range(0..KEYS));
+            match self.rng.random_range(0..100) {
+                0..4 => self.commit(process, key),
+                4..6 => self.fail_over(),
+                6 => self.write(|data| data.leases[key] = 0),
+                7..9 => self.write(|data| data.entries[key] = Entry::Nothing),
+                9 => self.processes[process].poll = None,
+                rest if rest < 10 + follows => self.follow(process),
+                rest if rest < 10 + follows + keeps => self.keep(process),
+                _ => self.read(process, key),
+            }
+        }
+        (self.served, self.stale)
+    }
+
+    fn name(&mut self) -> u64 {
+        self.names += 1;
+        self.names
+    }
+
+    fn newest(&self, key: usize, until: usize) -> u64 {
+        let found = self.commits[..until].iter().rposition(|(_, changed)| *changed == key);
+        found.map_or(0, |at| u64::try_from(at).unwrap_or(0) + 1)
+    }
+
+    fn write(&mut self, change: impl FnOnce(&mut Data)) {
+        change(&mut self.data);
+        self.history.push(self.data);
+    }
+
+    /// Another server goes on from a prefix of what this one executed, perhaps from nothing.
+    fn fail_over(&mut self) {
+        let back = self.rng.random_range(1..24).min(self.history.len());
+        self.history.truncate(self.history.len() - back);
+        self.data = self.history.last().copied().unwrap_or_default();
+        self.history.push(self.data);
+    }
+
+    fn commit(&mut self, process: usize, key: usize) {
+        self.commits.push((self.now, key));
+        let version = u64::try_from(self.commits.len()).unwrap_or(0);
+        // Half of the changes are made by plain SQL, which tells nobody.
+        if self.rng.random_bool(0.5) {
+            self.apply(process, key, version);
+        }
+    }
+
+    fn apply(&mut self, process: usize, key: usize, version: u64) {
+        let process = &mut self.processes[process];
+        process.pending[key] = process.pending[key].max(version);
+        process.generations[key] += 1;
+        if process.l1[key].is_some_and(|(held, _)| held < version) {
+            process.l1[key] = None;
+        }
+    }
+
+    fn follow(&mut self, at: usize) {
+        let Some(mut poll) = self.processes[at].poll else {
+            self.processes[at].poll = Some(Poll { sent: self.now, seen: None });
+            return;
+        };
+        let Some(seen) = poll.seen else {
+            poll.seen = Some(self.commits.len());
+            self.processes[at].poll = Some(poll);
+            return;
+        };
+        if self.processes[at].followed.is_none() && self.off != Off::Era {
+            // What was read before anybody followed the changes belongs to no era.
+            self.processes[at].l1 = [None; KEYS];
+            self.processes[at].generations.iter_mut().for_each(|generation| *generation += 1);
+        }
+        if let Some(followed) = self.processes[at].followed {
+            for change in followed..seen {
+                let key = self.commits[change].1;
+                self.apply(at, key, u64::try_from(change).unwrap_or(0) + 1);
+            }
+        }
+        let process = &mut self.processes[at];
+        process.followed = Some(seen);
+        process.caught_up = Some(poll.sent);
+        process.poll = None;
+    }
+
+    fn keep(&mut self, at: usize) {
+        let process = self.processes[at];
+        match (process.trust.or(process.syncing), process.step) {
+            (None, _) => self.synchronize(at),
+            (Some(trust), Some(step)) => self.answer(at, trust, step),
+            (Some(trust), None) if process.pending != [0; KEYS] => {
+                let changes = process.pending;
+                self.processes[at].step = Some(Step { trust, changes, answer: None });
+            }
+            (Some(trust), None) => self.claim(at, trust),
+        }
+    }
+
+    fn synchronize(&mut self, at: usize) {
+        let Some(followed) = self.processes[at].followed else { return };
+        let (chain, fresh) = (self.name(), self.name());
+        self.write(|data| {
+            if data.epoch == 0 {
+                (data.epoch, data.claim) = (fresh, followed);
+            }
+            data.marks[at] = (chain, 1);
+        });
+        let trust = Trust { chain, epoch: self.data.epoch, mark: 1 };
+        if self.off != Off::Replay {
+            for change in self.data.claim..self.commits.len() {
+                let (key, version) =
+                    (self.commits[change].1, u64::try_from(change).unwrap_or(0) + 1);
+                let waits = &mut self.processes[at].pending[key];
+                *waits = (*waits).max(version);
+            }
+        }
+        self.processes[at].syncing = Some(trust);
+        self.processes[at].step = None;
+    }
+
+    /// A step is executed, then answered; either may never happen.
+    fn answer(&mut self, at: usize, trust: Trust, step: Step) {
+        let Some(done) = step.answer else {
+            let is_ours = self.data.marks[at] == (step.trust.chain, step.trust.mark);
+            if is_ours {
+                let voids = self.off != Off::FencedFill;
+                self.write(|data| {
+                    for (key, version) in step.changes.into_iter().enumerate() {
+                        if version == 0 {
+                            continue;
+                        }
+                        if voids {
+                            data.leases[key] = 0;
+                        }
+                        if data.entries[key].version() < version {
+                            data.entries[key] = Entry::Tombstone(version);
+                        }
+                    }
+                    data.marks[at].1 += 1;
+                });
+            }
+            self.processes[at].step = Some(Step { answer: Some(is_ours), ..step });
+            return;
+        };
+        let is_lost = self.rng.random_bool(0.1);
+        let process = &mut self.processes[at];
+        process.step = None;
+        if is_lost && self.off == Off::NewChainAfterLoss {
+            // Taken as answered: the number is used for what was never told.
+            process.trust = process.trust.map(|trust| Trust { mark: trust.mark + 1, ..trust });
+            process.pending = [0; KEYS];
+            return;
+        }
+        if is_lost || !done {
+            (process.trust, process.syncing) = (None, None);
+            return;
+        }
+        let moved = Trust { mark: trust.mark + 1, ..trust };
+        for (waits, told) in process.pending.iter_mut().zip(step.changes) {
+            if *waits == told {
+                *waits = 0;
+            }
+        }
+        if process.trust.is_some() {
+            process.trust = Some(moved);
+        } else {
+            process.syncing = Some(moved);
+        }
+    }
+
+    fn claim(&mut self, at: usize, trust: Trust) {
+        let process = &mut self.processes[at];
+        if process.syncing.take().is_some() {
+            process.trust = Some(trust);
+            return;
+        }
+        let followed = process.followed.unwrap_or(0);
+        let is_ours =
+            self.data.marks[at] == (trust.chain, trust.mark) && self.data.epoch == trust.epoch;
+        if is_ours {
+            self.write(|data| {
+                data.claim = followed;
+                data.marks[at].1 += 1;
+            });
+            self.processes[at].trust = Some(Trust { mark: trust.mark + 1, ..trust });
+        } else {
+            self.processes[at].trust = None;
+        }
+    }
+}
+
+fn run(schedules: u64, off: Off) -> (u64, u64, Option<u64>) {
+    let (mut served, mut stale, mut first) = (0, 0, None);
+    for seed in 0..schedules {
+        let (one, wrong) = World::new(seed, off).run();
+        served += one;
+        stale += wrong;
+        if wrong > 0 && first.is_none() {
+            first = Some(seed);
+        }
+    }
+    (served, stale, first)
+}
+
+/// Fails with any of the mechanisms off: the second test runs it so.
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures of a test are for its reader")]
+fn no_schedule_gives_an_answer_older_than_the_bound() {
+    const SCHEDULES: u64 = 100_000;
+    let (served, stale, first) = run(SCHEDULES, Off::Nothing);
+    println!("{SCHEDULES} schedules of {ACTIONS} actions: {served} answers, {stale} too old");
+    assert_eq!((stale, first), (0, None), "run the seed again");
+    assert!(served > SCHEDULES, "{served}");
+}
+
+/// Fails if the schedules would not notice that a mechanism is missing.
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures of a test are for its reader")]
+fn the_schedules_notice_every_mechanism_that_is_off() {
+    for off in [
+        Off::Mark,
+        Off::Pending,
+        Off::Era,
+        Off::Fence,
+        Off::FencedFill,
+        Off::NewChainAfterLoss,
+        Off::Replay,
+    ] {
+        let (served, stale, first) = run(30_000, off);
+        println!("without {off:?}: {stale} of {served} answers too old, first with seed {first:?}");
+        assert!(stale > 0, "{off:?}");
+    }
+}

@@ -1,0 +1,122 @@
+//! What runs inside Redis. Each script is one step: nobody sees half of it.
+//!
+//! Entries begin with `kind(1) version(16)`, and all but tombstones go on with `epoch(16)`.
+
+/// `KEYS: epoch, entry, lease. ARGV: epoch, token, milliseconds to live, replace.`
+/// `{code, version}` with the code 0: the lease is the caller's; 1: an entry is there by now;
+/// 2: somebody else has the lease; 3: another epoch is in force. With `replace` what is there does
+/// not count, because the caller has found it unusable.
+pub(crate) const LEASE: &str = r"
+if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return {3, ''} end
+local stored = redis.pcall('GETRANGE', KEYS[2], 0, 32)
+local version = ''
+if type(stored) == 'string' and string.find(stored, '^[VNT]%x+') and #stored >= 17 then
+  version = string.sub(stored, 2, 17)
+  local live = #stored == 33 and string.sub(stored, 18) == ARGV[1]
+  if live and ARGV[4] ~= '1' then return {1, version} end
+end
+if redis.call('SET', KEYS[3], ARGV[2], 'NX', 'PX', ARGV[3]) then return {0, version} end
+if redis.call('GET', KEYS[3]) == ARGV[2] then return {0, version} end
+return {2, version}";
+
+/// `KEYS: epoch, entry, lease. ARGV: epoch, token, version, value, milliseconds to live.`
+/// 1 if stored; 0 if the lease is gone: it expired, or the row changed; -1 if a newer version is
+/// there; -2 if another epoch is in force. Without a value the lease is given back.
+pub(crate) const FILL: &str = r"
+if redis.call('GET', KEYS[3]) ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[3])
+if ARGV[4] == '' then return 0 end
+if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return -2 end
+local stored = redis.pcall('GETRANGE', KEYS[2], 0, 32)
+if type(stored) == 'string' and string.find(stored, '^[VNT]%x+') and #stored >= 17 then
+  local counts = #stored == 17 or string.sub(stored, 18) == ARGV[1]
+  if counts and string.sub(stored, 2, 17) > ARGV[3] then return -1 end
+end
+redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
+return 1";
+
+/// `KEYS: mark, log, then entry and lease of each change. ARGV: the mark before and after,
+/// milliseconds of the mark, milliseconds of a tombstone, entries of the log, then for each change:
+/// version, force, message.`
+///
+/// Voids the lease of each key, puts a tombstone in the place of an older entry (with force also of
+/// the same or a newer one, whose version it keeps) and adds the message to the log. Then the mark
+/// moves: a data set that has the mark has all that came before it. 1 if done, 0 if the mark is not
+/// the one before: then this is another data set than the one the caller knows.
+pub(crate) const INVALIDATE: &str = r"
+if redis.replicate_commands then redis.replicate_commands() end
+local mark = tonumber(redis.call('GET', KEYS[1]) or '-1')
+if mark >= tonumber(ARGV[2]) then return 1 end
+if mark ~= tonumber(ARGV[1]) then return 0 end
+for change = 0, (#KEYS - 2) / 2 - 1 do
+  local entry, lease = KEYS[3 + 2 * change], KEYS[4 + 2 * change]
+  local version, force, message = ARGV[6 + 3 * change], ARGV[7 + 3 * change], ARGV[8 + 3 * change]
+  redis.call('DEL', lease)
+  local stored = redis.pcall('GETRANGE', entry, 0, 16)
+  local known = type(stored) == 'string' and #stored == 17 and string.find(stored, '^[VNT]%x+$')
+  local is_older = not known or string.sub(stored, 2) < version
+  if is_older or force == '1' then
+    local kept = version
+    if known and not is_older then kept = string.sub(stored, 2) end
+    local set = redis.pcall('SET', entry, 'T' .. kept, 'PX', ARGV[4])
+    if type(set) == 'table' and set.err then redis.call('DEL', entry) end
+  end
+  if message ~= '' then
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', 'm', message)
+  end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1";
+
+/// `KEYS: mark, then marks of others. ARGV: the mark before and after, milliseconds of the mark,
+/// then how far each of the others must be.`
+/// Moves the mark if this data set has what the others announced. 1 if it has, 2 if it has not,
+/// 0 if the own mark is not the one before.
+pub(crate) const ADOPT: &str = r"
+local mark = tonumber(redis.call('GET', KEYS[1]) or '-1')
+if mark >= tonumber(ARGV[2]) then return 1 end
+if mark ~= tonumber(ARGV[1]) then return 0 end
+for other = 2, #KEYS do
+  if tonumber(redis.call('GET', KEYS[other]) or '-1') < tonumber(ARGV[2 + other]) then return 2 end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1";
+
+/// `KEYS: mark, then epoch and claim of each entity. ARGV: the mark before and after, milliseconds
+/// of the mark, the claim, then the epoch of each entity.`
+/// Claims that this data set has been told of every change up to a snapshot. 1 if done, 0 if the
+/// mark or an epoch is not the one the caller knows.
+pub(crate) const CLAIM: &str = r"
+local mark = tonumber(redis.call('GET', KEYS[1]) or '-1')
+if mark >= tonumber(ARGV[2]) then return 1 end
+if mark ~= tonumber(ARGV[1]) then return 0 end
+for entity = 0, (#KEYS - 1) / 2 - 1 do
+  if redis.call('GETRANGE', KEYS[2 + 2 * entity], 0, 15) ~= ARGV[5 + entity] then return 0 end
+end
+for entity = 0, (#KEYS - 1) / 2 - 1 do redis.call('SET', KEYS[3 + 2 * entity], ARGV[4]) end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1";
+
+/// `KEYS: mark, log, then epoch and claim of each entity. ARGV: a fresh epoch, milliseconds of the
+/// mark, entries of the log, the claim of a fresh epoch, then for each entity: force, message.`
+/// Begins a new mark, and puts the fresh epoch in force where it is forced or where there is none.
+/// For each entity the epoch and the claim that goes with it, or nothing.
+pub(crate) const SYNCHRONIZE: &str = r"
+if redis.replicate_commands then redis.replicate_commands() end
+local found = {}
+for entity = 0, (#KEYS - 2) / 2 - 1 do
+  local epoch, claim = KEYS[3 + 2 * entity], KEYS[4 + 2 * entity]
+  local stored = redis.call('GETRANGE', epoch, 0, 15)
+  if ARGV[5 + 2 * entity] == '1' or #stored ~= 16 then
+    redis.call('SET', epoch, ARGV[1])
+    redis.call('SET', claim, ARGV[4])
+    stored = ARGV[1]
+    if ARGV[6 + 2 * entity] ~= '' then
+      redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'm', ARGV[6 + 2 * entity])
+    end
+  end
+  found[#found + 1] = stored
+  found[#found + 1] = redis.call('GET', claim) or ''
+end
+redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])
+return found";
