@@ -4,6 +4,7 @@
 //! other. Every bench here runs all sides in turn, round by round, and reports the
 //! median of the ratios of neighbouring rounds. A ratio counts, an absolute time does not.
 
+pub mod cache;
 pub mod load;
 pub mod pools;
 pub mod report;

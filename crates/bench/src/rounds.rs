@@ -13,6 +13,21 @@ pub const ROUND: Duration = Duration::from_millis(1000);
 /// statements prepared.
 const WARM_UP: Duration = Duration::from_millis(300);
 
+/// How long one side runs in one round, and before the first.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    round: Duration,
+    warm_up: Duration,
+}
+
+impl Span {
+    /// Rounds of so many milliseconds; a side warms up for a third of that.
+    pub const fn millis(round: u64) -> Self {
+        let warm_up = Duration::from_millis(round / 3);
+        Self { round: Duration::from_millis(round), warm_up }
+    }
+}
+
 /// What every round of one side did.
 #[derive(Debug)]
 pub struct Rounds {
@@ -38,10 +53,23 @@ pub async fn interleave(
     sides: &mut [Side],
     tasks: usize,
 ) -> anyhow::Result<Vec<Rounds>> {
+    interleave_for(what, sides, tasks, Span { round: ROUND, warm_up: WARM_UP }).await
+}
+
+/// As [`interleave`], with rounds of another length.
+///
+/// # Errors
+/// When a call of any side fails.
+pub async fn interleave_for(
+    what: &str,
+    sides: &mut [Side],
+    tasks: usize,
+    span: Span,
+) -> anyhow::Result<Vec<Rounds>> {
     let mut sides: Vec<&mut Side> =
         sides.iter_mut().filter(|side| side.tasks_min <= tasks).collect();
     for side in &mut sides {
-        side.round(tasks, WARM_UP).await?;
+        side.round(tasks, span.warm_up).await?;
     }
     let mut all: Vec<Rounds> =
         sides.iter().map(|side| Rounds { name: side.name.clone(), rounds: Vec::new() }).collect();
@@ -52,7 +80,7 @@ pub async fn interleave(
         // Who goes first changes, so that a slow drift of the machine favours nobody.
         for turn in 0..sides.len() {
             let index = (round + turn) % sides.len();
-            all[index].rounds.push(sides[index].round(tasks, ROUND).await?);
+            all[index].rounds.push(sides[index].round(tasks, span.round).await?);
         }
         eprintln!("  {what}, {tasks} tasks: round {} of {ROUNDS}", round + 1);
     }

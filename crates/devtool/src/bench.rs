@@ -17,7 +17,7 @@ mod page;
 mod report;
 
 const USAGE: &str = "usage: cargo xtask bench [NAME..] [--json]
-Runs the benches that are named, or all: grpc, pools.
+Runs the benches that are named, or all: grpc, pools, cache.
 Us and the peers run in turn, on a Postgres and a Redis of their own; each bench replaces its
 section of docs/benchmarks.md. With --json one object a line goes to the standard output and no
 file is written.";
@@ -36,7 +36,7 @@ struct Bench {
     about: &'static str,
 }
 
-const BENCHES: [Bench; 2] = [
+const BENCHES: [Bench; 3] = [
     Bench {
         name: "grpc",
         takes: "about a minute",
@@ -59,6 +59,14 @@ the rounds' longest. The least-served task is given as its answers / the mean. P
 default settings but for the number of connections. pgbench and redis-benchmark are programs of
 their own and no connection pools: pgbench has a client a task, up to 8; redis-benchmark as many
 commands in flight as there are tasks. ioredis needs Node.",
+    },
+    Bench {
+        name: "cache",
+        takes: "about 7 minutes",
+        programs: &["cache", "cache-allocations"],
+        starts: None,
+        about: "\
+The two-level cache",
     },
 ];
 
@@ -208,7 +216,7 @@ mod tests {
             let request = parse(args.iter().map(OsString::from).collect()).ok()?;
             Some(request.benches.into_iter().map(|bench| bench.name).collect::<Vec<_>>())
         };
-        assert_eq!(names(&[]), Some(vec!["grpc", "pools"]));
+        assert_eq!(names(&[]), Some(vec!["grpc", "pools", "cache"]));
         assert_eq!(names(&["--json", "pools"]), Some(vec!["pools"]));
         assert_eq!(names(&["nonsense"]), None);
     }

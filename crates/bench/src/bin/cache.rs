@@ -1,0 +1,25 @@
+//! The two-level cache: ours, those of others, and what it cannot be faster than.
+//!
+//! Run it by `cargo xtask bench cache`, which starts the stores and passes where they are:
+//! `DATABASE_URL` (migrated) and `REDIS_URL`. To look into one scenario, name it: `cache hits`.
+
+use anyhow::Context as _;
+use forebay_bench::cache::truth::Truth;
+use forebay_bench::cache::{Stage, hits, levels, peers};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let postgres_url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
+    let redis_url = std::env::var("REDIS_URL").context("REDIS_URL")?;
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let truth = Truth::create(&postgres_url).await.context("the rows")?;
+    let stage = Stage { redis_url, truth, peers: peers::all() };
+    if wants("hits") {
+        hits::measure(&stage).await.context("hits")?;
+    }
+    if wants("levels") {
+        levels::measure(&stage).await.context("levels")?;
+    }
+    Ok(())
+}
