@@ -16,10 +16,14 @@ pub mod hits;
 pub mod levels;
 pub mod peers;
 pub mod proxy;
+pub mod races;
 pub mod record;
 pub mod replica;
 pub mod server;
+pub mod storm;
 pub mod truth;
+pub mod visible;
+pub mod zipf;
 
 /// Name of the bench.
 pub const BENCH: &str = "cache";

@@ -28,6 +28,8 @@ pub enum Goal {
     AtLeast(f64),
     /// Less is better.
     AtMost(f64),
+    /// Ours must be nothing in every round; there is no ratio.
+    Zero,
 }
 
 impl Case {
@@ -43,6 +45,9 @@ impl Case {
         let (goal, met) = match self.goal {
             None => (Value::Null, Value::Null),
             Some(Goal::AtLeast(bound)) => (json!(format!(">= {bound}")), json!(ratio >= bound)),
+            Some(Goal::Zero) => {
+                (json!("= 0"), json!(self.ours.iter().all(|figure| *figure == 0.0)))
+            }
             Some(Goal::AtMost(bound)) => (json!(format!("<= {bound}")), json!(ratio <= bound)),
         };
         json!({

@@ -4,15 +4,21 @@
 //! `DATABASE_URL` (migrated) and `REDIS_URL`. To look into one scenario, name it: `cache hits`.
 
 use anyhow::Context as _;
+use forebay_bench::cache::races::killed;
 use forebay_bench::cache::truth::Truth;
-use forebay_bench::cache::{Stage, hits, levels, peers};
+use forebay_bench::cache::{Stage, hits, levels, peers, races, storm, visible, zipf};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let postgres_url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, ids] = arguments.as_slice()
+        && first == killed::WRITER
+    {
+        return killed::write_and_wait(&postgres_url, ids).await;
+    }
     let redis_url = std::env::var("REDIS_URL").context("REDIS_URL")?;
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let wants = |name: &str| arguments.is_empty() || arguments.iter().any(|wanted| wanted == name);
     let truth = Truth::create(&postgres_url).await.context("the rows")?;
     let stage = Stage { redis_url, truth, peers: peers::all() };
     if wants("hits") {
@@ -21,5 +27,14 @@ async fn main() -> anyhow::Result<()> {
     if wants("levels") {
         levels::measure(&stage).await.context("levels")?;
     }
-    Ok(())
+    if wants("visible") {
+        visible::measure(&stage).await.context("visible")?;
+    }
+    if wants("zipf") {
+        zipf::measure(&stage).await.context("zipf")?;
+    }
+    if wants("storm") {
+        storm::measure(&stage).await.context("storm")?;
+    }
+    races::measure(&stage, wants).await.context("races")
 }

@@ -99,7 +99,7 @@ async fn serve(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        _ended = up(from_client, to_server, moods.clone(), commands) => {}
+        _ended = up(from_client, to_server, moods.clone(), &commands) => {}
         _ended = down(from_server, to_client) => {}
         _cut = moods.wait_for(|mood| mood.cut != cut) => {}
     }
@@ -111,7 +111,7 @@ async fn up(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut moods: watch::Receiver<Mood>,
-    commands: Arc<AtomicU64>,
+    commands: &AtomicU64,
 ) -> std::io::Result<()> {
     let (sender, mut late) = tokio::sync::mpsc::unbounded_channel();
     let delays = moods.clone();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::report::{Case, tables};
+use super::report::{Line, tables};
 use super::{BENCHES, Bench};
 
 /// Writes the sections of the benches that have run, and keeps the others.
@@ -15,7 +15,7 @@ use super::{BENCHES, Bench};
 pub(super) fn update(
     file: &Path,
     machine: &str,
-    runs: &[(Bench, Vec<Case>)],
+    runs: &[(Bench, Vec<Line>)],
 ) -> anyhow::Result<()> {
     let old = match std::fs::read_to_string(file) {
         Ok(text) => text,
@@ -26,7 +26,7 @@ pub(super) fn update(
         .with_context(|| format!("write {}", file.display()))
 }
 
-fn page(old: &str, machine: &str, runs: &[(Bench, Vec<Case>)]) -> String {
+fn page(old: &str, machine: &str, runs: &[(Bench, Vec<Line>)]) -> String {
     let mut text = String::from(
         "# Benchmarks\n\n\
          Written by `cargo xtask bench`; `cargo xtask bench NAME` repeats one section and leaves the\n\
@@ -37,7 +37,7 @@ fn page(old: &str, machine: &str, runs: &[(Bench, Vec<Case>)]) -> String {
     for bench in BENCHES {
         let run = runs.iter().find(|(known, _)| known.name == bench.name);
         let section = match (run, section(old, bench.name)) {
-            (Some((_, cases)), _) => new_section(&bench, machine, cases),
+            (Some((_, lines)), _) => new_section(&bench, machine, lines),
             (None, Some(kept)) => kept.to_owned(),
             (None, None) => continue,
         };
@@ -48,9 +48,9 @@ fn page(old: &str, machine: &str, runs: &[(Bench, Vec<Case>)]) -> String {
     text
 }
 
-fn new_section(bench: &Bench, machine: &str, cases: &[Case]) -> String {
+fn new_section(bench: &Bench, machine: &str, lines: &[Line]) -> String {
     let Bench { name, about, .. } = bench;
-    format!("## {name}\n\n{about}\n\nOn {machine}.\n\n{}", tables(cases).trim_start())
+    format!("## {name}\n\n{about}\n\nOn {machine}.\n\n{}", tables(lines).trim_start())
 }
 
 /// The section with that name, from its heading to the next one.

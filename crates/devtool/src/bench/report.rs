@@ -20,6 +20,35 @@ pub(super) struct Case {
     met: Option<bool>,
 }
 
+/// What a side did in a race, as a bench prints it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Outcome {
+    pub(super) bench: String,
+    race: String,
+    side: String,
+    outcome: String,
+}
+
+/// One line of a bench.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Line {
+    /// Figures.
+    Case(Case),
+    /// Words.
+    Outcome(Outcome),
+}
+
+impl Line {
+    /// Name of the bench that printed it.
+    pub(super) fn bench(&self) -> &str {
+        match self {
+            Self::Case(case) => &case.bench,
+            Self::Outcome(outcome) => &outcome.bench,
+        }
+    }
+}
+
 impl Case {
     /// What was compared, and the figure of it.
     fn parts(&self) -> (&str, &str) {
@@ -33,23 +62,55 @@ impl Case {
 }
 
 /// Reads one line of a bench.
-pub(super) fn parse(line: &str) -> anyhow::Result<Case> {
+pub(super) fn parse(line: &str) -> anyhow::Result<Line> {
     serde_json::from_str(line).with_context(|| format!("a bench printed {line:?}"))
 }
 
-/// The cases as Markdown: for everything that was compared a table, and its goals.
-pub(super) fn tables(cases: &[Case]) -> String {
+/// The lines as Markdown: for everything that was compared a table, and its goals; then what came
+/// out of the races.
+pub(super) fn tables(lines: &[Line]) -> String {
+    let (mut cases, mut outcomes) = (Vec::new(), Vec::new());
+    for line in lines {
+        match line {
+            Line::Case(case) => cases.push(case),
+            Line::Outcome(outcome) => outcomes.push(outcome),
+        }
+    }
+    let mut text = figures(&cases);
+    if !outcomes.is_empty() {
+        put(&mut text, &format!("\n### Races\n\n{}", races(&outcomes)));
+    }
+    text
+}
+
+/// A row for every race, a column for every side.
+fn races(outcomes: &[&Outcome]) -> String {
+    let sides = distinct(outcomes.iter().map(|outcome| outcome.side.as_str()));
+    let mut text = format!("| | {} |\n|---|{}\n", sides.join(" | "), "---|".repeat(sides.len()));
+    for race in distinct(outcomes.iter().map(|outcome| outcome.race.as_str())) {
+        put(&mut text, &format!("| {race} |"));
+        for side in &sides {
+            let found = outcomes.iter().find(|o| o.race == race && o.side == *side);
+            put(&mut text, &format!(" {} |", found.map_or("", |found| &found.outcome)));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn figures(cases: &[&Case]) -> String {
     let mut text = String::new();
     let absent: Vec<_> = cases.iter().filter(|case| case.ours.is_none()).collect();
     for case in &absent {
         put(&mut text, &format!("Not in this run: {} ({}).\n", case.peer, case.unit));
     }
     for what in distinct(cases.iter().filter(|case| case.ours.is_some()).map(|c| c.parts().0)) {
-        let group: Vec<&Case> = cases.iter().filter(|case| case.parts().0 == what).collect();
+        let group: Vec<&Case> =
+            cases.iter().copied().filter(|case| case.parts().0 == what).collect();
         put(&mut text, &format!("\n### {what}\n\n{}", table(&group)));
         for case in group {
-            if let (Some(goal), Some(ratio)) = (&case.goal, case.ratio) {
-                put(&mut text, &format!("- {}\n", verdict(case, goal, ratio)));
+            if let Some(goal) = &case.goal {
+                put(&mut text, &format!("- {}\n", verdict(case, goal)));
             }
         }
     }
@@ -96,15 +157,22 @@ fn table(group: &[&Case]) -> String {
     text
 }
 
-fn verdict(case: &Case, goal: &str, ratio: f64) -> String {
+fn verdict(case: &Case, goal: &str) -> String {
     let (what, figure) = case.parts();
     let figure = if figure.is_empty() { what } else { figure };
     let outcome = if case.met == Some(true) { "met" } else { "**missed**" };
-    if case.has_peer() {
-        return format!("{figure}, ours / {} {goal}: {ratio:.3}, {outcome}", case.peer);
+    let (ours, theirs) = (number(case.ours), number(case.theirs));
+    match (goal.split(' ').next(), case.ratio) {
+        // Nothing is no ratio of anything.
+        (Some("="), _) => format!("{figure} {goal}: {ours}, {outcome}"),
+        (Some(relation), ratio) if !case.has_peer() || ratio.is_none() => {
+            format!("{figure} {relation} {theirs} {}: {ours}, {outcome}", case.unit)
+        }
+        (_, ratio) => {
+            let ratio = ratio.unwrap_or(f64::NAN);
+            format!("{figure}, ours / {} {goal}: {ratio:.3}, {outcome}", case.peer)
+        }
     }
-    let (ours, bound) = (number(case.ours), number(case.theirs));
-    format!("{figure} <= {bound} {}: {ours}, {outcome}", case.unit)
 }
 
 fn number(value: Option<f64>) -> String {
@@ -130,7 +198,7 @@ fn put(text: &mut String, more: &str) {
 mod tests {
     use super::*;
 
-    fn line(case: &str, peer: &str, ours: &str, theirs: &str, ratio: &str, goal: &str) -> Case {
+    fn line(case: &str, peer: &str, ours: &str, theirs: &str, ratio: &str, goal: &str) -> Line {
         let unit = if ours == "null" { "absent: no node" } else { "ops/s" };
         parse(&format!(
             r#"{{"bench":"pools","case":"{case}","ours":{ours},"peer":"{peer}","theirs":{theirs},"unit":"{unit}","ratio":{ratio},{goal}}}"#
@@ -147,18 +215,32 @@ mod tests {
             line("GET, 8 tasks: rate", "b", "9.0", "20.0", "0.45", &format!("{goal}:false")),
             line("GET, 8 tasks: wait", "the bound", "3.5", "7", "0.5", &format!("{goal}:true")),
             line("GET", "c", "null", "null", "null", none),
+            line("GET, 8 tasks: lost", "a", "0.0", "3.0", "0", r#""goal":"= 0","met":true"#),
+            line(
+                "GET, 8 tasks: rate",
+                "the bound",
+                "9.0",
+                "8.0",
+                "1.1",
+                r#""goal":">= 1","met":true"#,
+            ),
+            parse(r#"{"bench":"pools","race":"kill","side":"ours","outcome":"ok"}"#).unwrap(),
+            parse(r#"{"bench":"pools","race":"kill","side":"a","outcome":"hung"}"#).unwrap(),
         ];
         let text = tables(&cases);
         for expected in [
             "Not in this run: c (absent: no node).",
             "### GET, 8 tasks\n",
-            "| | rate, ops/s | wait, ops/s |",
-            "| ours | 9 | 3.5 |",
-            "| a | 10 (0.900) | 7 (0.500) |",
-            "| b | 20 (0.450) |  |",
+            "| | rate, ops/s | wait, ops/s | lost, ops/s |",
+            "| ours | 9 | 3.5 | 0 |",
+            "| a | 10 (0.900) | 7 (0.500) | 3 (0.000) |",
+            "| b | 20 (0.450) |  |  |",
             "- rate, ours / a >= 0.9: 0.900, met",
             "- rate, ours / b >= 0.9: 0.450, **missed**",
             "- wait <= 7 ops/s: 3.5, met",
+            "- lost = 0: 0, met",
+            "- rate >= 8 ops/s: 9, met",
+            "### Races\n\n| | ours | a |\n|---|---|---|\n| kill | ok | hung |\n",
         ] {
             assert!(text.contains(expected), "no {expected:?} in {text}");
         }

@@ -1,7 +1,9 @@
 //! Our cache, in one place: the rest of the bench knows it as a [`Replica`].
 
 use bytes::Bytes;
-use forebay_cache::{Cache, Consistency, DecodeError, Entity, EntityCache, Entry, Loader};
+use forebay_cache::{
+    Cache, ChangedRow, Consistency, DecodeError, Entity, EntityCache, Entry, Loader,
+};
 use forebay_redis::RedisPool;
 use prost::Message as _;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use uuid::Uuid;
 
 use crate::cache::record::{Key, Record};
 use crate::cache::replica::{Replica, Site};
-use crate::cache::truth::{LoadError, Truth};
+use crate::cache::truth::{LoadError, SOURCE, Truth};
 use crate::pools::settings;
 
 /// What L1 counts for an entry beside its bytes; generous, since it only limits.
@@ -23,6 +25,7 @@ impl Entity for Records {
     type Value = Record;
 
     const NAME: &'static str = "record";
+    const SOURCE: &'static str = SOURCE;
     const SCHEMA: u16 = 1;
 
     fn key_text(key: &Uuid) -> String {
@@ -31,6 +34,10 @@ impl Entity for Records {
 
     fn parse_key(text: &str) -> Option<Uuid> {
         text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<Uuid> {
+        row.id.parse().ok()
     }
 
     fn version(value: &Record) -> i64 {
@@ -81,7 +88,7 @@ impl Ours {
         cache.l1_bytes_max = site.l1_entries * L1_OVERHEAD;
         let mut entity = cache.token.clone();
         entity.ttl = site.ttl;
-        let cache = Cache::new(&cache, RedisPool::new(&config.redis)?);
+        let cache = Cache::new(&cache, site.truth.postgres(), RedisPool::new(&config.redis)?);
         let records = cache.entity(&entity, site.truth.clone());
         Ok(Self { _cache: cache, records })
     }

@@ -1,0 +1,137 @@
+//! The races in which caches are known to go stale, hang or fall over, on every side.
+//!
+//! Each scenario runs on a real Redis and a real Postgres, and tells what came out in words.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cache::peers::Peer;
+use crate::cache::proxy::Proxy;
+use crate::cache::record::{Key, TEXT_BYTES, fresh};
+use crate::cache::replica::{Node, Site};
+use crate::cache::server::Operator;
+use crate::cache::{BENCH, Stage, keys};
+
+mod brownout;
+mod burst;
+mod inflight;
+pub mod killed;
+mod own;
+mod stampede;
+
+/// After this long a replica that serves the old value goes on serving it, our bound being a
+/// second: until its time to live is over.
+const SETTLED: Duration = Duration::from_millis(1_500);
+/// A read that takes longer hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(8);
+
+/// Runs all of them and prints a line for each side.
+///
+/// # Errors
+/// When a store cannot be reached. What a side gets wrong is an outcome.
+pub async fn measure(stage: &Stage, wants: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    for (name, what) in [
+        ("remote", "Invalidated elsewhere while a load is under way"),
+        ("wire", "Invalidated while the fill of L2 is on the wire"),
+        ("own", "Own invalidation beside an own read of L2"),
+        ("killed", "Writer killed between COMMIT and invalidation"),
+        ("stampede", "Stampede whose leader is cancelled"),
+        ("burst", "1,000 distinct misses at once"),
+        ("brownout", "Redis stopped for 3 s (SIGSTOP)"),
+    ] {
+        if !wants(name) {
+            continue;
+        }
+        for peer in &stage.peers {
+            let outcome = match name {
+                "remote" => inflight::load(stage, peer).await,
+                "wire" => inflight::fill(stage, peer).await,
+                "own" => own::run(stage, peer).await,
+                "killed" => killed::run(stage, peer).await,
+                "stampede" => stampede::run(stage, peer).await,
+                "burst" => burst::run(stage, peer).await,
+                _ => brownout::run(stage, peer).await,
+            };
+            let outcome = outcome.unwrap_or_else(|error| format!("failed: {error:#}"));
+            eprintln!("  {what}: {}: {outcome}", peer.name);
+            print(what, &peer.name, &outcome);
+        }
+    }
+    Ok(())
+}
+
+/// One line of the outcome table.
+fn print(race: &str, side: &str, outcome: &str) {
+    println!("{}", json!({ "bench": BENCH, "race": race, "side": side, "outcome": outcome }));
+}
+
+/// Replicas of one side that share everything but their memory.
+async fn replicas(peer: &Peer, site: &Site, count: usize) -> anyhow::Result<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        nodes.push(peer.start(site).await?);
+    }
+    settle(&nodes, site).await?;
+    Ok(nodes)
+}
+
+/// Gives every replica a read, and its connections time to be made: nothing is measured on a
+/// replica that is still starting.
+async fn settle(nodes: &[Node], site: &Site) -> anyhow::Result<()> {
+    let ids = fresh(1);
+    site.truth.add(&ids, TEXT_BYTES).await?;
+    for node in nodes {
+        read(node, &site.key(ids[0])).await?;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    site.truth.take_counts();
+    Ok(())
+}
+
+/// New rows, and their keys.
+async fn rows(site: &Site, count: usize) -> anyhow::Result<Vec<Key>> {
+    let ids = fresh(count);
+    site.truth.add(&ids, TEXT_BYTES).await?;
+    Ok(keys(site, &ids))
+}
+
+/// A read with an end.
+async fn read(node: &Node, key: &Key) -> anyhow::Result<i64> {
+    tokio::time::timeout(HANGS_AFTER, node.get(key))
+        .await
+        .map_err(|_| anyhow::anyhow!("a read hung for {} s", HANGS_AFTER.as_secs()))?
+}
+
+/// How many of the keys some replica answers with an older version, or not at all.
+async fn stale(nodes: &[Node], written: &[(Key, i64)]) -> usize {
+    let mut stale = 0;
+    for (key, version) in written {
+        let mut good = true;
+        for node in nodes {
+            good &= read(node, key).await.is_ok_and(|seen| seen >= *version);
+        }
+        stale += usize::from(!good);
+    }
+    stale
+}
+
+/// What is said of so many stale keys.
+fn verdict(stale: usize, keys: usize) -> String {
+    match stale {
+        0 => format!("ok, 0 of {keys} stale"),
+        some => format!("**stale, {some} of {keys}**"),
+    }
+}
+
+/// A proxy in front of the Redis of a site.
+async fn proxied(site: &Site) -> anyhow::Result<(Proxy, Site)> {
+    let proxy = Proxy::start(&site.redis_url).await?;
+    let through = site.through(&proxy.url);
+    Ok((proxy, through))
+}
+
+/// An operator of the Redis of a stage.
+async fn operator(stage: &Stage) -> anyhow::Result<Operator> {
+    Operator::connect(&stage.redis_url).await
+}

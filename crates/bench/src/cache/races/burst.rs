@@ -1,0 +1,42 @@
+//! A thousand keys that nobody has are wanted at once.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use crate::cache::peers::Peer;
+use crate::cache::races::{proxied, read, rows, settle};
+use crate::cache::{Stage, bound, ms_since};
+
+/// Keys.
+const KEYS: usize = 1_000;
+/// Statements and round trips that ours may take.
+const BOUND: f64 = 8.0;
+
+pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
+    let site = stage.site(peer, "race-burst", 10_000);
+    let (proxy, through) = proxied(&site).await?;
+    let node = peer.start(&through).await?;
+    settle(std::slice::from_ref(&node), &site).await?;
+    let keys = rows(&site, KEYS).await?;
+    proxy.take_commands();
+    let started = Instant::now();
+    let reads = keys.into_iter().map(|key| {
+        let node = node.clone();
+        tokio::spawn(async move { read(&node, &key).await })
+    });
+    let answers = join_all(reads.collect::<Vec<_>>()).await;
+    let took = ms_since(started);
+    // Fills may go on when everybody has an answer.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answered = answers.iter().filter(|answer| matches!(answer, Ok(Ok(_)))).count();
+    let (statements, _) = site.truth.take_counts();
+    let commands = proxy.take_commands();
+    if peer.is_ours() {
+        let what = "1,000 distinct misses at once";
+        bound(&format!("{what}: SQL"), "statements", &[statements as f64], BOUND, false);
+        // Fewer than the keys: every command is a batch, and so a round trip of its own.
+        bound(&format!("{what}: Redis"), "commands", &[commands as f64], BOUND, false);
+    }
+    Ok(format!("{answered} answered in {took:.0} ms, {statements} SQL, {commands} Redis commands"))
+}
