@@ -14,6 +14,7 @@ use crate::report::{Case, Goal};
 
 pub mod hits;
 pub mod levels;
+pub mod memory;
 pub mod peers;
 pub mod proxy;
 pub mod races;

@@ -27,6 +27,9 @@ async fn main() -> anyhow::Result<()> {
     if wants("levels") {
         levels::measure(&stage).await.context("levels")?;
     }
+    if wants("memory") {
+        memory().await.context("memory")?;
+    }
     if wants("visible") {
         visible::measure(&stage).await.context("visible")?;
     }
@@ -37,4 +40,16 @@ async fn main() -> anyhow::Result<()> {
         storm::measure(&stage).await.context("storm")?;
     }
     races::measure(&stage, wants).await.context("races")
+}
+
+/// The figures that need an allocator of their own.
+async fn memory() -> anyhow::Result<()> {
+    let program = std::env::current_exe()?.with_file_name("cache-allocations");
+    let status = tokio::process::Command::new(&program)
+        .kill_on_drop(true)
+        .status()
+        .await
+        .with_context(|| format!("start {}", program.display()))?;
+    anyhow::ensure!(status.success(), "{}: {status}", program.display());
+    Ok(())
 }

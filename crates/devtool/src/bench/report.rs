@@ -237,7 +237,7 @@ mod tests {
             "| b | 20 (0.450) |  |  |",
             "- rate, ours / a >= 0.9: 0.900, met",
             "- rate, ours / b >= 0.9: 0.450, **missed**",
-            "- wait <= 7 ops/s: 3.5, met",
+            "- wait >= 7 ops/s: 3.5, met",
             "- lost = 0: 0, met",
             "- rate >= 8 ops/s: 9, met",
             "### Races\n\n| | ours | a |\n|---|---|---|\n| kill | ok | hung |\n",
