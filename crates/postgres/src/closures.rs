@@ -173,7 +173,7 @@ where
                 return Ok(value);
             }
             Err(Failed { error, why }) => {
-                let may_repeat = why.is_some_and(|why| when.allows(why));
+                let may_repeat = why.is_some_and(|why| tries.allows(when, why));
                 if !(may_repeat && tries.again().await) {
                     return Err(error);
                 }
@@ -200,7 +200,8 @@ where
     let tx = back.lock().take();
     // A closure that keeps its transaction has not ended it, so nothing may come of it.
     let tx = tx.ok_or(PgError::TransactionFailed)?;
-    let why = tx.why();
+    // A write in a snapshot is refused by whatever server.
+    let why = tx.why().filter(|why| !(options.read_only && *why == Why::Demoted));
     match outcome {
         // Dropped, it is undone by the janitor, and nobody waits for that.
         Err(error) => Err(Failed { error, why }),

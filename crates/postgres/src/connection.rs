@@ -52,6 +52,8 @@ pub(crate) struct PgConnection {
     activity: Activity,
     in_transaction: bool,
     poisoned: Option<CloseReason>,
+    generation: u64,
+    saw_read_only: bool,
     is_new: bool,
     is_spared: bool,
     expires_at: Instant,
@@ -76,7 +78,7 @@ pub(crate) enum Activity {
 impl PgConnection {
     /// A connection that is to be replaced after `lifetime_max`, or somewhat earlier.
     pub(crate) fn new(opened: Opened, mode: Mode, lifetime_max: Duration) -> Self {
-        let Opened { client, driver, canceller } = opened;
+        let Opened { client, driver, canceller, generation } = opened;
         let now = Instant::now();
         let earlier = 1.0 - JITTER * rand::random::<f64>();
         let either_way = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
@@ -90,6 +92,8 @@ impl PgConnection {
             activity: Activity::None,
             in_transaction: false,
             poisoned: None,
+            generation,
+            saw_read_only: false,
             is_new: true,
             is_spared: false,
             expires_at: now + lifetime_max.mul_f64(earlier),
@@ -122,6 +126,16 @@ impl PgConnection {
             None if !self.is_clean() => Some(CloseReason::Poisoned),
             None => self.is_old_on_return().then_some(CloseReason::Lifetime),
         }
+    }
+
+    /// The [`Connector::generation`] that it is of.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether the server said since the last time that it takes no writes.
+    pub(crate) fn take_read_only(&mut self) -> bool {
+        std::mem::take(&mut self.saw_read_only)
     }
 
     /// Whether nobody has used it yet.
@@ -363,6 +377,7 @@ impl PgConnection {
             Err(error) => {
                 let is_answer = error.as_db_error().is_some();
                 let failure = Failure::of_driver(error);
+                self.saw_read_only |= matches!(failure.error, PgError::ReadOnly { .. });
                 if failure.is_lost {
                     self.poison(CloseReason::Broken);
                 } else if is_answer {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_config::PostgresConfig;
+use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::tls::{MakeTlsConnect, TlsStream};
@@ -32,6 +33,13 @@ struct Inner {
     connect_timeout: Duration,
     limits: Limits,
     live: Live,
+    lead: RwLock<Lead>,
+}
+
+/// Where connections are opened now.
+struct Lead {
+    places: Arc<[Place]>,
+    generation: u64,
 }
 
 /// A connection just opened.
@@ -42,6 +50,8 @@ pub(crate) struct Opened {
     pub(crate) driver: JoinHandle<()>,
     /// What [`Connector::cancel`] needs.
     pub(crate) canceller: Canceller,
+    /// [`Connector::generation`] when [`Connector::open`] was asked for it; else zero.
+    pub(crate) generation: u64,
 }
 
 /// Names one backend to [`Connector::cancel`].
@@ -70,7 +80,9 @@ impl Connector {
         let connect_timeout =
             asked.map_or(config.connect_timeout, |t| t.min(config.connect_timeout));
         let limits = Limits::new(config, target.mode);
-        Ok(Self(Arc::new(Inner { target, tls, connect_timeout, limits, live: Live::new() })))
+        let lead = Lead { places: target.places.as_slice().into(), generation: 0 };
+        let (live, lead) = (Live::new(), RwLock::new(lead));
+        Ok(Self(Arc::new(Inner { target, tls, connect_timeout, limits, live, lead })))
     }
 
     /// What there is to share with other processes.
@@ -83,6 +95,24 @@ impl Connector {
         &self.0.target
     }
 
+    /// Where connections are opened now: where the url leads, until [`Connector::lead_to`].
+    pub(crate) fn places(&self) -> Arc<[Place]> {
+        Arc::clone(&self.0.lead.read().places)
+    }
+
+    /// Opens connections elsewhere from now on: the same database, user and password on another
+    /// server.
+    pub(crate) fn lead_to(&self, places: Arc<[Place]>) {
+        let mut lead = self.0.lead.write();
+        lead.places = places;
+        lead.generation += 1;
+    }
+
+    /// Grows with each [`Connector::lead_to`]. A connection of an earlier one leads elsewhere.
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.lead.read().generation
+    }
+
     /// The connections opened here whose sockets are still open.
     pub(crate) fn live(&self) -> &Live {
         &self.0.live
@@ -91,7 +121,16 @@ impl Connector {
     /// Opens a connection within the connect timeout, encryption and authentication included.
     pub(crate) async fn open(&self) -> Result<Opened, PgError> {
         let limit = self.0.connect_timeout;
-        timeout(limit, self.try_places()).await.unwrap_or_else(|_elapsed| {
+        // Both at once, or a connection to the server before might pass for one to this one.
+        let (places, generation) = {
+            let lead = self.0.lead.read();
+            (Arc::clone(&lead.places), lead.generation)
+        };
+        let opening = async {
+            let opened = self.open_at(&places).await?;
+            Ok(Opened { generation, ..opened })
+        };
+        timeout(limit, opening).await.unwrap_or_else(|_elapsed| {
             let message = format!("no connection within {} ms", limit.as_millis());
             Err(self.unreachable(io::Error::new(io::ErrorKind::TimedOut, message)))
         })
@@ -99,7 +138,7 @@ impl Connector {
 
     /// The error for a server that cannot be reached.
     pub(crate) fn unreachable(&self, error: io::Error) -> PgError {
-        let places: Vec<_> = self.0.target.places.iter().map(Place::to_string).collect();
+        let places: Vec<_> = self.places().iter().map(Place::to_string).collect();
         PgError::Unreachable { address: places.join(","), source: Arc::new(error) }
     }
 
@@ -116,9 +155,10 @@ impl Connector {
         cancelled.map_err(io::Error::other)
     }
 
-    async fn try_places(&self) -> Result<Opened, PgError> {
+    /// Opens a connection to the first of `places` that lets us in. Takes as long as they do.
+    pub(crate) async fn open_at(&self, places: &[Place]) -> Result<Opened, PgError> {
         let mut failure = self.unreachable(io::Error::from(io::ErrorKind::AddrNotAvailable));
-        for place in &self.0.target.places {
+        for place in places {
             match self.try_place(place).await {
                 Ok(opened) => return Ok(opened),
                 Err(error) => failure = error,
@@ -152,7 +192,7 @@ impl Connector {
         let canceller = Canceller { token: client.cancel_token(), peer, host };
         let handle = live::Handle { canceller: canceller.clone(), driver: driver.abort_handle() };
         self.0.live.add(id, handle);
-        Ok(Opened { client, driver, canceller })
+        Ok(Opened { client, driver, canceller, generation: 0 })
     }
 }
 

@@ -109,6 +109,11 @@ impl Drop for Lease {
         };
         let now = Instant::now();
         held.shared.metrics().used(now.saturating_duration_since(held.since));
+        if held.connection.take_read_only()
+            && let Some(router) = held.shared.router()
+        {
+            router.suspect();
+        }
         if held.connection.was_lost_in_service() {
             held.shared.retries().connection_lost();
         }

@@ -155,6 +155,8 @@ impl ManageConnection for Manager {
     fn has_broken(&self, connection: &mut Box<PgConnection>) -> bool {
         let reason = if self.is_draining() {
             Some(CloseReason::Draining)
+        } else if connection.generation() != self.0.connector.generation() {
+            Some(CloseReason::Role)
         } else {
             connection.reason_to_close()
         };

@@ -50,7 +50,7 @@ impl PgPool {
                 Err(error) => error,
             };
             let why = cause(&error).and_then(Why::of);
-            if !(why.is_some_and(|why| when.allows(why)) && tries.again().await) {
+            if !(why.is_some_and(|why| tries.allows(when, why)) && tries.again().await) {
                 return Err(error);
             }
         }

@@ -29,7 +29,7 @@ impl Repeat {
     /// Whether work that failed for this reason may be done again.
     pub(crate) fn allows(self, why: Why) -> bool {
         match why {
-            Why::NotConnected | Why::Lost | Why::Conflict => true,
+            Why::NotConnected | Why::Lost | Why::Conflict | Why::Demoted => true,
             Why::UnknownOutcome => self == Self::Always,
         }
     }
@@ -44,6 +44,8 @@ pub(crate) enum Why {
     Lost,
     /// It ran into a concurrent transaction and was undone.
     Conflict,
+    /// The server takes no writes any more. Another one may, and the router finds it.
+    Demoted,
     /// It may have taken effect already.
     UnknownOutcome,
 }
@@ -58,6 +60,7 @@ impl Why {
             PgError::ConnectionLost { .. } => Some(Self::Lost),
             PgError::Serialization { .. } => Some(Self::Conflict),
             PgError::UnknownOutcome { .. } => Some(Self::UnknownOutcome),
+            PgError::ReadOnly { .. } => Some(Self::Demoted),
             // The gate has already made the caller wait as long as it may, or nothing will change.
             PgError::Shed { .. }
             | PgError::Timeout { .. }
@@ -65,7 +68,6 @@ impl Why {
             | PgError::Auth { .. }
             | PgError::UnknownDatabase { .. }
             | PgError::Tls { .. }
-            | PgError::ReadOnly { .. }
             | PgError::InvalidUrl { .. }
             | PgError::StatementTimeout { .. }
             | PgError::LockTimeout { .. }
@@ -100,6 +102,12 @@ impl<'a> Tries<'a> {
     pub(crate) fn from(now: Instant, shared: &'a Shared, max: u32) -> Self {
         let deadline = Deadline::within_from(now, shared.patience());
         Self { shared, max, failed: 0, deadline }
+    }
+
+    /// Whether a try that failed for this reason may be followed by another one. Without a router
+    /// nobody looks for a server that takes writes.
+    pub(crate) fn allows(&self, when: Repeat, why: Why) -> bool {
+        when.allows(why) && (why != Why::Demoted || self.shared.router().is_some())
     }
 
     /// A try succeeded.

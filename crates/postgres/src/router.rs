@@ -15,18 +15,25 @@
 //!   more is left alone until the monitor finds it well; reads under way on it move at once.
 //! - Reads that no replica can answer go to the primary, and hold a fifth of its connections at
 //!   most ([`FALLBACK_SHARE`]): replicas that die do not take the primary with them.
+//! - A primary that takes no writes any more (SQLSTATE 25006) is left for the one member that does,
+//!   within a look. Writes that met the old one are done again like any that were undone.
 //! - Nothing is kept in a session, so a transaction pooler may stand in front of each server.
 //!
 //! # Failure modes
 //! While the primary does not answer, nobody knows how old a replica is: reads at
 //! [`Consistency::Lagging`] are answered until the last look is too old for them.
+//!
+//! A primary that cannot be reached is waited for: from here nobody can tell whether it was replaced
+//! or is only out of sight. All members have the same database, user and password.
 
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use forebay_config::PostgresConfig;
 use forebay_pooling::{Deadline, Gate, GateConfig, GateError};
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -42,6 +49,7 @@ use replica::{Answer, Replica};
 
 mod ask;
 mod consistency;
+mod leader;
 mod lsn;
 mod metrics;
 mod monitor;
@@ -78,6 +86,9 @@ pub(crate) static CURRENT_LSN: Sql =
 pub(crate) struct Router {
     replicas: Vec<Replica>,
     fallback: Gate,
+    /// Told when a write met a server that takes none.
+    suspected: Arc<Notify>,
+    moves: AtomicU64,
 }
 
 impl Router {
@@ -98,13 +109,32 @@ impl Router {
                 config.acquire_timeout,
             )
         };
-        Ok(Some(Self { replicas: replicas?, fallback: Gate::new(fallback) }))
+        Ok(Some(Self {
+            replicas: replicas?,
+            fallback: Gate::new(fallback),
+            suspected: Arc::default(),
+            moves: AtomicU64::new(0),
+        }))
     }
 
     /// Begins to watch the replicas of `primary`, for as long as that lives.
     pub(crate) fn watch(primary: &Arc<Shared>) {
         monitor::start(primary);
         metrics::observe(primary);
+    }
+
+    /// The primary refused a write: somebody has to look at it now.
+    pub(crate) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
+    /// Hears of [`Router::suspect`].
+    fn suspected(&self) -> Arc<Notify> {
+        Arc::clone(&self.suspected)
+    }
+
+    fn count_move(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Runs one read where `consistency` allows.
@@ -145,6 +175,7 @@ impl Router {
         let fallback = self.fallback.stats();
         RouterStats {
             replicas: self.replicas.iter().map(Replica::stats).collect(),
+            primary_moves: self.moves.load(Ordering::Relaxed),
             fallback_in_use: fallback.held,
             fallback_max: fallback.permits,
             fallback_waiting: fallback.waiting,

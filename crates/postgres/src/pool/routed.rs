@@ -59,7 +59,7 @@ impl PgPool {
 
     /// `host:port` of the server, or several.
     pub(crate) fn address(&self) -> String {
-        let places = &self.0.manager().connector().target().places;
+        let places = self.0.manager().connector().places();
         let places: Vec<_> = places.iter().map(ToString::to_string).collect();
         places.join(",")
     }

@@ -58,6 +58,8 @@ pub struct ReplicaStats {
 pub struct RouterStats {
     /// In the order of `postgres.replica_urls`.
     pub replicas: Vec<ReplicaStats>,
+    /// Times that writes were moved to another server, because the primary took none any more.
+    pub primary_moves: u64,
     /// Places of the primary taken by reads that no replica could answer.
     pub fallback_in_use: usize,
     /// How many of them there are.

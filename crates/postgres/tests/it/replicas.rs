@@ -18,6 +18,7 @@ use self::load::{Readers, Watch};
 use self::relay::Relay;
 use crate::support::ms;
 
+mod failover;
 mod load;
 mod relay;
 

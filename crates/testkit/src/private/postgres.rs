@@ -21,7 +21,7 @@ const SETTINGS: [(&str, &str); 2] = [("fsync", "off"), ("full_page_writes", "off
 pub struct PrivatePostgres {
     // Before the directory: the server ends before its files go.
     server: Server,
-    _dir: PrivateDir,
+    dir: PrivateDir,
 }
 
 impl PrivatePostgres {
@@ -96,6 +96,18 @@ impl PrivatePostgres {
         super::unwrap(self.server.restart());
     }
 
+    /// Starts it again on the same port as a standby, as one that was demoted: it follows nobody
+    /// and takes no writes.
+    ///
+    /// # Panics
+    ///
+    /// With the cause, when it does not start.
+    pub fn demote(&mut self) {
+        let signal = self.dir.data().join("standby.signal");
+        std::fs::write(signal, "").expect("its directory takes a file");
+        self.restart();
+    }
+
     fn start_server(settings: &[(&str, &str)]) -> Self {
         let libraries = environment::postgres_libraries();
         let tools = match PostgresTools::probe(&environment::postgres_bin(), libraries) {
@@ -108,7 +120,7 @@ impl PrivatePostgres {
             let (dir, settings) = (dir.data(), settings.clone());
             Server::start(&tools, Options { dir, port, settings, ..Options::default() })
         });
-        Self { server, _dir: dir }
+        Self { server, dir }
     }
 
     async fn create_database(&self) -> anyhow::Result<()> {
