@@ -8,6 +8,7 @@ use forebay_provision::guard;
 use crate::workspace::Workspace;
 
 mod bench;
+mod cache;
 mod call;
 mod cargo;
 mod ci;
@@ -17,6 +18,7 @@ mod dev;
 mod doctor;
 mod down;
 mod ephemeral;
+mod fleet;
 mod listing;
 mod logs;
 mod page;
@@ -42,6 +44,10 @@ cargo xtask COMMAND
   logs [-f]            what the processes wrote
   pools [--watch] [--json]
                        their connection pools: who holds, who waits, what failed
+  cache [--watch] [--json]
+                       their caches: hits, memory, whether Redis is trusted and why not
+  cache inspect|evict|clear ...
+                       looks at an entry, drops it, or drops all
   down                 end it
   env                  addresses as lines for a shell
   doctor [--json]      what this machine offers and lacks
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
 fn find(command: &str) -> Option<Run> {
     Some(match command {
         "bench" => bench::run,
+        "cache" => cache::run,
         "ci" => ci::run,
         "dev" => dev::run,
         "doctor" => doctor::run,

@@ -1,21 +1,16 @@
 //! `cargo xtask pools`: the connection pools of every running service, live.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
+use forebay_proto::ops::v1::GetConnectionPoolsRequest;
 use lexopt::prelude::*;
-use tokio::time::MissedTickBehavior;
 
-use self::ask::Answer;
-use crate::state::State;
 use crate::workspace::{Instance, Workspace};
-use crate::{say, stdout};
+use crate::{fleet, say, stdout};
 
-mod ask;
-mod document;
 mod table;
 
 #[cfg(test)]
@@ -26,14 +21,8 @@ const USAGE: &str =
 One table for each store, one row for each connection pool of each service. --json prints one
 object a line for each service; --watch does so again every second until it is interrupted.";
 
-/// How often `--watch` asks. Each service answers one call a round.
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Rounds of `--watch` are never nearer to each other nor farther apart.
-const INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
-
-/// Puts the cursor into the upper left corner and clears what is below it (ECMA-48, CUP and ED).
-const CLEAR: &str = "\x1b[H\x1b[J";
+/// What a service answers with.
+const CONTRACT: &str = "forebay.ops.v1.GetConnectionPoolsResponse";
 
 /// What was asked for.
 #[derive(Debug)]
@@ -60,7 +49,8 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         .build()
         .context("start the runtime")?;
     if request.watch {
-        runtime.block_on(watch(&instance, &request))?;
+        let round = async || round(&instance, request.as_json).await;
+        runtime.block_on(fleet::watch(request.interval, request.as_json, round))?;
     } else {
         let text = runtime.block_on(round(&instance, request.as_json))?;
         stdout::write(&text)?;
@@ -69,20 +59,15 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
 }
 
 fn parse(args: Vec<OsString>) -> anyhow::Result<Option<Request>> {
-    let mut request = Request { as_json: false, watch: false, interval: INTERVAL, instance: None };
+    let mut request =
+        Request { as_json: false, watch: false, interval: fleet::INTERVAL, instance: None };
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next().context(USAGE)? {
         match arg {
             Long("json") => request.as_json = true,
             Long("watch") | Short('w') => request.watch = true,
             Long("interval") => {
-                let seconds = parser.value()?.parse().context(USAGE)?;
-                let (least, most) = INTERVAL_SECONDS.into_inner();
-                ensure!(
-                    INTERVAL_SECONDS.contains(&seconds),
-                    "--interval takes {least} to {most} seconds"
-                );
-                request.interval = Duration::from_secs(seconds);
+                request.interval = fleet::interval(parser.value()?.parse().context(USAGE)?)?;
                 request.watch = true;
             }
             Long("instance") => request.instance = Some(parser.value()?.string()?),
@@ -93,55 +78,15 @@ fn parse(args: Vec<OsString>) -> anyhow::Result<Option<Request>> {
     Ok(Some(request))
 }
 
-/// Until the instance ends or nobody reads any more. A round that takes long makes the next one
-/// late and never two at once.
-async fn watch(instance: &Instance, request: &Request) -> anyhow::Result<()> {
-    let redraws = !request.as_json && std::io::stdout().is_terminal();
-    let mut rounds = tokio::time::interval(request.interval);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        rounds.tick().await;
-        let mut text = round(instance, request.as_json).await?;
-        if redraws {
-            text.insert_str(0, CLEAR);
-        } else if !request.as_json {
-            text.push('\n');
-        }
-        if !stdout::still_read(&text) {
-            return Ok(());
-        }
-    }
-}
-
 /// Asks every service once. One that does not answer is said to be so beside the others.
 async fn round(instance: &Instance, as_json: bool) -> anyhow::Result<String> {
-    let answers = answers(instance).await?;
-    if as_json { document::lines(&answers) } else { Ok(table::text(&instance.name, &answers)) }
-}
-
-async fn answers(instance: &Instance) -> anyhow::Result<Vec<Answer>> {
-    let state = State::load(instance)?.filter(State::is_running).with_context(|| {
-        format!("instance {} does not run: `cargo xtask dev` starts it", instance.name)
-    })?;
-    let asked = state.services.iter().filter_map(|service| {
-        service.grpc.as_deref().map(|address| ask::service(&service.name, address))
+    let answers = fleet::ask(instance, async |mut client| {
+        Ok(client.get_connection_pools(fleet::request(GetConnectionPoolsRequest {})?).await)
     });
-    let answers = futures_util::future::join_all(asked).await;
-    let Some(first) = answers.first() else {
-        bail!(
-            "no service of instance {} listens yet: `cargo xtask status` tells more",
-            instance.name
-        );
-    };
-    if answers.iter().all(|answer| answer.pools.is_err())
-        && let Err(problem) = &first.pools
-    {
-        bail!(
-            "no service of instance {} answers: `cargo xtask status` and `cargo xtask logs` tell \
-             more; {} said: {problem}",
-            instance.name,
-            first.service
-        );
+    let answers = fleet::some_reply(instance, answers.await?)?;
+    if as_json {
+        fleet::json_lines(&answers, CONTRACT)
+    } else {
+        Ok(table::text(&instance.name, &answers))
     }
-    Ok(answers)
 }

@@ -3,18 +3,19 @@
 use std::fmt::Write as _;
 
 use forebay_proto::ops::v1::{
-    ConnectionHolder, PostgresPoolStats, ReasonCount, RedisPoolStats, ReplicaStats,
+    ConnectionHolder, GetConnectionPoolsResponse, PostgresPoolStats, ReasonCount, RedisPoolStats,
+    ReplicaStats,
 };
 use prost_types::Duration;
 
-use super::ask::Answer;
 use crate::dev::table::align;
+use crate::fleet::Answer;
 use crate::trace::clock::Millis;
 
 /// Both tables, and the services that did not answer.
-pub(super) fn text(instance: &str, answers: &[Answer]) -> String {
+pub(super) fn text(instance: &str, answers: &[Answer<GetConnectionPoolsResponse>]) -> String {
     let mut text = format!("instance {instance}\n");
-    let answered = || answers.iter().filter_map(|one| Some((one, one.pools.as_ref().ok()?)));
+    let answered = || answers.iter().filter_map(|one| Some((one, one.reply.as_ref().ok()?)));
     let named = |service: &str, pool: &str| format!("{service}/{pool}");
     let postgres: Vec<(String, &PostgresPoolStats)> = answered()
         .flat_map(|(one, pools)| pools.postgres.iter().map(move |pool| (one, pool)))
@@ -31,7 +32,7 @@ pub(super) fn text(instance: &str, answers: &[Answer]) -> String {
     block(&mut text, &align(&redis_since_start(&redis)));
     block(&mut text, &redis_details(&redis));
     let silent = answers.iter().filter_map(|one| {
-        one.pools.as_ref().err().map(|problem| format!("  {}: {problem}", one.service))
+        one.reply.as_ref().err().map(|problem| format!("  {}: {problem}", one.service))
     });
     block(&mut text, &silent.collect::<Vec<_>>());
     text

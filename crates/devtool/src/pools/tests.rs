@@ -9,8 +9,9 @@ use forebay_provision::proc_table::Identity;
 use prost_types::Duration;
 use serde_json::Value as Json;
 
-use super::ask::Answer;
 use super::*;
+use crate::fleet::Answer;
+use crate::state::State;
 
 fn millis(millis: i32) -> Option<Duration> {
     Some(Duration { seconds: 0, nanos: millis * 1_000_000 })
@@ -98,11 +99,11 @@ fn reconnecting() -> RedisPoolStats {
     }
 }
 
-fn answers() -> Vec<Answer> {
+fn answers() -> Vec<Answer<GetConnectionPoolsResponse>> {
     let silent = Err("no answer within 2 s".to_owned());
     vec![
-        Answer { service: "token-server".to_owned(), pools: Ok(troubled()) },
-        Answer { service: "pool-server".to_owned(), pools: silent },
+        Answer { service: "token-server".to_owned(), reply: Ok(troubled()) },
+        Answer { service: "pool-server".to_owned(), reply: silent },
     ]
 }
 
@@ -145,7 +146,8 @@ instance default
 
 #[test]
 fn a_store_without_connection_pools_has_no_table() {
-    let nothing = Answer { service: "x".to_owned(), pools: Ok(Default::default()) };
+    let nothing: Answer<GetConnectionPoolsResponse> =
+        Answer { service: "x".to_owned(), reply: Ok(Default::default()) };
     assert_eq!(table::text("default", &[nothing]), "instance default\n");
 }
 
@@ -153,7 +155,7 @@ fn a_store_without_connection_pools_has_no_table() {
 /// statistics called it.
 #[test]
 fn json_has_one_object_for_each_service_with_every_field() {
-    let text = document::lines(&answers()).unwrap();
+    let text = fleet::json_lines(&answers(), CONTRACT).unwrap();
     let lines: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [token, pool] = lines.as_slice() else { panic!("{text}") };
     assert_eq!(token["service"], "token-server");
