@@ -24,7 +24,9 @@ use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::remote::Remote;
+use crate::snapshots::Snapshots;
 use crate::tail::{PAGE_MAX, Tail};
+use crate::verifier::Verifier;
 use crate::{Entity, EntityCache, Loader};
 
 /// Fills of L2 under way at once. One more is dropped: the next reader fills.
@@ -43,6 +45,7 @@ pub(crate) struct CacheInner {
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) verifier: Verifier,
     pub(crate) fill_permits: Semaphore,
     pub(crate) l2_timeout: Duration,
     pub(crate) entities: Entities,
@@ -73,8 +76,12 @@ impl Cache {
             Arc::clone(&pending),
             Arc::clone(&metrics),
         ));
+        let snapshots = Arc::new(Snapshots::default());
+        let (verifier, verify) =
+            Verifier::new(config, postgres.clone(), Arc::clone(&snapshots), Arc::clone(&metrics));
         let tail = Tail {
             outbox: Outbox::new(postgres.clone(), PAGE_MAX),
+            snapshots,
             interval: config.outbox_interval,
             progress: Arc::clone(&progress),
             local: Arc::clone(&local),
@@ -103,6 +110,7 @@ impl Cache {
         };
         let tasks = vec![
             tokio::spawn(tail.run()).abort_handle(),
+            tokio::spawn(verify).abort_handle(),
             tokio::spawn(keeper.run()).abort_handle(),
             tokio::spawn(log.run()).abort_handle(),
         ];
@@ -113,6 +121,7 @@ impl Cache {
             dataset,
             pending,
             metrics,
+            verifier,
             fill_permits: Semaphore::new(FILLS_MAX),
             l2_timeout: config.l2_timeout,
             entities,

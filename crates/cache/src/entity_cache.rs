@@ -9,12 +9,14 @@ use forebay_config::EntityCacheConfig;
 use forebay_pooling::Deadline;
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt as _;
+use rand::seq::IteratorRandom as _;
 use tracing::{Instrument, Span, field};
 
 use crate::cache::CacheInner;
 use crate::flight::{Arrival, Boarding, Flights, Landed, arrive};
 use crate::loads::Loads;
 use crate::local::{EntityId, Slot};
+use crate::lookup::common_outcome;
 use crate::metrics::Outcomes;
 use crate::misses::Misses;
 use crate::pending::Invalidation;
@@ -82,6 +84,12 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         &self.0
     }
 
+    /// What a caller gets who asks for nothing else: `staleness_max`, and older entries up to
+    /// `stale_max` while the store fails.
+    pub fn consistency(&self) -> Consistency {
+        Consistency::Available { max_age: self.0.config.stale_max }
+    }
+
     /// Reads one key.
     ///
     /// Callers who want the same key at the same time share one read. Cancel-safe: the read goes
@@ -95,6 +103,7 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         key: &E::Key,
         consistency: Consistency,
     ) -> Result<Lookup<E>, CacheError<L::Error>> {
+        let began_at = self.0.chosen();
         let span = self.0.span("cache.get", &self.0.span_names.get, None);
         let read = async {
             let mut answers = self.0.read(std::slice::from_ref(key), consistency).await?;
@@ -108,6 +117,9 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
             Ok(lookup) => {
                 self.0.outcomes.count(lookup.outcome);
                 span.record("forebay.cache.outcome", lookup.outcome.as_str());
+                if let Some(began_at) = began_at {
+                    self.0.have_verified(key, lookup, consistency, began_at);
+                }
             }
             Err(_) => mark_failed(&span),
         }
@@ -126,6 +138,7 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         keys: &[E::Key],
         consistency: Consistency,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
+        let began_at = self.0.chosen();
         let span = self.0.span("cache.get_many", &self.0.span_names.get_many, Some(keys.len()));
         let answers = self.0.read(keys, consistency).instrument(span.clone()).await;
         match &answers {
@@ -133,9 +146,15 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
                 for lookup in lookups {
                     self.0.outcomes.count(lookup.outcome);
                 }
-                let hits = lookups.iter().filter(|lookup| is_hit(lookup.outcome)).count();
+                let hits = lookups.iter().filter(|lookup| lookup.outcome.is_hit()).count();
                 span.record("forebay.cache.hits", hits);
                 span.record("forebay.cache.outcome", common_outcome(lookups));
+                // One of them stands for all.
+                if let Some(began_at) = began_at
+                    && let Some((key, lookup)) = keys.iter().zip(lookups).choose(&mut rand::rng())
+                {
+                    self.0.have_verified(key, lookup, consistency, began_at);
+                }
             }
             Err(_) => mark_failed(&span),
         }
@@ -198,7 +217,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     }
 
     /// How old an answer may be; `None` for the store itself.
-    fn bound(&self, consistency: Consistency) -> Option<Duration> {
+    pub(crate) fn bound(&self, consistency: Consistency) -> Option<Duration> {
         let staleness_max = self.cache.progress.staleness_max();
         match consistency {
             Consistency::Strict => None,
@@ -350,24 +369,6 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
                 );
             }
         }
-    }
-}
-
-/// The outcome that all lookups share, for a reader of traces.
-fn common_outcome<E: Entity>(lookups: &[Lookup<E>]) -> &'static str {
-    match lookups {
-        [] => "none",
-        [first, rest @ ..] if rest.iter().all(|lookup| lookup.outcome == first.outcome) => {
-            first.outcome.as_str()
-        }
-        _ => "mixed",
-    }
-}
-
-fn is_hit(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::HitL1 | Outcome::HitL2 | Outcome::NegativeL1 | Outcome::NegativeL2 => true,
-        Outcome::Loaded | Outcome::Absent | Outcome::Stale => false,
     }
 }
 

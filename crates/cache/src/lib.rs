@@ -89,10 +89,12 @@ mod progress;
 mod protocol;
 mod remote;
 mod scripts;
+mod snapshots;
 mod stats;
 mod tail;
 mod tally;
 mod usage;
+mod verifier;
 mod wire;
 
 pub use cache::Cache;

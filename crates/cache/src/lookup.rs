@@ -51,6 +51,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether a level of the cache answered, without a read of the store.
+    pub(crate) fn is_hit(self) -> bool {
+        match self {
+            Self::HitL1 | Self::HitL2 | Self::NegativeL1 | Self::NegativeL2 => true,
+            Self::Loaded | Self::Absent | Self::Stale => false,
+        }
+    }
+
     /// The outcome as it appears in spans and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -111,5 +119,16 @@ impl<E: Entity> fmt::Debug for Lookup<E> {
             .field("value", &self.value)
             .field("outcome", &self.outcome)
             .finish()
+    }
+}
+
+/// The outcome that all lookups share, for a reader of traces.
+pub(crate) fn common_outcome<E: Entity>(lookups: &[Lookup<E>]) -> &'static str {
+    match lookups {
+        [] => "none",
+        [first, rest @ ..] if rest.iter().all(|lookup| lookup.outcome == first.outcome) => {
+            first.outcome.as_str()
+        }
+        _ => "mixed",
     }
 }

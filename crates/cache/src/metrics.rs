@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     l2_failures: AtomicU64,
     fills_told: Tally,
     invalidations_told: Tally,
+    verified: Counter<u64>,
+    verified_told: Tally,
     tail_changes: Counter<u64>,
     tail_failures: Counter<u64>,
     forgotten: Counter<u64>,
@@ -75,6 +77,11 @@ impl Metrics {
             l2_failures: AtomicU64::new(0),
             fills_told: Tally::default(),
             invalidations_told: Tally::default(),
+            verified: counter(
+                "forebay.cache.verified",
+                "Hits that were checked against Postgres, by what came of it.",
+            ),
+            verified_told: Tally::default(),
             meter,
         })
     }
@@ -97,6 +104,17 @@ impl Metrics {
         let entity = KeyValue::new("forebay.cache.entity", entity);
         let origin = KeyValue::new("forebay.cache.origin", origin);
         self.invalidations.add(keys, &[entity, origin]);
+    }
+
+    pub(crate) fn verified(&self, entity: &'static str, result: &'static str) {
+        self.verified_told.add(entity, result, 1);
+        let entity = KeyValue::new("forebay.cache.entity", entity);
+        self.verified.add(1, &[entity, KeyValue::new("forebay.cache.result", result)]);
+    }
+
+    /// Checked hits of an entity by result.
+    pub(crate) fn checks(&self, entity: &'static str) -> Vec<(&'static str, u64)> {
+        self.verified_told.of(entity)
     }
 
     pub(crate) fn l2_failures(&self) -> u64 {
@@ -193,6 +211,11 @@ impl Outcomes {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Reads so far.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn counts(&self) -> Vec<(Outcome, u64)> {

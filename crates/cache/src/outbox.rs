@@ -35,9 +35,13 @@ pub const REPLAYED: Sweep = Sweep {
 const REACH_MAX: Duration = Duration::from_secs(6 * 3600);
 
 mod base;
+mod history;
 mod poll;
 
 pub(crate) use base::{Base, Snapshot};
+#[cfg(test)]
+pub(crate) use history::SeenChange;
+pub(crate) use history::{History, history};
 pub(crate) use poll::{Change, Cursor, Outbox, OutboxError};
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ impl View {
         self.era != 0 && self.at.saturating_duration_since(self.caught_up_at) <= bound
     }
 
+    /// Time since the last moment up to which every change has been applied; absent before the first.
+    pub(crate) fn caught_up_ago(&self) -> Option<Duration> {
+        (self.era != 0).then(|| self.at.saturating_duration_since(self.caught_up_at))
+    }
+
     /// Whether an L1 entry, found after this view was taken, contains every change committed more
     /// than `bound` before.
     ///

@@ -1,5 +1,7 @@
 //! The state of the cache of a process, for an operator. Nothing here asks a store.
 
+use std::time::Duration;
+
 use crate::entity_cache::EntityInner;
 use crate::{Cache, Entity, Loader, Outcome};
 
@@ -20,6 +22,9 @@ pub struct CacheStats {
     pub l2_epoch: Option<String>,
     /// Failed operations on Redis since the start of the process.
     pub l2_errors: u64,
+    /// Time since the last moment up to which every committed change is known; absent before
+    /// Postgres was first asked.
+    pub caught_up_ago: Option<Duration>,
     /// Changes that Redis has not confirmed.
     pub pending: usize,
     /// Limit of those; one more, and they are given up for a new epoch.
@@ -53,6 +58,9 @@ pub struct EntityStats {
     pub fills: Vec<(&'static str, u64)>,
     /// Forgotten keys by who said so, since the start of the process.
     pub invalidations: Vec<(&'static str, u64)>,
+    /// Hits checked against Postgres by result, since the start of the process: `stale` ones were
+    /// older than their bound allows.
+    pub verified: Vec<(&'static str, u64)>,
 }
 
 /// Whether entries of L2 are used, and why not.
@@ -94,6 +102,7 @@ impl Cache {
             l2_breaker: inner.remote.breaker_state(),
             l2_epoch: inner.remote.last_epoch(),
             l2_errors: inner.metrics.l2_failures(),
+            caught_up_ago: inner.progress.view().caught_up_ago(),
             pending: inner.pending.len(),
             pending_max: inner.pending.max(),
             entities: inner.entities.read().iter().filter_map(|entity| entity.stats()).collect(),
@@ -117,6 +126,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             keys_waiting_max: self.config.loads_waiting_keys_max,
             fills: self.cache.metrics.fills(E::NAME),
             invalidations: self.cache.metrics.invalidations(E::NAME),
+            verified: self.cache.metrics.checks(E::NAME),
         }
     }
 }

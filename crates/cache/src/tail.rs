@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::outbox::{Base, Change, Cursor, Outbox, OutboxError};
 use crate::pending::{Invalidation, Pending};
 use crate::progress::Progress;
+use crate::snapshots::Snapshots;
 
 /// Changes asked for with one statement.
 pub(crate) const PAGE_MAX: i64 = 5_000;
@@ -33,6 +34,7 @@ pub(crate) struct Tail {
     pub(crate) pending: Arc<Pending>,
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -49,6 +51,7 @@ impl Tail {
                 Ok(next) => {
                     let ticket = self.pending.next_ticket();
                     self.dataset.set_round(Round { base: next.clone(), ticket });
+                    self.snapshots.add(Instant::now(), &next.snapshot);
                     base = Some(next);
                     failures = 0;
                 }
@@ -139,6 +142,7 @@ impl Tail {
         tracing::warn!(reason, "everything cached is forgotten");
         self.metrics.forgot_all(reason);
         self.dataset.require_epoch(None, false);
+        self.snapshots.clear();
         self.local.clear();
         self.progress.restart(instant);
     }

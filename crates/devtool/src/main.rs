@@ -11,6 +11,7 @@ mod bench;
 mod cache;
 mod call;
 mod cargo;
+mod chaos;
 mod ci;
 mod codegen;
 mod data;
@@ -55,6 +56,8 @@ cargo xtask COMMAND
   test [ARGS]          run every test on a Postgres and a Redis made for the run
   prove [-p PACKAGE]   switch mechanisms off and see their tests fail
   ci [--keep-going]    everything a change must pass
+  chaos cache [--minutes N]
+                       three replicas under faults: is every read as fresh as was promised?
   bench [NAME]         us and the peers, interleaved in one run
   tidy                 the rules of the house
   codegen [--check]    the committed gRPC code, the pages of settings and guarantees
@@ -101,6 +104,7 @@ fn find(command: &str) -> Option<Run> {
         "status" => status::run,
         "codegen" => codegen::run,
         "call" => call::run,
+        "chaos" => chaos::run,
         "migrate" => data::migrate,
         "pools" => pools::run,
         "seed" => data::seed,

@@ -28,6 +28,19 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// When the servers cannot be provided or cargo cannot be started.
 pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    run_with(args, Vec::new(), workspace)
+}
+
+/// As [`run`], with further environment variables for the tests.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_with(
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    workspace: &Workspace,
+) -> anyhow::Result<ExitCode> {
     if args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h") {
         say::line(USAGE);
         return Ok(ExitCode::SUCCESS);
@@ -37,14 +50,18 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
         .enable_all()
         .build()
         .context("start a runtime")?;
-    let code = runtime.block_on(run_in(args, workspace));
+    let code = runtime.block_on(run_in(args, env, workspace));
     // A build that was interrupted is not waited for.
     runtime.shutdown_background();
     guard::close();
     code
 }
 
-async fn run_in(mut args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<ExitCode> {
+async fn run_in(
+    mut args: Vec<OsString>,
+    mut further: Vec<(&'static str, OsString)>,
+    workspace: &Workspace,
+) -> anyhow::Result<ExitCode> {
     let times = take_times(&mut args)?;
     let mut interrupts = Interrupts::install().context("listen for signals")?;
     let program = cargo::own_program()?;
@@ -66,7 +83,8 @@ async fn run_in(mut args: Vec<OsString>, workspace: &Workspace) -> anyhow::Resul
         return Ok(code);
     }
     let (backends, pgbouncer) = backends.await.context("start the servers")??;
-    let env = backends.environment(&program, &pgbouncer)?;
+    let mut env = backends.environment(&program, &pgbouncer)?;
+    env.append(&mut further);
     let mut worst = ExitCode::SUCCESS;
     let mut passed = 0;
     for _ in 0..times {

@@ -85,6 +85,7 @@ fn entity_config() -> EntityCacheConfig {
         ttl: HOUR,
         negative_ttl: HOUR,
         value_bytes_max: 4096,
+        stale_max: Duration::from_secs(600),
         loads_max: 8,
         loads_waiting_keys_max: 8192,
     }
@@ -116,6 +117,8 @@ impl Rig {
             staleness_max: HOUR,
             outbox_interval: Duration::from_millis(250),
             lease_ttl: Duration::from_secs(2),
+            verify_share: 0.001,
+            verified_per_second_max: 10,
             token: entity_config(),
             pool: entity_config(),
         };

@@ -10,6 +10,7 @@ mod outage;
 mod reads;
 mod store;
 mod tail;
+mod verifier;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ fn entity_config() -> EntityCacheConfig {
         ttl: HOUR,
         negative_ttl: HOUR,
         value_bytes_max: 4096,
+        stale_max: Duration::from_secs(600),
         loads_max: 8,
         loads_waiting_keys_max: 8192,
     }
@@ -43,6 +45,8 @@ fn cache_config() -> CacheConfig {
         staleness_max: HOUR,
         outbox_interval: Duration::from_millis(50),
         lease_ttl: Duration::from_secs(2),
+        verify_share: 0.001,
+        verified_per_second_max: 10,
         token: entity_config(),
         pool: entity_config(),
     }

@@ -19,6 +19,10 @@ pub struct CacheConfig {
     pub outbox_interval: Duration,
     /// How long a process that reads a row for all others may take before another one tries.
     pub lease_ttl: Duration,
+    /// Share of the hits that are checked against Postgres.
+    pub verify_share: f64,
+    /// Hits that are checked in a second at most.
+    pub verified_per_second_max: u32,
     /// Tokens.
     pub token: EntityCacheConfig,
     /// Liquidity pools.
@@ -32,6 +36,8 @@ pub struct EntityCacheConfig {
     pub ttl: Duration,
     /// Time to live of "there is no such row".
     pub negative_ttl: Duration,
+    /// Age up to which an entry is served when Postgres fails; zero if never.
+    pub stale_max: Duration,
     /// Largest encoded value that is cached, in bytes.
     pub value_bytes_max: usize,
     /// Loads under way at once; what else is to be loaded waits and goes together.
@@ -52,6 +58,8 @@ impl CacheConfig {
         let outbox_interval = reader.duration("cache.outbox_interval", often);
         let leases = Duration::from_millis(50)..=Duration::from_secs(60);
         let lease_ttl = reader.duration("cache.lease_ttl", leases);
+        let verify_share = reader.ratio("cache.verify_share");
+        let verified_per_second_max = reader.integer("cache.verified_per_second_max", 1..=1000);
         let token = EntityCacheConfig::read(reader, "cache.token");
         let pool = EntityCacheConfig::read(reader, "cache.pool");
         Some(Self {
@@ -61,6 +69,8 @@ impl CacheConfig {
             staleness_max: staleness_max?,
             outbox_interval: outbox_interval?,
             lease_ttl: lease_ttl?,
+            verify_share: verify_share?,
+            verified_per_second_max: verified_per_second_max?,
             token: token?,
             pool: pool?,
         })
@@ -72,6 +82,8 @@ impl EntityCacheConfig {
         let limits = Duration::from_millis(100)..=Duration::from_secs(30 * 86_400);
         let ttl = reader.duration(&format!("{section}.ttl"), limits.clone());
         let negative_ttl = reader.duration(&format!("{section}.negative_ttl"), limits);
+        let stale = Duration::ZERO..=Duration::from_secs(86_400);
+        let stale_max = reader.duration(&format!("{section}.stale_max"), stale);
         let bytes = 64..=64 << 20;
         let value_bytes_max = reader.integer(&format!("{section}.value_bytes_max"), bytes);
         let loads_max = reader.integer(&format!("{section}.loads_max"), 1..=1000);
@@ -80,6 +92,7 @@ impl EntityCacheConfig {
         Some(Self {
             ttl: ttl?,
             negative_ttl: negative_ttl?,
+            stale_max: stale_max?,
             value_bytes_max: value_bytes_max?,
             loads_max: loads_max?,
             loads_waiting_keys_max: waiting_keys_max?,

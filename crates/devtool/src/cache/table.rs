@@ -46,13 +46,14 @@ fn block(text: &mut String, lines: &[String]) {
     }
 }
 
-fn processes(caches: &[(&str, &CacheStats)]) -> Vec<[String; 7]> {
-    let head = ["CACHE", "MEMORY", "ENTRIES", "REDIS", "BREAKER", "EPOCH", "PENDING"];
+fn processes(caches: &[(&str, &CacheStats)]) -> Vec<[String; 8]> {
+    let head = ["CACHE", "MEMORY", "ENTRIES", "CAUGHT UP", "REDIS", "BREAKER", "EPOCH", "PENDING"];
     let rows = caches.iter().map(|(service, cache)| {
         [
             (*service).to_owned(),
             format!("{} of {}", bytes(cache.l1_bytes), bytes(cache.l1_bytes_max)),
             cache.l1_entries.to_string(),
+            cache.caught_up_ago.as_ref().map_or_else(dash, |ago| age(Some(ago)) + " ago"),
             if cache.l2_errors == 0 {
                 cache.l2_state.clone()
             } else {
@@ -88,8 +89,8 @@ fn reads(entities: &[(String, &CacheEntityStats)]) -> Vec<[String; 8]> {
     with_head(head, rows)
 }
 
-fn work(entities: &[(String, &CacheEntityStats)]) -> Vec<[String; 6]> {
-    let head = ["NOW", "READING", "LOADS", "WAITING", "FILLS", "FORGOTTEN"];
+fn work(entities: &[(String, &CacheEntityStats)]) -> Vec<[String; 7]> {
+    let head = ["NOW", "READING", "LOADS", "WAITING", "FILLS", "FORGOTTEN", "VERIFIED"];
     let rows = entities.iter().map(|(name, entity)| {
         [
             name.clone(),
@@ -98,6 +99,7 @@ fn work(entities: &[(String, &CacheEntityStats)]) -> Vec<[String; 6]> {
             format!("{} of {}", entity.keys_waiting, entity.keys_waiting_max),
             listed(&entity.fills),
             listed(&entity.invalidations),
+            listed(&entity.verified),
         ]
     });
     with_head(head, rows)

@@ -26,6 +26,7 @@ fn answers() -> Vec<Answer<GetCacheStatsResponse>> {
         pending_changes: 7,
         pending_changes_max: 65536,
         l2_errors: 12,
+        caught_up_ago: Some(Duration { seconds: 0, nanos: 120_000_000 }),
     };
     let token = CacheEntityStats {
         entity: "token".to_owned(),
@@ -44,6 +45,7 @@ fn answers() -> Vec<Answer<GetCacheStatsResponse>> {
         reads_in_flight: 2,
         fills: counts(&[("dropped", 0), ("stored", 3)]),
         invalidations: counts(&[("local", 1), ("remote", 2)]),
+        verified: counts(&[("confirmed", 2), ("stale", 1)]),
         loads_in_flight: 1,
         loads_max: 8,
         keys_waiting: 3,
@@ -73,14 +75,14 @@ fn every_figure_has_its_place_in_the_tables() {
     let expected = "\
 instance default
 
-  CACHE  MEMORY  ENTRIES  REDIS  BREAKER  EPOCH  PENDING
-  token-server  3 MiB of 64 MiB  9000  unconnected (12 errors)  open  00ff00ff00ff00ff  7 of 65536
+  CACHE  MEMORY  ENTRIES  CAUGHT UP  REDIS  BREAKER  EPOCH  PENDING
+  token-server  3 MiB of 64 MiB  9000  120.0 ms ago  unconnected (12 errors)  open  00ff00ff00ff00ff  7 of 65536
 
   READS  HIT RATIO  MEMORY HITS  REDIS HITS  LOADED  ABSENT  STALE  ENTRIES
   token-server/token  96.0 %  91  5  3  1  0  4 (2 KiB)
 
-  NOW  READING  LOADS  WAITING  FILLS  FORGOTTEN
-  token-server/token  2  1 of 8  3 of 8192  stored 3  local 1, remote 2
+  NOW  READING  LOADS  WAITING  FILLS  FORGOTTEN  VERIFIED
+  token-server/token  2  1 of 8  3 of 8192  stored 3  local 1, remote 2  confirmed 2, stale 1
 
   pool-server: no answer within 2 s
 ";
@@ -117,7 +119,7 @@ fn an_entry_is_shown_in_both_levels_where_it_is_known() {
     ];
     let expected = "\
   SERVICE  LEVEL  VERSION  BYTES  AGE  LEFT
-  token-server  memory  42  300  2.000 s  -
+  token-server  memory  42  300  2.00 s  -
   token-server  redis  -  -  -  -  not there
 ";
     assert_eq!(squeezed(&entry::levels(&answers)), squeezed(expected));

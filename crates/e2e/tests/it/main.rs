@@ -1,5 +1,6 @@
 //! The whole system, through its ports.
 
+mod cache;
 mod chaos;
 mod details;
 mod faults;

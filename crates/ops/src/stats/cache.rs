@@ -3,7 +3,7 @@
 use forebay_cache::{CacheStats, EntityStats, Outcome};
 use forebay_proto::ops::v1 as pb;
 
-use super::{count, reason};
+use super::{count, duration, reason};
 
 pub(crate) fn cache(stats: CacheStats) -> pb::GetCacheStatsResponse {
     let breaker =
@@ -17,6 +17,7 @@ pub(crate) fn cache(stats: CacheStats) -> pb::GetCacheStatsResponse {
             l2_breaker: Some(breaker),
             l2_epoch: stats.l2_epoch.unwrap_or_default(),
             l2_errors: stats.l2_errors,
+            caught_up_ago: stats.caught_up_ago.and_then(duration),
             pending_changes: count(stats.pending),
             pending_changes_max: count(stats.pending_max),
         }),
@@ -45,6 +46,7 @@ fn entity(stats: &EntityStats) -> pb::CacheEntityStats {
         keys_waiting_max: count(stats.keys_waiting_max),
         fills: reasons(&stats.fills),
         invalidations: reasons(&stats.invalidations),
+        verified: reasons(&stats.verified),
     }
 }
 

@@ -181,6 +181,10 @@ pub struct CacheStats {
     /// Failed operations on Redis since the start of the process.
     #[prost(uint64, tag = "9")]
     pub l2_errors: u64,
+    /// Time since the last moment up to which every committed change is known: a cached value is
+    /// served only while this is within the bound. Absent before Postgres was first asked.
+    #[prost(message, optional, tag = "10")]
+    pub caught_up_ago: ::core::option::Option<::prost_types::Duration>,
 }
 /// State of one cached entity.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -222,9 +226,14 @@ pub struct CacheEntityStats {
     #[prost(uint32, tag = "12")]
     pub keys_waiting_max: u32,
     /// Forgotten keys by who said so since the start of the process: local (written here), remote
-    /// (announced by another replica).
+    /// (announced by another replica), outbox (found in Postgres).
     #[prost(message, repeated, tag = "8")]
     pub invalidations: ::prost::alloc::vec::Vec<ReasonCount>,
+    /// Hits checked against Postgres since the start of the process by what came of it: confirmed,
+    /// changed (since it was served, for all that is known), stale (it was older than its bound
+    /// allows), unproven, skipped (too many waited), failed.
+    #[prost(message, repeated, tag = "13")]
+    pub verified: ::prost::alloc::vec::Vec<ReasonCount>,
 }
 /// Request for ClearCache.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -113,6 +113,7 @@ fn cache_config() -> CacheConfig {
         ttl: Duration::from_secs(3600),
         negative_ttl: Duration::from_secs(3600),
         value_bytes_max: 64 << 10,
+        stale_max: Duration::from_secs(600),
         loads_max: 8,
         loads_waiting_keys_max: 8192,
     };
@@ -123,6 +124,8 @@ fn cache_config() -> CacheConfig {
         staleness_max: Duration::from_secs(1),
         outbox_interval: Duration::from_millis(250),
         lease_ttl: Duration::from_secs(2),
+        verify_share: 0.001,
+        verified_per_second_max: 10,
         token: entity.clone(),
         pool: entity,
     }

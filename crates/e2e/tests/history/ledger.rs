@@ -1,0 +1,237 @@
+//! Everything that was written, and what each read was allowed to return.
+//!
+//! A row has one writer, so its writes come one after the other, and their versions grow in that
+//! order. Times are of one clock, that of the test: a write was committed before it was answered,
+//! and a read began after it was sent.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Every read contains what was committed longer than this before it began.
+pub(crate) const BOUND: Duration = Duration::from_secs(1);
+/// Writes that are kept of a row: some seconds of them, far more than the bound.
+const WRITES_KEPT: usize = 256;
+/// Reads that are kept of a row, to be shown with a violation.
+const READS_KEPT: usize = 24;
+/// Violations that are told in full.
+const TOLD_MAX: usize = 5;
+
+/// The rows and what happened to them.
+pub(crate) struct Ledger {
+    started_at: Instant,
+    rows: Vec<Mutex<Row>>,
+    told: Mutex<Vec<String>>,
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) violations: AtomicU64,
+    /// Reads that were older than an earlier one of the same replica. They may be, within the bound.
+    pub(crate) regressions: AtomicU64,
+}
+
+#[derive(Default)]
+struct Row {
+    /// Those that were answered, in their order.
+    writes: VecDeque<Write>,
+    /// When a deletion was sent that is not answered yet.
+    deleting_since: Option<Instant>,
+    reads: VecDeque<String>,
+    newest_read: [Option<(Instant, i64)>; 8],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Write {
+    version: i64,
+    is_deletion: bool,
+    sent_at: Instant,
+    answered_at: Instant,
+    /// The replica that wrote it, if it was not plain SQL.
+    through: Option<usize>,
+}
+
+/// What a read returned: a version of the row, or that there is no such row.
+pub(crate) type Returned = Option<i64>;
+
+impl Ledger {
+    pub(crate) fn new(rows: usize) -> Self {
+        Self {
+            started_at: Instant::now(),
+            rows: (0..rows).map(|_| Mutex::default()).collect(),
+            told: Mutex::default(),
+            reads: AtomicU64::default(),
+            writes: AtomicU64::default(),
+            violations: AtomicU64::default(),
+            regressions: AtomicU64::default(),
+        }
+    }
+
+    /// A deletion is about to be sent.
+    pub(crate) fn deleting(&self, row: usize) {
+        self.rows[row].lock().deleting_since = Some(Instant::now());
+    }
+
+    /// A write was answered with the version that it made.
+    pub(crate) fn wrote(
+        &self,
+        row: usize,
+        version: i64,
+        is_deletion: bool,
+        sent_at: Instant,
+        through: Option<usize>,
+    ) {
+        let answered_at = Instant::now();
+        let mut row = self.rows[row].lock();
+        if is_deletion {
+            row.deleting_since = None;
+        }
+        if row.writes.len() >= WRITES_KEPT {
+            row.writes.pop_front();
+        }
+        row.writes.push_back(Write { version, is_deletion, sent_at, answered_at, through });
+        self.writes.fetch_add(1, Relaxed);
+    }
+
+    /// Judges a read of `row` by a replica.
+    pub(crate) fn read(&self, row: usize, replica: usize, began_at: Instant, returned: Returned) {
+        let ended_at = Instant::now();
+        self.reads.fetch_add(1, Relaxed);
+        let mut place = self.rows[row].lock();
+        let verdict = judge(&place, replica, began_at, ended_at, returned);
+        if let (Some(version), Some(newest)) = (returned, place.newest_read.get_mut(replica)) {
+            if newest.is_some_and(|(at, newest)| at <= began_at && version < newest) {
+                self.regressions.fetch_add(1, Relaxed);
+            }
+            if newest.is_none_or(|(_, newest)| version >= newest) {
+                *newest = Some((ended_at, version));
+            }
+        }
+        let line = format!(
+            "{} to {}: replica {replica} returned {}",
+            self.time(began_at),
+            self.time(ended_at),
+            returned.map_or_else(|| "no row".to_owned(), |version| format!("version {version}"))
+        );
+        if let Some(what) = verdict {
+            self.violations.fetch_add(1, Relaxed);
+            let mut told = self.told.lock();
+            if told.len() < TOLD_MAX {
+                told.push(self.history(row, &place, what, &line));
+            }
+        }
+        if place.reads.len() >= READS_KEPT {
+            place.reads.pop_front();
+        }
+        place.reads.push_back(line);
+    }
+
+    /// The violations, the first few with the history of their rows.
+    pub(crate) fn told(&self) -> String {
+        self.told.lock().join("\n")
+    }
+
+    /// Reads and writes so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.reads.load(Relaxed) + self.writes.load(Relaxed)
+    }
+
+    fn time(&self, instant: Instant) -> String {
+        format!("{:9.4}", instant.saturating_duration_since(self.started_at).as_secs_f64())
+    }
+
+    fn history(&self, number: usize, row: &Row, what: &str, read: &str) -> String {
+        let mut text = format!("row {number}: {what}\n  {read}\n");
+        for Write { version, is_deletion, sent_at, answered_at, through } in
+            row.writes.iter().rev().take(READS_KEPT).rev()
+        {
+            let kind = if *is_deletion { "deleted" } else { "written" };
+            let through = through.map_or_else(|| "SQL".to_owned(), |n| format!("replica {n}"));
+            // Writing to a string cannot fail.
+            let _infallible = writeln!(
+                text,
+                "  {} to {}: version {version} {kind} by {through}",
+                self.time(*sent_at),
+                self.time(*answered_at)
+            );
+        }
+        for read in &row.reads {
+            let _infallible = writeln!(text, "  {read}");
+        }
+        text
+    }
+}
+
+/// What is wrong with a read, if something is.
+fn judge(
+    row: &Row,
+    replica: usize,
+    began_at: Instant,
+    ended_at: Instant,
+    returned: Returned,
+) -> Option<&'static str> {
+    // A replica contains its own writes at once, and those of others within the bound.
+    let belongs = |write: &&Write| {
+        let bound = if write.through == Some(replica) { Duration::ZERO } else { BOUND };
+        write.answered_at + bound <= began_at
+    };
+    let floor = row.writes.iter().rev().find(belongs)?;
+    let is_own = floor.through == Some(replica);
+    match returned {
+        Some(version) if version >= floor.version => None,
+        Some(_) if floor.is_deletion => Some("a deleted row came back"),
+        Some(_) if is_own => Some("a replica did not see its own write"),
+        Some(_) => Some("the row was older than the bound allows"),
+        None if floor.is_deletion => None,
+        // It existed. It may have been deleted since.
+        None => {
+            let deleted = row.writes.iter().any(|write| {
+                write.is_deletion && write.version > floor.version && write.sent_at <= ended_at
+            });
+            let deleting = row.deleting_since.is_some_and(|sent_at| sent_at <= ended_at);
+            (!deleted && !deleting).then_some("a row that exists was not found")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The judge is judged: time is tokio's, so the tests move it.
+
+    use super::*;
+
+    /// Fails when the checker itself lets a violation pass or sees one where there is none.
+    #[tokio::test(start_paused = true)]
+    async fn reads_are_judged_by_what_was_written() {
+        let ledger = Ledger::new(1);
+        let violations = || ledger.violations.load(Relaxed);
+        let read = |replica, returned| {
+            let before = violations();
+            ledger.read(0, replica, Instant::now(), returned);
+            violations() > before
+        };
+        assert!(!read(0, None), "nothing was written");
+        ledger.wrote(0, 1, false, Instant::now(), None);
+        assert!(!read(0, None), "within the bound");
+        tokio::time::advance(BOUND).await;
+        assert!(!read(0, Some(1)) && read(0, None));
+        ledger.wrote(0, 2, false, Instant::now(), Some(1));
+        assert!(!read(0, Some(1)), "others may be behind");
+        assert!(read(1, Some(1)), "its own write");
+        tokio::time::advance(BOUND).await;
+        assert!(read(0, Some(1)) && !read(0, Some(2)));
+        ledger.deleting(0);
+        assert!(!read(0, None), "it is being deleted");
+        ledger.wrote(0, 3, true, Instant::now(), None);
+        assert!(!read(0, Some(2)) && !read(0, None));
+        tokio::time::advance(BOUND).await;
+        assert!(read(0, Some(2)), "it came back");
+        assert!(!read(0, None) && !read(0, Some(4)), "it may have been created again");
+        let told = ledger.told();
+        assert!(
+            told.contains("a deleted row came back") && told.contains("version 3 deleted by SQL")
+        );
+    }
+}

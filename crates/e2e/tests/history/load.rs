@@ -1,0 +1,245 @@
+//! Readers and writers: what they do is entered into the ledger.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use forebay_e2e::TokenClient;
+use forebay_postgres::{PgPool, Sql};
+use forebay_proto::token::v1::{
+    BatchGetTokensRequest, LookupTokenRequest, Token, UpdateTokenRequest,
+};
+use prost_types::FieldMask;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::fleet::REPLICAS;
+use crate::ledger::Ledger;
+
+/// Rows that are read and written.
+pub(crate) const ROWS: usize = 160;
+/// Rows that one call reads.
+const BATCH: usize = 20;
+/// Readers of each replica.
+const READERS: usize = 2;
+/// Writers. Each has rows of its own.
+const WRITERS: usize = 4;
+/// Time between two writes of a writer.
+const WRITE_PAUSE: Duration = Duration::from_millis(4);
+/// A call that was not answered within this time failed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+const INSERT: Sql = Sql::new(
+    "INSERT tokens",
+    "INSERT INTO tokens (id, mint, symbol, name, decimals) \
+     VALUES (gen_random_uuid(), $1, 'HISTORY', $2, 6) RETURNING version",
+);
+const UPDATE: Sql =
+    Sql::new("UPDATE tokens", "UPDATE tokens SET name = $2 WHERE mint = $1 RETURNING version");
+const DELETE: Sql = Sql::new("DELETE tokens", "DELETE FROM tokens WHERE mint = $1");
+const VERSION: Sql = Sql::new("SELECT row_version", "SELECT currval('row_version')");
+
+/// What goes on until it is stopped.
+pub(crate) struct Load {
+    pub(crate) ledger: Arc<Ledger>,
+    /// Calls that were answered with an error, or not in time.
+    pub(crate) refused: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Load {
+    /// Creates the rows and starts to read and write them.
+    pub(crate) async fn start(clients: &[TokenClient], postgres: PgPool) -> anyhow::Result<Self> {
+        let ledger = Arc::new(Ledger::new(ROWS));
+        let (stop, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        for row in 0..ROWS {
+            let sent_at = Instant::now();
+            let version = upsert(&postgres, &INSERT, row, "new").await?;
+            ledger.wrote(row, version, false, sent_at, None);
+        }
+        let mut tasks = JoinSet::new();
+        for number in 0..REPLICAS * READERS {
+            let replica = number % REPLICAS;
+            let reader = Reader {
+                client: clients[replica].clone(),
+                replica,
+                number,
+                ledger: Arc::clone(&ledger),
+                refused: Arc::clone(&refused),
+                stop: Arc::clone(&stop),
+            };
+            tasks.spawn(reader.run());
+        }
+        for number in 0..WRITERS {
+            let writer = Writer {
+                clients: clients.to_vec(),
+                postgres: postgres.clone(),
+                number,
+                ledger: Arc::clone(&ledger),
+                refused: Arc::clone(&refused),
+                stop: Arc::clone(&stop),
+            };
+            tasks.spawn(writer.run());
+        }
+        Ok(Self { ledger, refused, stop, tasks })
+    }
+
+    /// Ends it; an error if somebody met with something that must not happen.
+    pub(crate) async fn finish(mut self) -> anyhow::Result<()> {
+        self.stop.store(true, Relaxed);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("a task of the load")??;
+        }
+        Ok(())
+    }
+}
+
+/// A mint: 43 digits of base 58 that begin with a high one are 32 bytes.
+fn mint(row: usize) -> String {
+    let digits: String = format!("{row:04}")
+        .bytes()
+        .map(|digit| char::from(digit + 1))
+        .map(|digit| if digit == ':' { 'A' } else { digit })
+        .collect();
+    format!("Chaos{}{digits}", "x".repeat(34))
+}
+
+struct Reader {
+    client: TokenClient,
+    replica: usize,
+    number: usize,
+    ledger: Arc<Ledger>,
+    refused: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Reader {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let mut round = self.number * 31;
+        while !self.stop.load(Relaxed) {
+            round += 1;
+            let rows: Vec<usize> =
+                (0..BATCH).map(|place| (round * 7 + place * 13) % ROWS).collect();
+            let mints = rows.iter().map(|row| mint(*row)).collect();
+            let request = BatchGetTokensRequest { mints, ..Default::default() };
+            let began_at = Instant::now();
+            let reply = self.client.batch_get_tokens(timed(request)).await;
+            let Ok(reply) = reply.map(tonic::Response::into_inner) else {
+                self.refused.fetch_add(1, Relaxed);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            };
+            let mut tokens = reply.tokens.iter().peekable();
+            for row in rows {
+                // Found tokens are in the order asked.
+                let found = tokens.next_if(|token| token.mint == mint(row));
+                let version = found.map(|token| token.version);
+                self.ledger.read(row, self.replica, began_at, version);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Writer {
+    clients: Vec<TokenClient>,
+    postgres: PgPool,
+    number: usize,
+    ledger: Arc<Ledger>,
+    refused: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Writer {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let mut exists = [true; ROWS];
+        let mut round = 0_usize;
+        while !self.stop.load(Relaxed) {
+            round += 1;
+            // A few rows are written often, the others now and then.
+            let spread = if round.is_multiple_of(2) { ROWS } else { 4 * WRITERS };
+            let row = (round * 5 % (spread / WRITERS)) * WRITERS + self.number;
+            if !exists[row] {
+                exists[row] = true;
+                self.write(row, &INSERT, round).await?;
+            } else if round.is_multiple_of(7) {
+                exists[row] = false;
+                self.delete(row).await?;
+            } else if round.is_multiple_of(3) {
+                self.update_through(row, round % REPLICAS, round).await?;
+            } else {
+                self.write(row, &UPDATE, round).await?;
+            }
+            tokio::time::sleep(WRITE_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Plain SQL, as from psql: no service knows of it.
+    async fn write(&self, row: usize, sql: &Sql, round: usize) -> anyhow::Result<()> {
+        let sent_at = Instant::now();
+        let version = upsert(&self.postgres, sql, row, &format!("round {round}")).await?;
+        self.ledger.wrote(row, version, false, sent_at, None);
+        Ok(())
+    }
+
+    async fn delete(&self, row: usize) -> anyhow::Result<()> {
+        self.ledger.deleting(row);
+        let sent_at = Instant::now();
+        let mut tx = self.postgres.begin().await?;
+        tx.execute(&DELETE, &[&mint(row)]).await?;
+        let version: i64 = tx.query_one(&VERSION, &[]).await?.try_get(0)?;
+        tx.commit().await?;
+        self.ledger.wrote(row, version, true, sent_at, None);
+        Ok(())
+    }
+
+    /// Through a replica, which tells the others. If that fails, nobody knows whether the row was
+    /// written; then nothing is entered, and the row may only be newer than the ledger says.
+    async fn update_through(
+        &mut self,
+        row: usize,
+        replica: usize,
+        round: usize,
+    ) -> anyhow::Result<()> {
+        let client = &mut self.clients[replica];
+        let updated = async {
+            let lookup = timed(LookupTokenRequest { mint: mint(row) });
+            let token = client.lookup_token(lookup).await?.into_inner().token.unwrap_or_default();
+            let request = UpdateTokenRequest {
+                token: Some(Token {
+                    id: token.id,
+                    name: format!("round {round}"),
+                    ..Default::default()
+                }),
+                update_mask: Some(FieldMask { paths: vec!["name".to_owned()] }),
+                ..Default::default()
+            };
+            let sent_at = Instant::now();
+            let reply = client.update_token(timed(request)).await?;
+            Ok::<_, tonic::Status>((sent_at, reply.into_inner().token.unwrap_or_default().version))
+        };
+        match updated.await {
+            Ok((sent_at, version)) => {
+                self.ledger.wrote(row, version, false, sent_at, Some(replica))
+            }
+            Err(_unknown) => {
+                self.refused.fetch_add(1, Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn timed<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+async fn upsert(postgres: &PgPool, sql: &Sql, row: usize, name: &str) -> anyhow::Result<i64> {
+    let written = postgres.query_one(sql, &[&mint(row), &name]).await;
+    Ok(written.with_context(|| format!("write row {row}"))?.try_get(0)?)
+}
