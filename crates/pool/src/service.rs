@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use forebay_cache::{Cache, Consistency, Entity, EntityCache, Entry, Loader};
+use forebay_cache::{Cache, Entity, EntityCache, Entry, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
@@ -77,7 +77,7 @@ impl PoolService {
     }
 
     pub(crate) async fn get(&self, id: PoolId) -> Result<Arc<Entry<PoolById>>, Error> {
-        let found = self.by_id.get(&id, Consistency::default()).await?;
+        let found = self.by_id.get(&id, self.by_id.consistency()).await?;
         found.value.ok_or_else(|| Error::NotFound { name: id.to_string() })
     }
 
@@ -85,7 +85,7 @@ impl PoolService {
         &self,
         address: PoolAddress,
     ) -> Result<Arc<Entry<PoolByAddress>>, Error> {
-        let found = self.by_address.get(&address, Consistency::default()).await?;
+        let found = self.by_address.get(&address, self.by_address.consistency()).await?;
         found.value.ok_or_else(|| Error::NotFound { name: address.to_string() })
     }
 
@@ -310,7 +310,7 @@ where
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let found = cache.get_many(keys, Consistency::default()).await?;
+    let found = cache.get_many(keys, cache.consistency()).await?;
     Ok(found.into_iter().map(|found| found.value.map(|entry| entry.encoded.clone())).collect())
 }
 

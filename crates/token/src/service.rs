@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_cache::{Cache, Consistency, Entity, EntityCache, Entry, Loader};
+use forebay_cache::{Cache, Entity, EntityCache, Entry, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
@@ -72,12 +72,12 @@ impl TokenService {
     }
 
     pub(crate) async fn get(&self, id: TokenId) -> Result<Arc<Entry<TokenById>>, Error> {
-        let found = self.by_id.get(&id, Consistency::default()).await?;
+        let found = self.by_id.get(&id, self.by_id.consistency()).await?;
         found.value.ok_or_else(|| Error::NotFound { name: id.to_string() })
     }
 
     pub(crate) async fn lookup(&self, mint: Mint) -> Result<Arc<Entry<TokenByMint>>, Error> {
-        let found = self.by_mint.get(&mint, Consistency::default()).await?;
+        let found = self.by_mint.get(&mint, self.by_mint.consistency()).await?;
         found.value.ok_or_else(|| Error::NotFound { name: mint.to_string() })
     }
 
@@ -272,7 +272,7 @@ where
     if keys.is_empty() {
         return Ok(Found::default());
     }
-    let found = cache.get_many(keys, Consistency::default()).await?;
+    let found = cache.get_many(keys, cache.consistency()).await?;
     let encoded = found.into_iter().map(|found| found.value.map(|entry| entry.encoded.clone()));
     let tokens: Vec<_> = encoded.collect();
     let bytes = tokens.iter().flatten().map(Bytes::len).sum();

@@ -94,20 +94,6 @@ impl OpsService for Scripted {
         Ok(Response::new(EvictCacheEntryResponse {}))
     }
 
-    async fn get_cache_stats(
-        &self,
-        _: Request<GetCacheStatsRequest>,
-    ) -> Result<Response<GetCacheStatsResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
-    }
-
-    async fn clear_cache(
-        &self,
-        _: Request<ClearCacheRequest>,
-    ) -> Result<Response<ClearCacheResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
-    }
-
     /// Answers with the headers it got.
     async fn get_log_level(
         &self,
