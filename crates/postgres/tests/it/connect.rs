@@ -143,9 +143,16 @@ async fn a_full_server_serves_on_with_the_connections_there_are() {
             tokio::spawn(async move { pool.query(&PID, &[]).await.map(drop) })
         })
         .collect();
+    let mut served = 0;
     for caller in callers {
-        caller.await.expect("the task ends").expect("it waits for a connection that is there");
+        match caller.await.expect("the task ends") {
+            Ok(()) => served += 1,
+            // More came than may wait.
+            Err(PgError::Shed { .. }) => {}
+            Err(error) => panic!("a connection was there to wait for: {error:?}"),
+        }
     }
+    assert!(served > 0, "nobody was served");
     assert!(pool.stats().connections <= 2);
     for _ in 0..50 {
         let (one, two, three) =
