@@ -13,20 +13,20 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-use crate::announced::Memory;
-use crate::dataset::Dataset;
-use crate::inspect::AnyEntity;
-use crate::keeper::Keeper;
-use crate::local::{EntityId, Local};
-use crate::log::LogReader;
+use crate::changes::announced::Memory;
+use crate::changes::log::LogReader;
+use crate::changes::outbox::Outbox;
+use crate::changes::pending::Pending;
+use crate::changes::progress::Progress;
+use crate::changes::snapshots::Snapshots;
+use crate::changes::tail::{PAGE_MAX, Tail};
+use crate::l1::local::{EntityId, Local};
+use crate::l2::dataset::Dataset;
+use crate::l2::keeper::Keeper;
+use crate::l2::remote::Remote;
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
-use crate::pending::Pending;
-use crate::progress::Progress;
-use crate::remote::Remote;
-use crate::snapshots::Snapshots;
-use crate::tail::{PAGE_MAX, Tail};
-use crate::verifier::Verifier;
+use crate::operators::inspect::AnyEntity;
+use crate::operators::verifier::Verifier;
 use crate::{Entity, EntityCache, Loader};
 
 /// Fills of L2 under way at once. One more is dropped: the next reader fills.

@@ -13,15 +13,15 @@ use rand::seq::IteratorRandom as _;
 use tracing::{Instrument, Span, field};
 
 use crate::cache::CacheInner;
-use crate::flight::{Arrival, Boarding, Flights, Landed, arrive};
-use crate::loads::Loads;
-use crate::local::{EntityId, Slot};
-use crate::lookup::common_outcome;
+use crate::changes::pending::Invalidation;
+use crate::changes::progress::View;
+use crate::l1::local::{EntityId, Slot};
+use crate::l2::remote::Space;
 use crate::metrics::Outcomes;
-use crate::misses::Misses;
-use crate::pending::Invalidation;
-use crate::progress::View;
-use crate::remote::Space;
+use crate::reads::flight::{Arrival, Boarding, Flights, Landed, arrive};
+use crate::reads::loads::Loads;
+use crate::reads::lookup::common_outcome;
+use crate::reads::misses::Misses;
 use crate::{CacheError, Consistency, Entity, Loader, Lookup, Outcome};
 
 /// Reads one entity through both levels. Clones are cheap and share everything.

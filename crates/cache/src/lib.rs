@@ -62,47 +62,23 @@
 //! # }
 //! ```
 
-mod announce;
-mod announced;
-mod breaker;
 mod cache;
-mod clear;
-mod collector;
-mod dataset;
+mod changes;
 mod entity;
 mod entity_cache;
 mod error;
-mod fence;
-mod fetch;
-mod flight;
-mod inspect;
-mod keeper;
-mod loads;
-mod local;
-mod log;
-mod lookup;
+mod l1;
+mod l2;
 mod metrics;
-mod misses;
-mod outbox;
-mod pending;
-mod progress;
-mod protocol;
-mod remote;
-mod scripts;
-mod snapshots;
-mod stats;
-mod tail;
-mod tally;
-mod usage;
-mod verifier;
-mod wire;
+mod operators;
+mod reads;
 
 pub use cache::Cache;
-pub use clear::Cleared;
+pub use changes::outbox::REPLAYED;
 pub use entity::{ChangedRow, DecodeError, Entity, Loader, Rows};
 pub use entity_cache::EntityCache;
 pub use error::CacheError;
-pub use inspect::{InspectError, Inspection, LevelEntry};
-pub use lookup::{Consistency, Entry, Lookup, Outcome};
-pub use outbox::REPLAYED;
-pub use stats::{CacheStats, EntityStats, L2State};
+pub use operators::clear::Cleared;
+pub use operators::inspect::{InspectError, Inspection, LevelEntry};
+pub use operators::stats::{CacheStats, EntityStats, L2State};
+pub use reads::lookup::{Consistency, Entry, Lookup, Outcome};

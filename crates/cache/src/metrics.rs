@@ -7,7 +7,7 @@ use opentelemetry::metrics::{Counter, Meter};
 use opentelemetry::{KeyValue, global};
 
 use crate::Outcome;
-use crate::tally::Tally;
+use crate::operators::tally::Tally;
 
 /// All outcomes, in the order in which they are counted.
 const OUTCOMES: [Outcome; 7] = [

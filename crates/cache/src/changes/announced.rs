@@ -1,7 +1,7 @@
 //! What is known to have been announced: by this process, or by others, in the log.
 //!
 //! It saves work and decides nothing by itself: before another's announcement is relied on, Redis is
-//! asked whether it has it ([`ADOPT`](crate::scripts::ADOPT)).
+//! asked whether it has it ([`ADOPT`](crate::l2::scripts::ADOPT)).
 
 use std::collections::{HashMap, VecDeque};
 

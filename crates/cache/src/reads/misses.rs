@@ -5,10 +5,10 @@ use std::sync::Arc;
 use forebay_config::EntityCacheConfig;
 use tracing::{Instrument, Span};
 
-use crate::collector::{Batch, Collector, Joined, Limits, Passenger};
 use crate::entity_cache::EntityInner;
-use crate::fetch::{Departure, fetch};
-use crate::flight::Ticket;
+use crate::reads::collector::{Batch, Collector, Joined, Limits, Passenger};
+use crate::reads::fetch::{Departure, fetch};
+use crate::reads::flight::Ticket;
 use crate::{Entity, Loader};
 
 /// Reads of L2 under way at once, of one entity. Each has a deadline of `l2_timeout`.

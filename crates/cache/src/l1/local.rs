@@ -11,8 +11,8 @@ use moka::Equivalent;
 use moka::sync::Cache as Moka;
 use tokio::time::Instant;
 
-use crate::fence::Fences;
-use crate::usage::{Held, Usages};
+use crate::l1::fence::Fences;
+use crate::l1::usage::{Held, Usages};
 use crate::{Entity, Entry};
 
 /// What an entry costs beyond its key and its value: map slot, counters, timers, allocations.

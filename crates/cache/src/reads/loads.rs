@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use crate::collector::{BATCH_KEYS_MAX, Batch, Collector, Joined, Limits, Passenger};
 use crate::entity_cache::EntityInner;
+use crate::reads::collector::{BATCH_KEYS_MAX, Batch, Collector, Joined, Limits, Passenger};
 use crate::{CacheError, Entity, Entry, Loader};
 
 /// Longest time a load may take, and longest time to wait for one: callers give up by their own

@@ -12,13 +12,13 @@ use forebay_pooling::Backoff;
 use forebay_redis::{Command, DedicatedRedis, RedisError, RedisPool, Reply};
 use tokio::time::Instant;
 
-use crate::announce::{Announcement, What};
-use crate::announced::{Announced, Memory};
 use crate::cache::Entities;
-use crate::dataset::Dataset;
-use crate::local::Local;
+use crate::changes::announce::{Announcement, What};
+use crate::changes::announced::{Announced, Memory};
+use crate::l1::local::Local;
+use crate::l2::dataset::Dataset;
+use crate::l2::remote::LOG_KEY;
 use crate::metrics::Metrics;
-use crate::remote::LOG_KEY;
 
 /// How long one question waits for something new.
 const BLOCK: Duration = Duration::from_secs(1);

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use forebay_pooling::Backoff;
 use tokio::time::Instant;
 
-use crate::announce::{Announcement, What};
-use crate::announced::{Announced, Chain, Memory};
 use crate::cache::Entities;
-use crate::dataset::{Dataset, Renewal, Trust};
+use crate::changes::announce::{Announcement, What};
+use crate::changes::announced::{Announced, Chain, Memory};
+use crate::changes::outbox::{Base, Change, Cursor, Outbox, Snapshot};
+use crate::changes::pending::{Invalidation, Pending};
+use crate::l2::dataset::{Dataset, Renewal, Trust};
+use crate::l2::remote::{Claim, Remote, Space, Step, Synchronized, Told};
 use crate::metrics::Metrics;
-use crate::outbox::{Base, Change, Cursor, Outbox, Snapshot};
-use crate::pending::{Invalidation, Pending};
-use crate::remote::{Claim, Remote, Space, Step, Synchronized, Told};
 
 /// Changes told in one step: half a millisecond of the server.
 const STEP_MAX: usize = 64;

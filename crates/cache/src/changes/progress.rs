@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::local::Slot;
+use crate::l1::local::Slot;
 
 /// How far the outbox was read. One task writes it; reads are two atomic loads.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ mod tests {
     //! When an L1 entry is trusted. Time is tokio's, so the tests move it.
 
     use super::*;
-    use crate::local::tests::slot_at;
+    use crate::l1::local::tests::slot_at;
 
     const MS: Duration = Duration::from_millis(1);
     const HOUR: Duration = Duration::from_secs(3600);

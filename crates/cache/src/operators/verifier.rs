@@ -20,10 +20,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::changes::outbox::{History, history};
+use crate::changes::snapshots::{Seen, Snapshots};
 use crate::entity_cache::EntityInner;
 use crate::metrics::Metrics;
-use crate::outbox::{History, history};
-use crate::snapshots::{Seen, Snapshots};
 use crate::{Consistency, Entity, Loader, Lookup};
 
 /// Hits that wait to be checked. One more is not checked.
@@ -287,7 +287,7 @@ mod tests {
     //! What follows from what was served and what is known to have been committed.
 
     use super::*;
-    use crate::outbox::SeenChange;
+    use crate::changes::outbox::SeenChange;
 
     #[test]
     fn only_what_is_proved_is_stale() {

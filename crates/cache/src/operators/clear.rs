@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinError;
 
-use crate::local::EntityId;
+use crate::l1::local::EntityId;
 use crate::{Cache, InspectError};
 
 /// What clearing did.

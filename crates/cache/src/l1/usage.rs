@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use crate::local::EntityId;
+use crate::l1::local::EntityId;
 
 /// What the entities of a process hold. An entry counts from its fill until its memory is free.
 #[derive(Debug, Default)]

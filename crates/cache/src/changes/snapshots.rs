@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::outbox::Snapshot;
+use crate::changes::outbox::Snapshot;
 
 /// Snapshots that are kept: sixteen seconds at the usual interval.
 const KEPT_MAX: usize = 64;

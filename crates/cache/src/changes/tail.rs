@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::announced::Memory;
 use crate::cache::Entities;
-use crate::dataset::{Dataset, Round};
-use crate::local::Local;
+use crate::changes::announced::Memory;
+use crate::changes::outbox::{Base, Change, Cursor, Outbox, OutboxError};
+use crate::changes::pending::{Invalidation, Pending};
+use crate::changes::progress::Progress;
+use crate::changes::snapshots::Snapshots;
+use crate::l1::local::Local;
+use crate::l2::dataset::{Dataset, Round};
 use crate::metrics::Metrics;
-use crate::outbox::{Base, Change, Cursor, Outbox, OutboxError};
-use crate::pending::{Invalidation, Pending};
-use crate::progress::Progress;
-use crate::snapshots::Snapshots;
 
 /// Changes asked for with one statement.
 pub(crate) const PAGE_MAX: i64 = 5_000;

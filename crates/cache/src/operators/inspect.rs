@@ -7,11 +7,11 @@ use forebay_redis::RedisError;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use crate::changes::pending::Invalidation;
 use crate::entity_cache::EntityInner;
-use crate::local::EntityId;
-use crate::pending::Invalidation;
-use crate::remote::Space;
-use crate::wire::{self, Content, Header};
+use crate::l1::local::EntityId;
+use crate::l2::remote::Space;
+use crate::l2::wire::{self, Content, Header};
 use crate::{Cache, ChangedRow, Entity, EntityStats, Loader};
 
 /// One cache entry in both levels.

@@ -1,7 +1,7 @@
 //! The reads of the simulation, and what their answers are compared with.
 
 use super::{BOUND, Entry, Off, Read, Stage, World};
-use crate::protocol::{is_known, is_usable};
+use crate::l2::protocol::{is_known, is_usable};
 
 impl World {
     fn serve(&mut self, read: &Read, version: u64) {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use crate::dataset::Dataset;
+use crate::l2::dataset::Dataset;
 
 /// Changes that may wait for Redis. When one more comes, all are given up in favour of a new
 /// epoch, which invalidates everything.

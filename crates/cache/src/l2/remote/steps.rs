@@ -6,9 +6,9 @@ use bytes::Bytes;
 use forebay_redis::{Reply, ScriptCall};
 
 use super::{LOG_KEY, Ordering, Remote, Space, Trust, lease_key, millis};
-use crate::announced::Chain;
-use crate::pending::Invalidation;
-use crate::wire::{self, Epoch};
+use crate::changes::announced::Chain;
+use crate::changes::pending::Invalidation;
+use crate::l2::wire::{self, Epoch};
 
 /// How long a tombstone is kept. It turns away fills that were read from a server that lags behind;
 /// all others are turned away because their lease is void.

@@ -14,10 +14,10 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::L2State;
-use crate::announced::Chain;
-use crate::local::EntityId;
-use crate::outbox::Base;
-use crate::wire::Epoch;
+use crate::changes::announced::Chain;
+use crate::changes::outbox::Base;
+use crate::l1::local::EntityId;
+use crate::l2::wire::Epoch;
 
 /// Own chains remembered: announcements of older ones were read long ago.
 const OWN_CHAINS_MAX: usize = 16;

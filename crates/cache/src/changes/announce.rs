@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::announced::Chain;
+use crate::changes::announced::Chain;
 
 /// In the place of a schema: the message is about every key of the entity.
 const EVERY_KEY: &str = "*";

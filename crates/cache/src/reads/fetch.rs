@@ -7,15 +7,15 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::collector::Ride;
+use crate::changes::progress::View;
 use crate::entity_cache::EntityInner;
-use crate::flight::Ticket;
-use crate::loads::Loaded;
-use crate::local::Slot;
-use crate::misses::Party;
-use crate::progress::View;
-use crate::remote::{Fill, Filled, Found, Lease, Seen};
-use crate::wire::{self, Content, Epoch, Header, Stored};
+use crate::l1::local::Slot;
+use crate::l2::remote::{Fill, Filled, Found, Lease, Seen};
+use crate::l2::wire::{self, Content, Epoch, Header, Stored};
+use crate::reads::collector::Ride;
+use crate::reads::flight::Ticket;
+use crate::reads::loads::Loaded;
+use crate::reads::misses::Party;
 use crate::{Entity, Entry, Loader, Lookup, Outcome};
 
 /// First and longest pause before L2 is asked again for what another process is about to fill.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_redis::{RedisError, RedisPool, Reply, Script, ScriptCall, SharedRedis};
 
-use crate::breaker::{Breaker, Call};
-use crate::dataset::{Dataset, Trust};
-use crate::local::EntityId;
+use crate::changes::pending::Pending;
+use crate::l1::local::EntityId;
+use crate::l2::breaker::{Breaker, Call};
+use crate::l2::dataset::{Dataset, Trust};
+use crate::l2::protocol::{is_known, is_usable};
+use crate::l2::scripts;
+use crate::l2::wire::{self, Content, Epoch, Stored};
 use crate::metrics::Metrics;
-use crate::pending::Pending;
-use crate::protocol::{is_known, is_usable};
-use crate::scripts;
-use crate::wire::{self, Content, Epoch, Stored};
 
 pub(crate) use steps::{Claim, Step, Synchronized, Told};
 

@@ -1,0 +1,10 @@
+//! How changes become known: the outbox of Postgres is the authority, the log in Redis the fast way.
+
+pub(crate) mod announce;
+pub(crate) mod announced;
+pub(crate) mod log;
+pub(crate) mod outbox;
+pub(crate) mod pending;
+pub(crate) mod progress;
+pub(crate) mod snapshots;
+pub(crate) mod tail;

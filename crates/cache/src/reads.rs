@@ -1,0 +1,8 @@
+//! The way of one read: L1, L2, the store, and back.
+
+pub(crate) mod collector;
+pub(crate) mod fetch;
+pub(crate) mod flight;
+pub(crate) mod loads;
+pub(crate) mod lookup;
+pub(crate) mod misses;
