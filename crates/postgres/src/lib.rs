@@ -43,58 +43,30 @@
 //! # }
 //! ```
 
-mod answer;
-mod application;
-mod budget;
-mod checkout;
-mod closures;
-mod connection;
-mod connector;
-mod cut_off;
-mod departed;
-mod drain;
-mod dsn;
 mod error;
-mod failure;
-mod janitor;
-mod lease;
-mod line;
-mod live;
+mod lifecycle;
 pub mod maintenance;
-mod manager;
 pub mod migrate;
 mod observe;
-mod outage;
-mod outlook;
-mod pipeline;
-mod point_reads;
 mod pool;
-mod repeat;
-mod retry;
-mod router;
-mod shelf;
-mod sizing;
+mod reads;
 mod sql;
-mod statements;
-mod stream;
-mod sweeper;
-mod tls;
-mod transaction;
-mod visitor;
+mod wire;
+mod work;
 
-pub use budget::{BudgetError, BudgetReport, ConnectionLimit};
-pub use closures::PgTx;
 pub use error::{Cause, PgError};
-pub use pipeline::PipelineStats;
-pub use point_reads::{PointKey, PointReads, PointReadsBounds, PointReadsStats};
+pub use lifecycle::budget::{BudgetError, BudgetReport, ConnectionLimit};
 pub use pool::PgPool;
-pub use repeat::Repetition;
-pub use router::{
+pub use reads::pipeline::PipelineStats;
+pub use reads::point_reads::{PointKey, PointReads, PointReadsBounds, PointReadsStats};
+pub use reads::router::{
     Consistency, Lsn, ParseLsnError, PgReader, ReplicaState, ReplicaStats, RouterStats,
 };
 pub use sql::Sql;
-pub use sweeper::{Sweep, Sweeper};
-pub use transaction::{Isolation, PgTransaction, TxOptions};
+pub use work::closures::PgTx;
+pub use work::repeat::Repetition;
+pub use work::sweeper::{Sweep, Sweeper};
+pub use work::transaction::{Isolation, PgTransaction, TxOptions};
 
 /// State of one Postgres connection pool.
 pub use forebay_pooling::PoolStats as PgPoolStats;

@@ -14,8 +14,8 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::PgError;
-use crate::connector::Connector;
-use crate::statements::custom_types;
+use crate::lifecycle::connector::Connector;
+use crate::wire::statements::custom_types;
 
 /// How long a connection attempt may take, TLS and authentication included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::dsn::{Place, Target};
+use crate::wire::dsn::{Place, Target};
 use crate::{PgError, Sql};
 
 /// What all statements of one connection pool have in common.

@@ -14,15 +14,15 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::answer::Answer;
-use crate::application::application_name;
-use crate::budget::{BudgetError, BudgetReport, ConnectionLimit, SERVER_LIMIT};
-use crate::checkout::Freshness;
-use crate::failure::Failure;
-use crate::pipeline::Piped;
-use crate::retry::{ATTEMPTS_MAX, Tries};
-use crate::router::Router;
-use crate::transaction::PgTransaction;
+use crate::lifecycle::application::application_name;
+use crate::lifecycle::budget::{BudgetError, BudgetReport, ConnectionLimit, SERVER_LIMIT};
+use crate::lifecycle::checkout::Freshness;
+use crate::reads::pipeline::Piped;
+use crate::reads::router::Router;
+use crate::wire::answer::Answer;
+use crate::wire::failure::Failure;
+use crate::work::retry::{ATTEMPTS_MAX, Tries};
+use crate::work::transaction::PgTransaction;
 use crate::{PgError, PgPoolStats, PipelineStats, Sql, TxOptions};
 
 pub(crate) use shared::Shared;

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::{PgPool, Shared};
-use crate::router::{CURRENT_LSN, Router};
+use crate::reads::router::{CURRENT_LSN, Router};
 use crate::{Consistency, Lsn, PgError, PgReader, RouterStats, Sql};
 
 impl PgPool {

@@ -11,17 +11,17 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::PgError;
-use crate::connector::Connector;
-use crate::line::Line;
-use crate::live::Live;
-use crate::manager::Manager;
+use crate::lifecycle::connector::Connector;
+use crate::lifecycle::line::Line;
+use crate::lifecycle::live::Live;
+use crate::lifecycle::manager::Manager;
+use crate::lifecycle::outlook::Herald;
+use crate::lifecycle::shelf::{PgGate, Shelf, Taken};
+use crate::lifecycle::sizing::Sizing;
+use crate::lifecycle::visitor::Visitor;
 use crate::observe::Observer;
-use crate::outlook::Herald;
-use crate::pipeline::Pipeline;
-use crate::router::Router;
-use crate::shelf::{PgGate, Shelf, Taken};
-use crate::sizing::Sizing;
-use crate::visitor::Visitor;
+use crate::reads::pipeline::Pipeline;
+use crate::reads::router::Router;
 
 /// bb8's own timeout. Ours is always nearer, so bb8 must never be the one to give up.
 const BB8_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
