@@ -90,14 +90,27 @@ pub(crate) enum Seen {
     Usable(Stored),
     /// The row changed to this version and nobody has read it since.
     Tombstone(i64),
-    /// An entry that must not be served: damaged, of another epoch, or older than a change.
+    /// An entry that must not be served: of another epoch, or older than a change.
     Unusable(i64),
+    /// Something that nobody wrote so.
+    Damaged,
+}
+
+/// What a request for a lease says of the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum There {
+    /// Nothing that could be served was there. If it is now, there is no need to fill.
+    Nothing,
+    /// It cannot be served and is to be replaced.
+    Unusable,
+    /// It is to be deleted: not even its version can be believed.
+    Damaged,
 }
 
 /// What a request for a lease was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lease {
-    /// The caller may fill the entry, and nobody else. The version was the newest known before.
+    /// The caller may fill the entry, and nobody else. The version is that of the tombstone, or zero.
     Granted { version: i64 },
     /// Somebody filled it meanwhile.
     Filled,
@@ -205,20 +218,20 @@ impl Remote {
         Some(Found { epoch, seen, leased: values.map(|lease| lease.is_some()).collect() })
     }
 
-    /// Asks for leases with one pipeline; for each key whether what is there is to be replaced.
-    /// `None` if L2 cannot be used now.
+    /// Asks for leases with one pipeline; for each key what was found there. `None` if L2 cannot be
+    /// used now.
     pub(crate) async fn lease(
         &self,
         space: Space,
         epoch: Epoch,
         token: &str,
-        entries: &[(String, bool)],
+        entries: &[(String, There)],
     ) -> Option<Vec<Lease>> {
         let call = self.breaker.call()?;
         let px = millis(self.lease_ttl);
         let calls: Vec<_> = entries
             .iter()
-            .map(|(entry_key, replace)| {
+            .map(|(entry_key, there)| {
                 ScriptCall::new()
                     .key(space.epoch_key())
                     .key(entry_key.as_str())
@@ -226,7 +239,11 @@ impl Remote {
                     .arg(epoch.as_bytes())
                     .arg(token)
                     .arg(&px)
-                    .arg(if *replace { "1" } else { "0" })
+                    .arg(match there {
+                        There::Nothing => "0",
+                        There::Unusable => "1",
+                        There::Damaged => "2",
+                    })
             })
             .collect();
         let answer = self.quick.eval_many(&self.lease, &calls).await;
@@ -322,7 +339,7 @@ fn worked<T>(call: Call<'_>, answer: &Result<T, RedisError>) {
 /// What a stored value is worth.
 fn see(stored: Option<Bytes>, (epoch, waits_for): (Epoch, Option<i64>)) -> Seen {
     let Some(stored) = stored else { return Seen::Nothing };
-    let Some(stored) = wire::decode(&stored) else { return Seen::Unusable(0) };
+    let Some(stored) = wire::decode(&stored) else { return Seen::Damaged };
     let entry_epoch = match &stored.content {
         Content::Tombstone => return Seen::Tombstone(stored.version),
         Content::Value { header, .. } | Content::Negative { header } => header.epoch,
@@ -337,14 +354,11 @@ fn see(stored: Option<Bytes>, (epoch, waits_for): (Epoch, Option<i64>)) -> Seen 
 
 fn lease_of(reply: &Reply) -> Option<Lease> {
     let Reply::List(parts) = reply else { return None };
-    let (Some(Reply::Int(code)), Some(Reply::Bytes(version))) = (parts.first(), parts.get(1))
+    let (Some(Reply::Int(code)), Some(Reply::Bytes(tombstone))) = (parts.first(), parts.get(1))
     else {
         return None;
     };
-    let version = || {
-        let text = str::from_utf8(version).unwrap_or_default();
-        i64::from_str_radix(text, 16).unwrap_or(0)
-    };
+    let version = || wire::decode(tombstone).map_or(0, |tombstone| tombstone.version);
     match code {
         0 => Some(Lease::Granted { version: version() }),
         1 => Some(Lease::Filled),

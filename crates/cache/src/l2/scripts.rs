@@ -1,23 +1,31 @@
 //! What runs inside Redis. Each script is one step: nobody sees half of it.
 //!
-//! Entries begin with `kind(1) version(16)`, and all but tombstones go on with `epoch(16)`.
+//! Entries begin with `kind(1) version(16)`; values and negatives go on with `epoch(16)`, tombstones with
+//! a checksum. No script can verify a checksum, so none says a version that the caller could not
+//! verify: only whole tombstones are handed back.
 
-/// `KEYS: epoch, entry, lease. ARGV: epoch, token, milliseconds to live, replace.`
-/// `{code, version}` with the code 0: the lease is the caller's; 1: an entry is there by now;
-/// 2: somebody else has the lease; 3: another epoch is in force. With `replace` what is there does
-/// not count, because the caller has found it unusable.
+/// `KEYS: epoch, entry, lease. ARGV: epoch, token, milliseconds to live, what the caller found.`
+/// `{code, tombstone}` with the code 0: the lease is the caller's; 1: an entry is there by now;
+/// 2: somebody else has the lease; 3: another epoch is in force. If the caller found something `1`
+/// unusable or `2` damaged, it does not count. What is damaged is deleted, since nobody can say which
+/// version a fill of it has to have. (A tombstone that took its place meanwhile may go with it: the
+/// lease that it voided is not the one that is given here.)
 pub(crate) const LEASE: &str = r"
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return {3, ''} end
 local stored = redis.pcall('GETRANGE', KEYS[2], 0, 32)
-local version = ''
-if type(stored) == 'string' and string.find(stored, '^[VNT]%x+') and #stored >= 17 then
-  version = string.sub(stored, 2, 17)
-  local live = #stored == 33 and string.sub(stored, 18) == ARGV[1]
-  if live and ARGV[4] ~= '1' then return {1, version} end
+local tombstone = ''
+if type(stored) == 'string' and #stored == 33 then
+  if string.sub(stored, 1, 1) == 'T' then tombstone = stored end
+  local live = string.find(stored, '^[VN]%x+') and string.sub(stored, 18) == ARGV[1]
+  if live and ARGV[4] == '0' then return {1, ''} end
 end
-if redis.call('SET', KEYS[3], ARGV[2], 'NX', 'PX', ARGV[3]) then return {0, version} end
-if redis.call('GET', KEYS[3]) == ARGV[2] then return {0, version} end
-return {2, version}";
+if not redis.call('SET', KEYS[3], ARGV[2], 'NX', 'PX', ARGV[3])
+  and redis.call('GET', KEYS[3]) ~= ARGV[2] then return {2, ''} end
+if ARGV[4] == '2' then
+  redis.call('DEL', KEYS[2])
+  return {0, ''}
+end
+return {0, tombstone}";
 
 /// `KEYS: epoch, entry, lease. ARGV: epoch, token, version, value, milliseconds to live.`
 /// 1 if stored; 0 if the lease is gone: it expired, or the row changed; -1 if a newer version is
@@ -28,8 +36,8 @@ redis.call('DEL', KEYS[3])
 if ARGV[4] == '' then return 0 end
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return -2 end
 local stored = redis.pcall('GETRANGE', KEYS[2], 0, 32)
-if type(stored) == 'string' and string.find(stored, '^[VNT]%x+') and #stored >= 17 then
-  local counts = #stored == 17 or string.sub(stored, 18) == ARGV[1]
+if type(stored) == 'string' and string.find(stored, '^[VNT]%x+') and #stored == 33 then
+  local counts = string.sub(stored, 1, 1) == 'T' or string.sub(stored, 18) == ARGV[1]
   if counts and string.sub(stored, 2, 17) > ARGV[3] then return -1 end
 end
 redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
@@ -37,12 +45,12 @@ return 1";
 
 /// `KEYS: mark, log, then entry and lease of each change. ARGV: the mark before and after,
 /// milliseconds of the mark, milliseconds of a tombstone, entries of the log, then for each change:
-/// version, force, message.`
+/// tombstone, force, message.`
 ///
-/// Voids the lease of each key, puts a tombstone in the place of an older entry (with force also of
-/// the same or a newer one, whose version it keeps) and adds the message to the log. Then the mark
-/// moves: a data set that has the mark has all that came before it. 1 if done, 0 if the mark is not
-/// the one before: then this is another data set than the one the caller knows.
+/// Voids the lease of each key, puts the tombstone in the place of an older entry (with force the same
+/// or a newer one is deleted) and adds the message to the log. Then the mark moves: a data set that has
+/// the mark has all that came before it. 1 if done, 0 if the mark is not the one before: then this is
+/// another data set than the one the caller knows.
 pub(crate) const INVALIDATE: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local mark = tonumber(redis.call('GET', KEYS[1]) or '-1')
@@ -50,16 +58,15 @@ if mark >= tonumber(ARGV[2]) then return 1 end
 if mark ~= tonumber(ARGV[1]) then return 0 end
 for change = 0, (#KEYS - 2) / 2 - 1 do
   local entry, lease = KEYS[3 + 2 * change], KEYS[4 + 2 * change]
-  local version, force, message = ARGV[6 + 3 * change], ARGV[7 + 3 * change], ARGV[8 + 3 * change]
+  local tombstone, force, message = ARGV[6 + 3 * change], ARGV[7 + 3 * change], ARGV[8 + 3 * change]
   redis.call('DEL', lease)
   local stored = redis.pcall('GETRANGE', entry, 0, 16)
   local known = type(stored) == 'string' and #stored == 17 and string.find(stored, '^[VNT]%x+$')
-  local is_older = not known or string.sub(stored, 2) < version
-  if is_older or force == '1' then
-    local kept = version
-    if known and not is_older then kept = string.sub(stored, 2) end
-    local set = redis.pcall('SET', entry, 'T' .. kept, 'PX', ARGV[4])
+  if not known or string.sub(stored, 2) < string.sub(tombstone, 2, 17) then
+    local set = redis.pcall('SET', entry, tombstone, 'PX', ARGV[4])
     if type(set) == 'table' and set.err then redis.call('DEL', entry) end
+  elseif force == '1' then
+    redis.call('DEL', entry)
   end
   if message ~= '' then
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', 'm', message)

@@ -2,7 +2,8 @@
 //!
 //! `kind(1) version(16) epoch(16) schema(4) filled_at(16) length(8) checksum(16) body`, all numbers
 //! as lower-case hexadecimal of fixed width: Lua compares versions as text, and an operator can
-//! read an entry in `redis-cli`. A tombstone ends after its version.
+//! read an entry in `redis-cli`. A tombstone is `T version(16) checksum(16)`. The version of either is
+//! believed only with its checksum: a row that does not exist has no other version.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 /// Length of the header before the body.
 const HEADER_BYTES: usize = 1 + 16 + 16 + 4 + 16 + 8 + 16;
 /// Length of a tombstone.
-const TOMBSTONE_BYTES: usize = 1 + 16;
+const TOMBSTONE_BYTES: usize = 1 + 16 + 16;
 
 /// Marks the entries that may be trusted: those of the epoch that is in force.
 ///
@@ -88,6 +89,14 @@ pub(crate) fn version_text(version: i64) -> String {
     format!("{:016x}", version.max(0))
 }
 
+/// A tombstone as it is stored.
+pub(crate) fn tombstone(version: i64) -> String {
+    let mut stored = format!("T{}", version_text(version));
+    let sum = checksum(&[stored.as_bytes()]);
+    stored.push_str(&format!("{sum:016x}"));
+    stored
+}
+
 /// A stored value, or a stored "there is no such row" for `body: None`.
 pub(crate) fn encode(body: Option<&[u8]>, version: i64, header: &Header) -> Vec<u8> {
     let kind = if body.is_some() { 'V' } else { 'N' };
@@ -108,8 +117,9 @@ pub(crate) fn decode(stored: &Bytes) -> Option<Stored> {
     let kind = *stored.first()?;
     let version = i64::try_from(hex(stored, 1, 16)?).ok()?;
     if kind == b'T' {
-        let content = Content::Tombstone;
-        return (stored.len() == TOMBSTONE_BYTES).then_some(Stored { content, version });
+        let is_whole = stored.len() == TOMBSTONE_BYTES
+            && hex(stored, 17, 16)? == checksum(&[stored.get(..17)?]);
+        return is_whole.then_some(Stored { content: Content::Tombstone, version });
     }
     let header = Header {
         epoch: Epoch::parse(stored.get(17..33)?)?,

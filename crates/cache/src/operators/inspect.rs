@@ -177,8 +177,8 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
     fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>> {
         Box::pin(async move {
             let Resolved { entity, key } = resolve(self, key_text)?;
-            // Version zero with force: whatever version is there becomes a tombstone, so that
-            // a fill under way of an older version stays shut out.
+            // Version zero with force: whatever version is there goes, and a fill under way stays
+            // shut out because its lease is void.
             entity.invalidate(&[(key, 0)], true).await;
             Ok(())
         })

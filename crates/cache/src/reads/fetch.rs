@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::changes::progress::View;
 use crate::entity_cache::EntityInner;
 use crate::l1::local::Slot;
-use crate::l2::remote::{Fill, Filled, Found, Lease, Seen};
+use crate::l2::remote::{Fill, Filled, Found, Lease, Seen, There};
 use crate::l2::wire::{self, Content, Epoch, Header, Stored};
 use crate::reads::collector::Ride;
 use crate::reads::flight::Ticket;
@@ -37,8 +37,8 @@ struct Miss<E: Entity, L: Loader<E>> {
     entry_key: String,
     /// The newest version that is known of it; zero if none is.
     version: i64,
-    /// What L2 holds of it is unusable.
-    replaces: bool,
+    /// What L2 holds of it.
+    there: There,
 }
 
 /// Leave to fill L2: for some keys, in one epoch.
@@ -78,7 +78,7 @@ pub(crate) async fn fetch<E: Entity, L: Loader<E>>(
         .into_iter()
         .map(|ticket| {
             let entry_key = inner.space().entry_key(&E::key_text(&ticket.key));
-            Miss { ticket, entry_key, version: 0, replaces: false }
+            Miss { ticket, entry_key, version: 0, there: There::Nothing }
         })
         .collect();
     let asked = if departure.asks_l2 { ask_l2(&inner, &mut misses, departure).await } else { None };
@@ -114,11 +114,12 @@ fn land_hits<E: Entity, L: Loader<E>>(
 ) {
     let mut left = Vec::with_capacity(misses.len());
     for (mut miss, seen) in misses.drain(..).zip(seen) {
-        miss.replaces = false;
+        miss.there = There::Nothing;
         match seen {
             Seen::Nothing => {}
             Seen::Tombstone(version) => miss.version = version,
-            Seen::Unusable(version) => (miss.version, miss.replaces) = (version, true),
+            Seen::Unusable(version) => (miss.version, miss.there) = (version, There::Unusable),
+            Seen::Damaged => miss.there = There::Damaged,
             Seen::Usable(stored) => {
                 miss.version = stored.version;
                 if let Some(Hit { entry, version, ttl }) = hit(inner, stored) {
@@ -130,7 +131,7 @@ fn land_hits<E: Entity, L: Loader<E>>(
                     miss.ticket.land(Ok(Lookup { value: entry, outcome }));
                     continue;
                 }
-                miss.replaces = true;
+                miss.there = There::Unusable;
             }
         }
         left.push(miss);
@@ -171,8 +172,7 @@ async fn ask_leases<E: Entity, L: Loader<E>>(
     if misses.is_empty() {
         return (misses, Vec::new());
     }
-    let entries: Vec<_> =
-        misses.iter().map(|miss| (miss.entry_key.clone(), miss.replaces)).collect();
+    let entries: Vec<_> = misses.iter().map(|miss| (miss.entry_key.clone(), miss.there)).collect();
     let remote = &inner.cache.remote;
     let Some(leases) = remote.lease(inner.space(), lease.epoch, &lease.token, &entries).await
     else {

@@ -121,6 +121,43 @@ fn damaged(good: &Bytes) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// The version of a row that does not exist comes from Redis, so a damaged one would outlive the
+/// row's creation. Fails if a version is believed that no checksum covers: without that of tombstones
+/// in L2 and from then on in L1, without the deletion of damaged entries the same.
+#[tokio::test]
+async fn a_damaged_version_is_not_believed() {
+    const ABSENT: u64 = 7;
+    let store = Store::new().await;
+    let version = store.put(1, "right").await;
+    let [a] = replicas(&store).await;
+    a.get(1).await;
+    a.l2_version(1, version).await;
+    let redis = a.redis.shared();
+    let value = redis.get("cache:row:3:1").await.expect("get").expect("filled");
+    let changed = store.put(1, "changed").await;
+    a.rows.invalidate(&[(1, changed)]).await;
+    let tombstone = redis.get("cache:row:3:1").await.expect("get").expect("a tombstone");
+    for (number, sound) in [value, tombstone].into_iter().enumerate() {
+        assert_eq!(sound.first(), Some(&[b'V', b'T'][number]));
+        // One bit of the version: it is higher than any that the row will have.
+        let mut damaged = sound.to_vec();
+        damaged[4] ^= 0x04;
+        let key = ABSENT + u64::try_from(number).expect("small");
+        let name = format!("cache:row:3:{key}");
+        redis.set_px(&name, &damaged, HOUR).await.expect("set");
+        assert_eq!(a.get(key).await, None);
+        eventually("that there is no such row is in redis", async || {
+            let stored = redis.get(&name).await.expect("get");
+            stored.is_some_and(|stored| stored.starts_with(b"N0000000000000000"))
+        })
+        .await;
+        let created = store.put(key, "created").await;
+        a.rows.invalidate(&[(key, created)]).await;
+        assert_eq!(a.get(key).await.as_deref(), Some("created"), "damaged: {sound:?}");
+        a.l2_version(key, created).await;
+    }
+}
+
 #[tokio::test]
 async fn a_key_of_another_type_is_replaced() {
     let store = Store::new().await;

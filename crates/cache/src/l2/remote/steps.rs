@@ -56,7 +56,7 @@ pub(crate) struct Synchronized {
 impl Remote {
     /// Tells L2 of changes, in several steps with one pipeline.
     pub(crate) async fn invalidate(&self, trust: &Trust, told: &[Told<'_>]) -> Vec<Step> {
-        let tombstone = millis(TOMBSTONE_TTL);
+        let tombstone_px = millis(TOMBSTONE_TTL);
         let mut calls = Vec::with_capacity(told.len());
         let mut mark = trust.mark();
         for Told { changes, messages } in told {
@@ -64,10 +64,10 @@ impl Remote {
             for (_, change) in *changes {
                 call = call.key(change.entry_key.as_str()).key(lease_key(&change.entry_key));
             }
-            call = marks(call, &mut mark).arg(&tombstone).arg(LOG_MAX);
+            call = marks(call, &mut mark).arg(&tombstone_px).arg(LOG_MAX);
             for ((_, change), message) in changes.iter().zip(messages) {
                 let force = if change.force { "1" } else { "0" };
-                call = call.arg(wire::version_text(change.version)).arg(force).arg(message);
+                call = call.arg(wire::tombstone(change.version)).arg(force).arg(message);
             }
             calls.push(call);
         }
