@@ -27,7 +27,7 @@ use crate::l2::remote::Remote;
 use crate::metrics::Metrics;
 use crate::operators::inspect::AnyEntity;
 use crate::operators::verifier::Verifier;
-use crate::{Entity, EntityCache, Loader};
+use crate::{Entity, EntityCache, Loader, WallClock};
 
 /// Fills of L2 under way at once. One more is dropped: the next reader fills.
 const FILLS_MAX: usize = 256;
@@ -46,6 +46,7 @@ pub(crate) struct CacheInner {
     pub(crate) pending: Arc<Pending>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) verifier: Verifier,
+    pub(crate) clock: WallClock,
     pub(crate) fill_permits: Semaphore,
     pub(crate) l2_timeout: Duration,
     pub(crate) entities: Entities,
@@ -63,11 +64,21 @@ impl Cache {
     /// It works from the start: until Redis answers, L2 is skipped, and until Postgres answers, an
     /// entry of L1 is trusted no longer than the caller's bound.
     pub fn new(config: &CacheConfig, postgres: PgPool, redis: RedisPool) -> Self {
+        Self::with_clock(config, postgres, redis, WallClock::default())
+    }
+
+    /// As [`Cache::new`], with a wall clock that may be wrong.
+    pub fn with_clock(
+        config: &CacheConfig,
+        postgres: PgPool,
+        redis: RedisPool,
+        clock: WallClock,
+    ) -> Self {
         let metrics = Metrics::new();
         let local = Arc::new(Local::new(config.l1_bytes_max, config.l1_negative_bytes_max));
         let progress = Arc::new(Progress::new(config.staleness_max));
         let dataset = Arc::new(Dataset::default());
-        let (memory, pending) = (Arc::new(Memory::default()), Pending::new());
+        let (memory, pending) = (Arc::new(Memory::default()), Pending::new(Arc::clone(&metrics)));
         let entities = Entities::default();
         let remote = Arc::new(Remote::new(
             &redis,
@@ -122,6 +133,7 @@ impl Cache {
             pending,
             metrics,
             verifier,
+            clock,
             fill_permits: Semaphore::new(FILLS_MAX),
             l2_timeout: config.l2_timeout,
             entities,

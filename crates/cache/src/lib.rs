@@ -9,7 +9,7 @@
 //!
 //! 1. **Bound.** A read with [`Consistency::Bounded`] that begins at `t` contains every change
 //!    committed before `t - bound`, on every replica, whatever becomes of Redis, also for rows that
-//!    were changed by plain SQL. No wall clock takes part.
+//!    were changed by plain SQL. No wall clock takes part ([`WallClock`] says in what it does).
 //! 2. **No resurrection.** A fill that began before a change is stored neither in L1 (fence per key
 //!    stripe) nor in L2 (its lease is void), however late it comes.
 //! 3. **Own writes.** After [`EntityCache::invalidate`] was called, reads of the same process contain
@@ -64,6 +64,7 @@
 
 mod cache;
 mod changes;
+mod clock;
 mod entity;
 mod entity_cache;
 mod error;
@@ -75,6 +76,7 @@ mod reads;
 
 pub use cache::Cache;
 pub use changes::outbox::REPLAYED;
+pub use clock::WallClock;
 pub use entity::{ChangedRow, DecodeError, Entity, Loader, Rows};
 pub use entity_cache::EntityCache;
 pub use error::CacheError;

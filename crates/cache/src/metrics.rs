@@ -38,6 +38,8 @@ pub(crate) struct Metrics {
     verified_told: Tally,
     tail_changes: Counter<u64>,
     tail_failures: Counter<u64>,
+    tail_failures_told: AtomicU64,
+    forgotten_told: Tally,
     forgotten: Counter<u64>,
     synchronisations: Counter<u64>,
 }
@@ -66,7 +68,8 @@ impl Metrics {
             ),
             forgotten: counter(
                 "forebay.cache.forgotten",
-                "How often everything was forgotten, because nobody could say what had changed.",
+                "How often everything, or all of Redis, was forgotten, because nobody could say what \
+                 had changed.",
             ),
             loads: counter("forebay.cache.loads", "Statements that read what no level held."),
             keys_loaded: counter("forebay.cache.loads.keys", "Keys that those asked for."),
@@ -82,6 +85,8 @@ impl Metrics {
                 "Hits that were checked against Postgres, by what came of it.",
             ),
             verified_told: Tally::default(),
+            tail_failures_told: AtomicU64::new(0),
+            forgotten_told: Tally::default(),
             meter,
         })
     }
@@ -146,6 +151,7 @@ impl Metrics {
     }
 
     pub(crate) fn tail_failed(&self) {
+        self.tail_failures_told.fetch_add(1, Ordering::Relaxed);
         self.tail_failures.add(1, &[]);
     }
 
@@ -153,8 +159,20 @@ impl Metrics {
         self.synchronisations.add(1, &[]);
     }
 
-    pub(crate) fn forgot_all(&self, reason: &'static str) {
-        self.forgotten.add(1, &[KeyValue::new("forebay.cache.reason", reason)]);
+    /// Questions to the outbox without an answer.
+    pub(crate) fn tail_failures(&self) -> u64 {
+        self.tail_failures_told.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn forgot(&self, what: Forgotten, reason: &'static str) {
+        self.forgotten_told.add(what.as_str(), reason, 1);
+        let what = KeyValue::new("forebay.cache.level", what.as_str());
+        self.forgotten.add(1, &[what, KeyValue::new("forebay.cache.reason", reason)]);
+    }
+
+    /// How often that was forgotten, by reason.
+    pub(crate) fn forgotten(&self, what: Forgotten) -> Vec<(&'static str, u64)> {
+        self.forgotten_told.of(what.as_str())
     }
 
     /// Registers a gauge. The provider keeps the callback; `read` gives `None` once the cache is
@@ -176,6 +194,24 @@ impl Metrics {
                 }
             })
             .build();
+    }
+}
+
+/// What was given up because nobody could say what of it was right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forgotten {
+    /// Both levels.
+    Everything,
+    /// What Redis holds, of one entity at least.
+    L2,
+}
+
+impl Forgotten {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::L2 => "l2",
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::l2::dataset::Dataset;
+use crate::metrics::{Forgotten, Metrics};
 
 /// Changes that may wait for Redis. When one more comes, all are given up in favour of a new
 /// epoch, which invalidates everything.
@@ -40,6 +41,7 @@ pub(crate) struct Pending {
     added: Notify,
     settled: Notify,
     max: usize,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -58,17 +60,18 @@ struct Change {
 }
 
 impl Pending {
-    pub(crate) fn new() -> Arc<Self> {
-        Self::with_max(PENDING_MAX)
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Self::with_max(PENDING_MAX, metrics)
     }
 
-    pub(crate) fn with_max(max: usize) -> Arc<Self> {
+    pub(crate) fn with_max(max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             changes: Mutex::new(Changes::default()),
             count: AtomicUsize::new(0),
             added: Notify::new(),
             settled: Notify::new(),
             max,
+            metrics,
         })
     }
 
@@ -99,6 +102,7 @@ impl Pending {
                 // read from L2 in between.
                 dataset.require_epoch(None, false);
                 changes.by_key.clear();
+                self.metrics.forgot(Forgotten::L2, "pending_full");
                 tracing::warn!(
                     cache.pending_max = self.max,
                     "too many changes wait for redis, everything in it will be invalidated"

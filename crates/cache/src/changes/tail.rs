@@ -17,7 +17,7 @@ use crate::changes::progress::Progress;
 use crate::changes::snapshots::Snapshots;
 use crate::l1::local::Local;
 use crate::l2::dataset::{Dataset, Round};
-use crate::metrics::Metrics;
+use crate::metrics::{Forgotten, Metrics};
 
 /// Changes asked for with one statement.
 pub(crate) const PAGE_MAX: i64 = 5_000;
@@ -140,7 +140,7 @@ impl Tail {
     /// Anything may have changed. Changes are followed from `instant` on.
     fn forget_all(&self, reason: &'static str, instant: Instant) {
         tracing::warn!(reason, "everything cached is forgotten");
-        self.metrics.forgot_all(reason);
+        self.metrics.forgot(Forgotten::Everything, reason);
         self.dataset.require_epoch(None, false);
         self.snapshots.clear();
         self.local.clear();

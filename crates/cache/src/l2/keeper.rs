@@ -17,7 +17,7 @@ use crate::changes::outbox::{Base, Change, Cursor, Outbox, Snapshot};
 use crate::changes::pending::{Invalidation, Pending};
 use crate::l2::dataset::{Dataset, Renewal, Trust};
 use crate::l2::remote::{Claim, Remote, Space, Step, Synchronized, Told};
-use crate::metrics::Metrics;
+use crate::metrics::{Forgotten, Metrics};
 
 /// Changes told in one step: half a millisecond of the server.
 const STEP_MAX: usize = 64;
@@ -130,7 +130,7 @@ impl Keeper {
         let trust = Arc::new(Trust { chain, epochs, mark: AtomicU64::new(1) });
         for (claim, spaces) in by_claim(found) {
             if let Err(reason) = self.replay(&claim, &spaces).await? {
-                self.metrics.forgot_all(reason);
+                self.metrics.forgot(Forgotten::L2, reason);
                 for space in spaces {
                     self.dataset.require_epoch(Some(space.id), false);
                 }

@@ -5,8 +5,6 @@
 //! read an entry in `redis-cli`. A tombstone is `T version(16) checksum(16)`. The version of either is
 //! believed only with its checksum: a row that does not exist has no other version.
 
-use std::time::{Duration, SystemTime};
-
 use bytes::Bytes;
 
 /// Length of the header before the body.
@@ -68,20 +66,9 @@ pub(crate) enum Content {
 pub(crate) struct Header {
     pub(crate) epoch: Epoch,
     pub(crate) schema: u16,
-    /// By the wall clock of the process that filled the entry.
+    /// By the wall clock of the process that filled the entry. It serves to let entries expire, never
+    /// to judge whether they are right.
     pub(crate) filled_at_ms: u64,
-}
-
-impl Header {
-    pub(crate) fn now(epoch: Epoch, schema: u16) -> Self {
-        Self { epoch, schema, filled_at_ms: unix_ms() }
-    }
-
-    /// Time since the fill. It serves to let entries expire, never to judge whether they are
-    /// right, so wrong clocks only make them expire earlier or later.
-    pub(crate) fn age(&self) -> Duration {
-        Duration::from_millis(unix_ms().saturating_sub(self.filled_at_ms))
-    }
 }
 
 /// The version as it is stored.
@@ -157,11 +144,6 @@ fn checksum(parts: &[&[u8]]) -> u64 {
     parts.iter().copied().flatten().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -165,7 +165,8 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
                 stored.map(|stored| LevelEntry {
                     version: stored.version,
                     size_bytes: size_of(&stored.content),
-                    age: header_of(&stored.content).map(Header::age),
+                    age: header_of(&stored.content)
+                        .map(|it| entity.cache.clock.since(it.filled_at_ms)),
                     time_to_live,
                     negative: !matches!(stored.content, Content::Value { .. }),
                 })

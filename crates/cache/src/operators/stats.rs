@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::entity_cache::EntityInner;
+use crate::metrics::Forgotten;
 use crate::{Cache, Entity, Loader, Outcome};
 
 /// The state of a cache.
@@ -25,6 +26,15 @@ pub struct CacheStats {
     /// Time since the last moment up to which every committed change is known; absent before
     /// Postgres was first asked.
     pub caught_up_ago: Option<Duration>,
+    /// Questions to the outbox without an answer since the start of the process.
+    pub tail_failures: u64,
+    /// How often both levels were given up since the start of the process, by reason: nobody could
+    /// say what had changed (`other_history`, `lost_transactions`, `too_old`), or too much had
+    /// (`truncated`, `too_many`).
+    pub forgotten: Vec<(&'static str, u64)>,
+    /// How often what Redis holds was given up for a new epoch, by reason: as above, `no_claim` (it
+    /// did not say what it had been told), or `pending_full` (too many changes waited for it).
+    pub l2_forgotten: Vec<(&'static str, u64)>,
     /// Changes that Redis has not confirmed.
     pub pending: usize,
     /// Limit of those; one more, and they are given up for a new epoch.
@@ -103,6 +113,9 @@ impl Cache {
             l2_epoch: inner.remote.last_epoch(),
             l2_errors: inner.metrics.l2_failures(),
             caught_up_ago: inner.progress.view().caught_up_ago(),
+            tail_failures: inner.metrics.tail_failures(),
+            forgotten: inner.metrics.forgotten(Forgotten::Everything),
+            l2_forgotten: inner.metrics.forgotten(Forgotten::L2),
             pending: inner.pending.len(),
             pending_max: inner.pending.max(),
             entities: inner.entities.read().iter().filter_map(|entity| entity.stats()).collect(),

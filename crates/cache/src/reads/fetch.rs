@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::changes::progress::View;
+use crate::clock;
 use crate::entity_cache::EntityInner;
 use crate::l1::local::Slot;
 use crate::l2::remote::{Fill, Filled, Found, Lease, Seen, There};
@@ -156,10 +157,8 @@ fn hit<E: Entity, L: Loader<E>>(inner: &EntityInner<E, L>, stored: Stored) -> Op
     if header.schema != E::SCHEMA {
         return None;
     }
-    // The clock of the process that filled the entry may be wrong, so a tenth of the time is
-    // granted in any case.
-    let left = ttl.saturating_sub(header.age()).max(ttl / 10);
-    Some(Hit { entry, version, ttl: left })
+    let ttl = clock::left(&inner.cache.clock, header.filled_at_ms, ttl);
+    Some(Hit { entry, version, ttl })
 }
 
 /// Asks for leave to fill: the misses that got it, and those that somebody else is about to fill,
@@ -313,7 +312,8 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
         inner.cache.metrics.filled(E::NAME, "shed");
         return;
     };
-    let header = Header::now(lease.epoch, E::SCHEMA);
+    let filled_at_ms = inner.cache.clock.unix_ms();
+    let header = Header { epoch: lease.epoch, schema: E::SCHEMA, filled_at_ms };
     let fills: Vec<_> = answers
         .iter()
         .map(|answer| {

@@ -46,25 +46,49 @@ fn block(text: &mut String, lines: &[String]) {
     }
 }
 
-fn processes(caches: &[(&str, &CacheStats)]) -> Vec<[String; 8]> {
-    let head = ["CACHE", "MEMORY", "ENTRIES", "CAUGHT UP", "REDIS", "BREAKER", "EPOCH", "PENDING"];
+fn processes(caches: &[(&str, &CacheStats)]) -> Vec<[String; 9]> {
+    let head = [
+        "CACHE",
+        "MEMORY",
+        "ENTRIES",
+        "CAUGHT UP",
+        "REDIS",
+        "BREAKER",
+        "EPOCH",
+        "PENDING",
+        "GIVEN UP",
+    ];
     let rows = caches.iter().map(|(service, cache)| {
         [
             (*service).to_owned(),
             format!("{} of {}", bytes(cache.l1_bytes), bytes(cache.l1_bytes_max)),
             cache.l1_entries.to_string(),
-            cache.caught_up_ago.as_ref().map_or_else(dash, |ago| age(Some(ago)) + " ago"),
-            if cache.l2_errors == 0 {
-                cache.l2_state.clone()
-            } else {
-                format!("{} ({} errors)", cache.l2_state, cache.l2_errors)
-            },
+            with_errors(
+                cache.caught_up_ago.as_ref().map_or_else(dash, |ago| age(Some(ago)) + " ago"),
+                cache.tail_failures,
+            ),
+            with_errors(cache.l2_state.clone(), cache.l2_errors),
             cache.l2_breaker.as_ref().map_or_else(dash, |breaker| breaker.state.clone()),
             if cache.l2_epoch.is_empty() { dash() } else { cache.l2_epoch.clone() },
             format!("{} of {}", cache.pending_changes, cache.pending_changes_max),
+            given_up(cache),
         ]
     });
     with_head(head, rows)
+}
+
+fn with_errors(text: String, errors: u64) -> String {
+    if errors == 0 { text } else { format!("{text} ({errors} errors)") }
+}
+
+/// How often everything was given up, and how often only what Redis holds.
+fn given_up(cache: &CacheStats) -> String {
+    let everything = listed(&cache.forgotten);
+    if cache.l2_forgotten.is_empty() {
+        return everything;
+    }
+    let of_redis = format!("in redis: {}", listed(&cache.l2_forgotten));
+    if cache.forgotten.is_empty() { of_redis } else { format!("{everything}; {of_redis}") }
 }
 
 fn reads(entities: &[(String, &CacheEntityStats)]) -> Vec<[String; 8]> {

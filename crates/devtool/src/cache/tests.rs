@@ -27,6 +27,9 @@ fn answers() -> Vec<Answer<GetCacheStatsResponse>> {
         pending_changes_max: 65536,
         l2_errors: 12,
         caught_up_ago: Some(Duration { seconds: 0, nanos: 120_000_000 }),
+        tail_failures: 4,
+        forgotten: counts(&[("too_many", 1), ("truncated", 2)]),
+        l2_forgotten: counts(&[("pending_full", 3)]),
     };
     let token = CacheEntityStats {
         entity: "token".to_owned(),
@@ -75,8 +78,8 @@ fn every_figure_has_its_place_in_the_tables() {
     let expected = "\
 instance default
 
-  CACHE  MEMORY  ENTRIES  CAUGHT UP  REDIS  BREAKER  EPOCH  PENDING
-  token-server  3 MiB of 64 MiB  9000  120.0 ms ago  unconnected (12 errors)  open  00ff00ff00ff00ff  7 of 65536
+  CACHE  MEMORY  ENTRIES  CAUGHT UP  REDIS  BREAKER  EPOCH  PENDING  GIVEN UP
+  token-server  3 MiB of 64 MiB  9000  120.0 ms ago (4 errors)  unconnected (12 errors)  open  00ff00ff00ff00ff  7 of 65536  too_many 1, truncated 2; in redis: pending_full 3
 
   READS  HIT RATIO  MEMORY HITS  REDIS HITS  LOADED  ABSENT  STALE  ENTRIES
   token-server/token  96.0 %  91  5  3  1  0  4 (2 KiB)

@@ -20,15 +20,15 @@ pub(crate) fn cache(stats: CacheStats) -> pb::GetCacheStatsResponse {
             caught_up_ago: stats.caught_up_ago.and_then(duration),
             pending_changes: count(stats.pending),
             pending_changes_max: count(stats.pending_max),
+            tail_failures: stats.tail_failures,
+            forgotten: reasons(&stats.forgotten),
+            l2_forgotten: reasons(&stats.l2_forgotten),
         }),
         entities: stats.entities.iter().map(entity).collect(),
     }
 }
 
 fn entity(stats: &EntityStats) -> pb::CacheEntityStats {
-    let reasons = |counts: &[(&'static str, u64)]| {
-        counts.iter().map(|(word, count)| reason(word, *count)).collect()
-    };
     pb::CacheEntityStats {
         entity: stats.entity.to_owned(),
         outcomes: stats
@@ -48,6 +48,10 @@ fn entity(stats: &EntityStats) -> pb::CacheEntityStats {
         invalidations: reasons(&stats.invalidations),
         verified: reasons(&stats.verified),
     }
+}
+
+fn reasons(counts: &[(&'static str, u64)]) -> Vec<pb::ReasonCount> {
+    counts.iter().map(|(word, count)| reason(word, *count)).collect()
 }
 
 fn hit_ratio(outcomes: &[(Outcome, u64)]) -> Option<f64> {

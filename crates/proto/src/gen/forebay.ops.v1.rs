@@ -149,7 +149,7 @@ pub struct GetCacheStatsResponse {
     pub entities: ::prost::alloc::vec::Vec<CacheEntityStats>,
 }
 /// What all cached entities of a process share.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CacheStats {
     /// Bytes held in the process's own memory.
     #[prost(uint64, tag = "1")]
@@ -185,6 +185,20 @@ pub struct CacheStats {
     /// served only while this is within the bound. Absent before Postgres was first asked.
     #[prost(message, optional, tag = "10")]
     pub caught_up_ago: ::core::option::Option<::prost_types::Duration>,
+    /// Questions to Postgres for what has changed that were not answered, since the start of the
+    /// process. While they fail, cached values age.
+    #[prost(uint64, tag = "11")]
+    pub tail_failures: u64,
+    /// How often everything was forgotten since the start of the process, by why: other_history
+    /// (another Postgres, or a promoted one), lost_transactions (Postgres lost commits), too_old (it
+    /// was not asked for hours), truncated (a table was emptied), too_many (changes to go by).
+    #[prost(message, repeated, tag = "12")]
+    pub forgotten: ::prost::alloc::vec::Vec<ReasonCount>,
+    /// How often what Redis holds was given up for a new epoch since the start of the process, by why:
+    /// as above, no_claim (it did not say what it had been told), pending_full (too many changes
+    /// waited for it).
+    #[prost(message, repeated, tag = "13")]
+    pub l2_forgotten: ::prost::alloc::vec::Vec<ReasonCount>,
 }
 /// State of one cached entity.
 #[derive(Clone, PartialEq, ::prost::Message)]

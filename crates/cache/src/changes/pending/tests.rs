@@ -1,6 +1,7 @@
 //! What waits for Redis is complete or given up as a whole.
 
 use super::*;
+use crate::metrics::Metrics;
 
 fn change(key: &str, version: i64) -> Invalidation {
     Invalidation {
@@ -25,7 +26,7 @@ fn versions(pending: &Pending) -> Vec<(String, i64)> {
 #[tokio::test]
 async fn the_newest_change_of_a_key_waits() {
     let dataset = Dataset::default();
-    let pending = Pending::new();
+    let pending = Pending::new(Metrics::new());
     pending.add(vec![change("a", 2), change("b", 1), change("a", 1)], &dataset);
     assert_eq!(versions(&pending), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
     let sent = pending.batch(100);
@@ -47,7 +48,7 @@ async fn the_newest_change_of_a_key_waits() {
 #[tokio::test]
 async fn too_many_changes_are_given_up_for_a_new_epoch() {
     let dataset = Dataset::default();
-    let pending = Pending::with_max(2);
+    let pending = Pending::with_max(2, Metrics::new());
     pending.add(vec![change("a", 1), change("b", 1)], &dataset);
     pending.add(vec![change("a", 2)], &dataset);
     assert!(!dataset.is_renewing(), "a key that waits needs no more room");
@@ -59,7 +60,7 @@ async fn too_many_changes_are_given_up_for_a_new_epoch() {
 #[tokio::test]
 async fn settled_waits_for_the_confirmation() {
     let dataset = Dataset::default();
-    let pending = Pending::new();
+    let pending = Pending::new(Metrics::new());
     pending.add(vec![change("a", 1), change("b", 1)], &dataset);
     let keys = ["a".to_owned(), "b".to_owned()];
     let mut settled = Box::pin(pending.settled(&keys));
