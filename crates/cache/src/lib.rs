@@ -73,6 +73,7 @@ mod l2;
 mod metrics;
 mod operators;
 mod reads;
+mod sync;
 
 pub use cache::Cache;
 pub use changes::outbox::REPLAYED;

@@ -1,21 +1,22 @@
 //! How far this process knows of changes, and which entries of L1 may be served.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::l1::local::Slot;
+use crate::sync::Counter;
 
 /// How far the outbox was read. One task writes it; reads are two atomic loads.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct Progress<A: Counter = AtomicU64> {
     origin: Instant,
     staleness_max: Duration,
     /// Counts the points from which the outbox was followed without a gap; zero before the first.
-    era: AtomicU64,
+    era: A,
     /// Nanoseconds after `origin` before which every committed change has been applied.
-    caught_up_at: AtomicU64,
+    caught_up_at: A,
 }
 
 /// What was known when a read began. It must be taken before anything is read from a cache: a later
@@ -56,12 +57,14 @@ impl View {
 
 impl Progress {
     pub(crate) fn new(staleness_max: Duration) -> Self {
-        Self {
-            origin: Instant::now(),
-            staleness_max,
-            era: AtomicU64::new(0),
-            caught_up_at: AtomicU64::new(0),
-        }
+        Self::since(Instant::now(), staleness_max)
+    }
+}
+
+impl<A: Counter> Progress<A> {
+    /// With counters of any kind.
+    pub(crate) fn since(origin: Instant, staleness_max: Duration) -> Self {
+        Self { origin, staleness_max, era: A::of(0), caught_up_at: A::of(0) }
     }
 
     pub(crate) fn staleness_max(&self) -> Duration {
@@ -72,20 +75,20 @@ impl Progress {
         let at = Instant::now();
         // In this order, which is the opposite of the writer's: the era may be newer than the
         // instant, which is harmless, but never older.
-        let caught_up_at = self.caught_up_at.load(Ordering::SeqCst);
-        let era = self.era.load(Ordering::SeqCst);
+        let caught_up_at = self.caught_up_at.get();
+        let era = self.era.get();
         View { at, caught_up_at: self.origin + Duration::from_nanos(caught_up_at), era }
     }
 
     /// Every change committed before `instant` has been applied.
     pub(crate) fn caught_up(&self, instant: Instant) {
         let nanos = instant.saturating_duration_since(self.origin).as_nanos();
-        self.caught_up_at.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.caught_up_at.raise_to(u64::try_from(nanos).unwrap_or(u64::MAX));
     }
 
     /// Changes are followed from `instant` on, and nobody can say what changed before.
     pub(crate) fn restart(&self, instant: Instant) {
-        self.era.fetch_add(1, Ordering::SeqCst);
+        self.era.increment();
         self.caught_up(instant);
     }
 }
