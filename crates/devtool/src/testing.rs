@@ -45,12 +45,39 @@ pub(crate) fn run_with(
         say::line(USAGE);
         return Ok(ExitCode::SUCCESS);
     }
+    let mut args = args;
+    let times = take_times(&mut args)?;
+    run_steps((build_args(&args), test_args(&args), times), env, workspace)
+}
+
+/// Runs tests once, after a build of another kind.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_built(
+    build: Vec<OsString>,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    workspace: &Workspace,
+) -> anyhow::Result<ExitCode> {
+    run_steps((build, test_args(&args), 1), env, workspace)
+}
+
+/// What cargo does first, what it does then, and how often.
+type Steps = (Vec<OsString>, Vec<OsString>, u32);
+
+fn run_steps(
+    steps: Steps,
+    env: Vec<(&'static str, OsString)>,
+    workspace: &Workspace,
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .context("start a runtime")?;
-    let code = runtime.block_on(run_in(args, env, workspace));
+    let code = runtime.block_on(run_in(steps, env, workspace));
     // A build that was interrupted is not waited for.
     runtime.shutdown_background();
     guard::close();
@@ -58,17 +85,16 @@ pub(crate) fn run_with(
 }
 
 async fn run_in(
-    mut args: Vec<OsString>,
+    (build, test, times): Steps,
     mut further: Vec<(&'static str, OsString)>,
     workspace: &Workspace,
 ) -> anyhow::Result<ExitCode> {
-    let times = take_times(&mut args)?;
     let mut interrupts = Interrupts::install().context("listen for signals")?;
     let program = cargo::own_program()?;
     guard::install(&program).context("start the guard")?;
     let dir = Dir::create()?;
 
-    let building = cargo_step(workspace, build_args(&args), Vec::new())?;
+    let building = cargo_step(workspace, build, Vec::new())?;
     let backends = {
         let dir = dir.path().to_path_buf();
         tokio::task::spawn_blocking(move || {
@@ -88,7 +114,7 @@ async fn run_in(
     let mut worst = ExitCode::SUCCESS;
     let mut passed = 0;
     for _ in 0..times {
-        let testing = cargo_step(workspace, test_args(&args), env.clone())?;
+        let testing = cargo_step(workspace, test.clone(), env.clone())?;
         let Some(code) = finish(&testing, &mut interrupts).await else {
             return Ok(interrupted());
         };

@@ -17,6 +17,11 @@ use crate::proxy::Proxy;
 /// Replicas of the service.
 pub(crate) const REPLICAS: usize = 3;
 
+/// Deletes every entry of the cache, and answers with OK.
+const EVICT: &str = "EVAL \"for _, key in ipairs(redis.call('KEYS', '*cache:*')) do \
+     if not string.find(key, ':lease$') then redis.call('DEL', key) end end \
+     return redis.status_reply('OK')\" 0";
+
 /// What runs.
 pub(crate) struct Fleet {
     pub(crate) replicas: Vec<Replica>,
@@ -67,6 +72,12 @@ impl Fleet {
         tokio::task::block_in_place(|| self.redis.restart());
     }
 
+    /// Drops entries and tombstones from Redis, as a server does that is short of memory. What it
+    /// keeps besides are leases, marks, epochs and the log.
+    pub(crate) async fn evict_entries(&self) -> anyhow::Result<()> {
+        self.redis_ok(EVICT).await
+    }
+
     /// Sends Redis a command that is answered with OK, around the proxies.
     pub(crate) async fn redis_ok(&self, command: &str) -> anyhow::Result<()> {
         let mut redis = TcpStream::connect(("127.0.0.1", self.redis.port())).await?;
@@ -95,7 +106,7 @@ impl Replica {
             // Every answer is judged, also while Postgres is away.
             ("FOREBAY__CACHE__TOKEN__STALE_MAX", "0s".to_owned()),
             // Room for a quarter of the rows, so that Redis is read as well.
-            ("FOREBAY__CACHE__L1_BYTES_MAX", "65536".to_owned()),
+            ("FOREBAY__CACHE__L1_BYTES_MAX", "163840".to_owned()),
             ("FOREBAY__CACHE__VERIFY_SHARE", "0.01".to_owned()),
             ("FOREBAY__TELEMETRY__LOG_FILTER", "error".to_owned()),
             ("FOREBAY__POSTGRES__CONNECTIONS_MAX", "8".to_owned()),

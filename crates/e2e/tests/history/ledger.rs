@@ -31,6 +31,9 @@ pub(crate) struct Ledger {
     pub(crate) violations: AtomicU64,
     /// Reads that were older than an earlier one of the same replica. They may be, within the bound.
     pub(crate) regressions: AtomicU64,
+    /// Microseconds that a write had been committed for when a read began that did not contain it,
+    /// the most of all reads.
+    slowest_us: AtomicU64,
 }
 
 #[derive(Default)]
@@ -39,7 +42,7 @@ struct Row {
     writes: VecDeque<Write>,
     /// When a deletion was sent that is not answered yet.
     deleting_since: Option<Instant>,
-    reads: VecDeque<String>,
+    reads: VecDeque<Read>,
     newest_read: [Option<(Instant, i64)>; 8],
 }
 
@@ -53,8 +56,15 @@ struct Write {
     through: Option<usize>,
 }
 
-/// What a read returned: a version of the row, or that there is no such row.
-pub(crate) type Returned = Option<i64>;
+/// A read of a row by a replica.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Read {
+    pub(crate) replica: usize,
+    pub(crate) began_at: Instant,
+    pub(crate) ended_at: Instant,
+    /// A version of the row, or that there is no such row.
+    pub(crate) returned: Option<i64>,
+}
 
 impl Ledger {
     pub(crate) fn new(rows: usize) -> Self {
@@ -66,6 +76,7 @@ impl Ledger {
             writes: AtomicU64::default(),
             violations: AtomicU64::default(),
             regressions: AtomicU64::default(),
+            slowest_us: AtomicU64::default(),
         }
     }
 
@@ -95,12 +106,11 @@ impl Ledger {
         self.writes.fetch_add(1, Relaxed);
     }
 
-    /// Judges a read of `row` by a replica.
-    pub(crate) fn read(&self, row: usize, replica: usize, began_at: Instant, returned: Returned) {
-        let ended_at = Instant::now();
+    /// Judges a read of `row`.
+    pub(crate) fn read(&self, row: usize, read: Read) {
+        let Read { replica, began_at, ended_at, returned } = read;
         self.reads.fetch_add(1, Relaxed);
         let mut place = self.rows[row].lock();
-        let verdict = judge(&place, replica, began_at, ended_at, returned);
         if let (Some(version), Some(newest)) = (returned, place.newest_read.get_mut(replica)) {
             if newest.is_some_and(|(at, newest)| at <= began_at && version < newest) {
                 self.regressions.fetch_add(1, Relaxed);
@@ -109,23 +119,27 @@ impl Ledger {
                 *newest = Some((ended_at, version));
             }
         }
-        let line = format!(
-            "{} to {}: replica {replica} returned {}",
-            self.time(began_at),
-            self.time(ended_at),
-            returned.map_or_else(|| "no row".to_owned(), |version| format!("version {version}"))
-        );
-        if let Some(what) = verdict {
+        if let Some(behind) = behind(&place, &read) {
+            let micros = u64::try_from(behind.as_micros()).unwrap_or(u64::MAX);
+            self.slowest_us.fetch_max(micros, Relaxed);
+        }
+        if let Some(what) = judge(&place, &read) {
             self.violations.fetch_add(1, Relaxed);
             let mut told = self.told.lock();
             if told.len() < TOLD_MAX {
-                told.push(self.history(row, &place, what, &line));
+                told.push(self.history(row, &place, what, &read));
             }
         }
         if place.reads.len() >= READS_KEPT {
             place.reads.pop_front();
         }
-        place.reads.push_back(line);
+        place.reads.push_back(read);
+    }
+
+    /// How long a write had been committed when a read began that did not contain it, at most. What
+    /// a read may miss of its own replica's writes is nothing; of others', up to the bound.
+    pub(crate) fn slowest(&self) -> Duration {
+        Duration::from_micros(self.slowest_us.load(Relaxed))
     }
 
     /// The violations, the first few with the history of their rows.
@@ -142,8 +156,16 @@ impl Ledger {
         format!("{:9.4}", instant.saturating_duration_since(self.started_at).as_secs_f64())
     }
 
-    fn history(&self, number: usize, row: &Row, what: &str, read: &str) -> String {
-        let mut text = format!("row {number}: {what}\n  {read}\n");
+    fn line(&self, read: &Read) -> String {
+        let Read { replica, began_at, ended_at, returned } = read;
+        let returned =
+            returned.map_or_else(|| "no row".to_owned(), |version| format!("version {version}"));
+        let (began, ended) = (self.time(*began_at), self.time(*ended_at));
+        format!("  {began} to {ended}: replica {replica} returned {returned}")
+    }
+
+    fn history(&self, number: usize, row: &Row, what: &str, read: &Read) -> String {
+        let mut text = format!("row {number}: {what}\n{}\n", self.line(read));
         for Write { version, is_deletion, sent_at, answered_at, through } in
             row.writes.iter().rev().take(READS_KEPT).rev()
         {
@@ -158,20 +180,26 @@ impl Ledger {
             );
         }
         for read in &row.reads {
-            let _infallible = writeln!(text, "  {read}");
+            let _infallible = writeln!(text, "{}", self.line(read));
         }
         text
     }
 }
 
+/// How long the oldest write that a read does not contain had been committed when it began.
+fn behind(row: &Row, read: &Read) -> Option<Duration> {
+    // Of a row that was not found nobody knows which of its deletions was seen: the last one.
+    let is_unseen = |write: &&Write| match read.returned {
+        Some(version) => write.version > version,
+        None => !write.is_deletion && row.deleting_since.is_none(),
+    };
+    let oldest = row.writes.iter().rev().take_while(is_unseen).last()?;
+    read.began_at.checked_duration_since(oldest.answered_at)
+}
+
 /// What is wrong with a read, if something is.
-fn judge(
-    row: &Row,
-    replica: usize,
-    began_at: Instant,
-    ended_at: Instant,
-    returned: Returned,
-) -> Option<&'static str> {
+fn judge(row: &Row, read: &Read) -> Option<&'static str> {
+    let Read { replica, began_at, ended_at, returned } = *read;
     // A replica contains its own writes at once, and those of others within the bound.
     let belongs = |write: &&Write| {
         let bound = if write.through == Some(replica) { Duration::ZERO } else { BOUND };
@@ -208,8 +236,8 @@ mod tests {
         let ledger = Ledger::new(1);
         let violations = || ledger.violations.load(Relaxed);
         let read = |replica, returned| {
-            let before = violations();
-            ledger.read(0, replica, Instant::now(), returned);
+            let (before, now) = (violations(), Instant::now());
+            ledger.read(0, Read { replica, began_at: now, ended_at: now, returned });
             violations() > before
         };
         assert!(!read(0, None), "nothing was written");
@@ -229,6 +257,7 @@ mod tests {
         tokio::time::advance(BOUND).await;
         assert!(read(0, Some(2)), "it came back");
         assert!(!read(0, None) && !read(0, Some(4)), "it may have been created again");
+        assert_eq!(ledger.slowest(), BOUND, "the slowest is one that was too slow");
         let told = ledger.told();
         assert!(
             told.contains("a deleted row came back") && told.contains("version 3 deleted by SQL")

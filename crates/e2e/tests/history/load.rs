@@ -15,18 +15,23 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::fleet::REPLICAS;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Read};
 
 /// Rows that are read and written.
-pub(crate) const ROWS: usize = 160;
-/// Rows that one call reads.
-const BATCH: usize = 20;
+pub(crate) const ROWS: usize = 400;
+/// Rows that one call reads. A call costs as much as the reading of some dozen rows does.
+const BATCH: usize = 100;
+/// One call in so many reads a single row.
+const SINGLE: usize = 8;
 /// Readers of each replica.
-const READERS: usize = 2;
+const READERS: usize = 3;
 /// Writers. Each has rows of its own.
 const WRITERS: usize = 4;
-/// Time between two writes of a writer.
-const WRITE_PAUSE: Duration = Duration::from_millis(4);
+/// Rows of each writer that are written often.
+const HOT: usize = 4;
+/// Time between two writes of a writer: the other rows stay as they are for two bounds and more, so
+/// that what is too old is still so when it is read.
+const WRITE_PAUSE: Duration = Duration::from_millis(6);
 /// A call that was not answered within this time failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -54,6 +59,7 @@ impl Load {
     pub(crate) async fn start(clients: &[TokenClient], postgres: PgPool) -> anyhow::Result<Self> {
         let ledger = Arc::new(Ledger::new(ROWS));
         let (stop, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mints: Arc<[String]> = (0..ROWS).map(mint).collect();
         for row in 0..ROWS {
             let sent_at = Instant::now();
             let version = upsert(&postgres, &INSERT, row, "new").await?;
@@ -66,6 +72,7 @@ impl Load {
                 client: clients[replica].clone(),
                 replica,
                 number,
+                mints: Arc::clone(&mints),
                 ledger: Arc::clone(&ledger),
                 refused: Arc::clone(&refused),
                 stop: Arc::clone(&stop),
@@ -110,6 +117,7 @@ struct Reader {
     client: TokenClient,
     replica: usize,
     number: usize,
+    mints: Arc<[String]>,
     ledger: Arc<Ledger>,
     refused: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -120,26 +128,50 @@ impl Reader {
         let mut round = self.number * 31;
         while !self.stop.load(Relaxed) {
             round += 1;
-            let rows: Vec<usize> =
-                (0..BATCH).map(|place| (round * 7 + place * 13) % ROWS).collect();
-            let mints = rows.iter().map(|row| mint(*row)).collect();
-            let request = BatchGetTokensRequest { mints, ..Default::default() };
             let began_at = Instant::now();
-            let reply = self.client.batch_get_tokens(timed(request)).await;
-            let Ok(reply) = reply.map(tonic::Response::into_inner) else {
+            let answered = if round.is_multiple_of(SINGLE) {
+                let row = round / SINGLE % ROWS;
+                self.one(row).await.map(|returned| vec![(row, returned)])
+            } else {
+                self.batch((0..BATCH).map(|place| (round * 7 + place * 13) % ROWS).collect()).await
+            };
+            let ended_at = Instant::now();
+            let Ok(rows) = answered else {
                 self.refused.fetch_add(1, Relaxed);
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
-            let mut tokens = reply.tokens.iter().peekable();
-            for row in rows {
-                // Found tokens are in the order asked.
-                let found = tokens.next_if(|token| token.mint == mint(row));
-                let version = found.map(|token| token.version);
-                self.ledger.read(row, self.replica, began_at, version);
+            for (row, returned) in rows {
+                let read = Read { replica: self.replica, began_at, ended_at, returned };
+                self.ledger.read(row, read);
             }
         }
         Ok(())
+    }
+
+    async fn one(&mut self, row: usize) -> Result<Option<i64>, tonic::Status> {
+        let request = LookupTokenRequest { mint: self.mints[row].clone() };
+        match self.client.lookup_token(timed(request)).await {
+            Ok(reply) => Ok(reply.into_inner().token.map(|token| token.version)),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn batch(
+        &mut self,
+        rows: Vec<usize>,
+    ) -> Result<Vec<(usize, Option<i64>)>, tonic::Status> {
+        let mints = rows.iter().map(|row| self.mints[*row].clone()).collect();
+        let request = BatchGetTokensRequest { mints, ..Default::default() };
+        let reply = self.client.batch_get_tokens(timed(request)).await?.into_inner();
+        let mut tokens = reply.tokens.iter().peekable();
+        // Found tokens are in the order asked.
+        let mut version = |row: usize| {
+            let found = tokens.next_if(|token| token.mint == self.mints[row]);
+            (row, found.map(|token| token.version))
+        };
+        Ok(rows.into_iter().map(&mut version).collect())
     }
 }
 
@@ -159,8 +191,12 @@ impl Writer {
         while !self.stop.load(Relaxed) {
             round += 1;
             // A few rows are written often, the others now and then.
-            let spread = if round.is_multiple_of(2) { ROWS } else { 4 * WRITERS };
-            let row = (round * 5 % (spread / WRITERS)) * WRITERS + self.number;
+            let own = if round.is_multiple_of(2) {
+                round / 2 % HOT
+            } else {
+                HOT + round / 2 % (ROWS / WRITERS - HOT)
+            };
+            let row = own * WRITERS + self.number;
             if !exists[row] {
                 exists[row] = true;
                 self.write(row, &INSERT, round).await?;

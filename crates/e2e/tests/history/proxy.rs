@@ -22,6 +22,9 @@ pub(crate) struct Proxy {
 struct State {
     /// Milliseconds that each piece is held up.
     delay_ms: AtomicU64,
+    /// Milliseconds that each piece of an answer is held up at most, each for a time of its own.
+    unevenness_ms: AtomicU64,
+    answered: AtomicU64,
     accepted: AtomicU64,
     /// Connections before this one carry nothing any more, and stay open.
     carried_from: AtomicU64,
@@ -53,7 +56,13 @@ impl Proxy {
 
     /// Holds up everything from now on.
     pub(crate) fn delay(&self, delay: Duration) {
-        self.state.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), SeqCst);
+        self.state.delay_ms.store(millis(delay), SeqCst);
+    }
+
+    /// Holds up each answer from now on for another time, up to this one: answers on several
+    /// connections overtake each other.
+    pub(crate) fn uneven(&self, most: Duration) {
+        self.state.unevenness_ms.store(millis(most), SeqCst);
     }
 
     /// Ends all connections.
@@ -64,6 +73,21 @@ impl Proxy {
     /// Connections that are open now carry nothing any more, and nobody is told. New ones work.
     pub(crate) fn black_hole(&self) {
         self.state.carried_from.store(self.state.accepted.load(SeqCst), SeqCst);
+    }
+}
+
+impl State {
+    /// How long a piece is held up.
+    fn delay_of(&self, is_answer: bool) -> Duration {
+        let (delay, most) = (self.delay_ms.load(SeqCst), self.unevenness_ms.load(SeqCst));
+        let uneven = if is_answer && most > 0 {
+            // The golden ratio spreads them, the same in every run.
+            let number = self.answered.fetch_add(1, SeqCst).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            (number >> 32) % most
+        } else {
+            0
+        };
+        Duration::from_millis(delay + uneven)
     }
 }
 
@@ -81,8 +105,8 @@ async fn join(client: TcpStream, server: TcpStream, number: u64, state: Arc<Stat
     let (server_read, server_write) = server.into_split();
     let carried = async {
         tokio::join!(
-            carry(client_read, server_write, number, &state),
-            carry(server_read, client_write, number, &state)
+            carry(client_read, server_write, (number, false), &state),
+            carry(server_read, client_write, (number, true), &state)
         )
     };
     tokio::select! {
@@ -91,12 +115,17 @@ async fn join(client: TcpStream, server: TcpStream, number: u64, state: Arc<Stat
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, state: &State) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    (number, is_answer): (u64, bool),
+    state: &State,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read) = from.read(&mut buffer).await {
-        let delay = state.delay_ms.load(SeqCst);
-        if delay > 0 {
-            tokio::time::sleep(Duration::from_millis(delay)).await;
+        let delay = state.delay_of(is_answer);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
         if number < state.carried_from.load(SeqCst) {
             if read == 0 {
@@ -109,4 +138,8 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, sta
             return;
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
