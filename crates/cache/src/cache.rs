@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use forebay_config::{CacheConfig, EntityCacheConfig};
+use forebay_config::{CacheConfig, EntityCacheConfig, ListCacheConfig};
 use forebay_pooling::Deadline;
 use forebay_postgres::PgPool;
 use forebay_redis::RedisPool;
@@ -27,7 +27,7 @@ use crate::l2::remote::Remote;
 use crate::metrics::Metrics;
 use crate::operators::inspect::AnyEntity;
 use crate::operators::verifier::Verifier;
-use crate::{Entity, EntityCache, Loader, WallClock};
+use crate::{Entity, EntityCache, List, ListCache, Loader, PageLoader, Paged, WallClock};
 
 /// Fills of L2 under way at once. One more is dropped: the next reader fills.
 const FILLS_MAX: usize = 256;
@@ -40,6 +40,8 @@ pub struct Cache(pub(crate) Arc<CacheInner>);
 
 pub(crate) struct CacheInner {
     pub(crate) local: Arc<Local>,
+    /// The pages of lists. They are large, and have room of their own.
+    pub(crate) pages: Arc<Local>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) dataset: Arc<Dataset>,
@@ -48,6 +50,7 @@ pub(crate) struct CacheInner {
     pub(crate) verifier: Verifier,
     pub(crate) clock: WallClock,
     pub(crate) fill_permits: Semaphore,
+    pub(crate) lists: ListCacheConfig,
     pub(crate) l2_timeout: Duration,
     pub(crate) entities: Entities,
     next_entity: AtomicU32,
@@ -76,6 +79,8 @@ impl Cache {
     ) -> Self {
         let metrics = Metrics::new();
         let local = Arc::new(Local::new(config.l1_bytes_max, config.l1_negative_bytes_max));
+        // Every page exists, so none is negative.
+        let pages = Arc::new(Local::new(config.list.l1_bytes_max, 0));
         let progress = Arc::new(Progress::new(config.staleness_max));
         let dataset = Arc::new(Dataset::default());
         let (memory, pending) = (Arc::new(Memory::default()), Pending::new(Arc::clone(&metrics)));
@@ -127,6 +132,7 @@ impl Cache {
         ];
         let inner = Arc::new(CacheInner {
             local,
+            pages,
             progress,
             remote,
             dataset,
@@ -135,6 +141,7 @@ impl Cache {
             verifier,
             clock,
             fill_permits: Semaphore::new(FILLS_MAX),
+            lists: config.list.clone(),
             l2_timeout: config.l2_timeout,
             entities,
             next_entity: AtomicU32::new(0),
@@ -159,6 +166,21 @@ impl Cache {
         entity
     }
 
+    /// Adds a list, by the settings of lists. No two lists and entities of one cache may have the
+    /// same name.
+    pub fn list<T: List, L: PageLoader<T>>(&self, loader: L) -> ListCache<T, L> {
+        let ListCacheConfig { ttl, stale_max, page_bytes_max, loads_max, .. } = self.0.lists;
+        let config = EntityCacheConfig {
+            ttl,
+            negative_ttl: ttl,
+            stale_max,
+            value_bytes_max: page_bytes_max,
+            loads_max,
+            loads_waiting_keys_max: self.0.lists.loads_waiting_max,
+        };
+        ListCache::new(self.entity(&config, Paged(loader)))
+    }
+
     /// Waits until Redis has confirmed every change made so far, or until `deadline`; whether it
     /// has. To be called before the process ends, after its last write: what is unconfirmed then
     /// is not announced any more.
@@ -181,13 +203,16 @@ type Gauge = (&'static str, &'static str, fn(&CacheInner) -> u64);
 
 impl CacheInner {
     fn register_gauges(self: &Arc<Self>) {
-        let gauges: [Gauge; 4] = [
+        let gauges: [Gauge; 5] = [
             ("forebay.cache.l1.bytes", "Bytes held in L1.", |cache| cache.local.usage().0),
             (
                 "forebay.cache.l1.negative.bytes",
                 "Bytes held in L1 for keys that have no row.",
                 |cache| cache.local.negative_usage().0,
             ),
+            ("forebay.cache.l1.lists.bytes", "Bytes held in L1 for pages of lists.", |cache| {
+                cache.pages.usage().0
+            }),
             ("forebay.cache.l1.entries", "Entries held in L1.", |cache| cache.local.usage().1),
             ("forebay.cache.pending", "Changes that Redis has not confirmed.", |cache| {
                 u64::try_from(cache.pending.len()).unwrap_or(u64::MAX)

@@ -4,6 +4,7 @@ pub(crate) mod announce;
 pub(crate) mod announced;
 pub(crate) mod log;
 pub(crate) mod outbox;
+pub(crate) mod own;
 pub(crate) mod pending;
 pub(crate) mod progress;
 pub(crate) mod snapshots;

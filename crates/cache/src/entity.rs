@@ -26,6 +26,8 @@ pub trait Entity: Send + Sync + 'static {
     /// Version of the encoded form. Raise it when [`decode`](Entity::decode) could not read what
     /// an older [`encode`](Entity::encode) wrote: entries of another schema are misses.
     const SCHEMA: u16;
+    /// What a changed row makes old.
+    const REACH: Reach = Reach::Key;
 
     /// The key as text; different keys must give different texts.
     fn key_text(key: &Self::Key) -> String;
@@ -43,6 +45,20 @@ pub trait Entity: Send + Sync + 'static {
     /// # Errors
     /// [`DecodeError`] if the bytes are not a value of this schema. The cache treats that as a miss.
     fn decode(bytes: Bytes) -> Result<Self::Value, DecodeError>;
+    /// Memory that a decoded value owns besides its stored form, in bytes: about as much as that is
+    /// long, if nothing better is known.
+    fn decoded_bytes(_value: &Self::Value, encoded: &Bytes) -> usize {
+        encoded.len()
+    }
+}
+
+/// What a changed row makes old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The entry of its key.
+    Key,
+    /// Every entry of the entity: each may show the row. Such entities are [lists](crate::List).
+    Collection,
 }
 
 /// A row that changed, as the outbox names it.

@@ -13,16 +13,15 @@ use rand::seq::IteratorRandom as _;
 use tracing::{Instrument, Span, field};
 
 use crate::cache::CacheInner;
-use crate::changes::pending::Invalidation;
 use crate::changes::progress::View;
-use crate::l1::local::{EntityId, Slot};
-use crate::l2::remote::Space;
+use crate::l1::local::{EntityId, Local, Slot};
+use crate::lists::collection::Collection;
 use crate::metrics::Outcomes;
 use crate::reads::flight::{Arrival, Boarding, Flights, Landed, arrive};
 use crate::reads::loads::Loads;
 use crate::reads::lookup::common_outcome;
 use crate::reads::misses::Misses;
-use crate::{CacheError, Consistency, Entity, Loader, Lookup, Outcome};
+use crate::{CacheError, Consistency, Entity, Loader, Lookup, Outcome, Reach};
 
 /// Reads one entity through both levels. Clones are cheap and share everything.
 pub struct EntityCache<E: Entity, L: Loader<E>>(Arc<EntityInner<E, L>>);
@@ -30,6 +29,10 @@ pub struct EntityCache<E: Entity, L: Loader<E>>(Arc<EntityInner<E, L>>);
 pub(crate) struct EntityInner<E: Entity, L: Loader<E>> {
     pub(crate) id: EntityId,
     pub(crate) cache: Arc<CacheInner>,
+    /// Where its entries are held.
+    pub(crate) local: Arc<Local>,
+    /// What its entries have in common, if they are the pages of a list.
+    pub(crate) collection: Option<Collection>,
     pub(crate) config: EntityCacheConfig,
     pub(crate) loader: L,
     pub(crate) flights: Arc<Flights<E, L>>,
@@ -65,11 +68,17 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
             get: format!("cache.get {}", E::NAME),
             get_many: format!("cache.get_many {}", E::NAME),
         };
+        let (local, collection) = match E::REACH {
+            Reach::Key => (&cache.local, None),
+            Reach::Collection => (&cache.pages, Some(Collection::new())),
+        };
         let inner = Arc::new(EntityInner {
             id,
             flights: Flights::new(),
             misses: Misses::new(&config),
             loads: Loads::new(&config),
+            local: Arc::clone(local),
+            collection,
             cache,
             config,
             loader,
@@ -202,13 +211,13 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     fn answer_l1(&self, key: &E::Key, consistency: Consistency) -> Option<Lookup<E>> {
         let bound = self.bound(consistency)?;
         let view = self.cache.progress.view();
-        let hash = self.cache.local.hash(self.id, key);
+        let hash = self.local.hash(self.id, key);
         self.look(hash, key, &view, bound)
     }
 
     fn look(&self, hash: u64, key: &E::Key, view: &View, bound: Duration) -> Option<Lookup<E>> {
-        let slot = self.cache.local.get(self.id, hash, key)?;
-        if !view.trusts(&slot, bound) {
+        let slot = self.local.get(self.id, hash, key)?;
+        if !view.trusts(&slot, bound) || !self.is_current(&slot) {
             return None;
         }
         let value = slot.value::<E>()?;
@@ -233,7 +242,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
         let bound = self.bound(consistency);
         let view = self.cache.progress.view();
-        let asks_l2 = bound.is_some_and(|bound| view.is_within(bound));
+        let asks_l2 = bound.is_some_and(|bound| view.is_within(bound)) && self.is_calm();
         let fresh_at = if asks_l2 { view.caught_up_at } else { view.at };
         // A clock that is younger than the bound has no such instant; then nothing is too old.
         let since = bound.map(|bound| view.at.checked_sub(bound).unwrap_or(fresh_at));
@@ -247,7 +256,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
                 continue;
             }
             seen.insert(key, places.len());
-            let hash = self.cache.local.hash(self.id, key);
+            let hash = self.local.hash(self.id, key);
             // Most keys are here; only the others need the lock of the flights.
             if let Some(lookup) = bound.and_then(|bound| self.look(hash, key, &view, bound)) {
                 places.push(Place::Here(lookup));
@@ -258,7 +267,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
                 hash,
                 since,
                 fresh_at,
-                || self.cache.local.generation(hash),
+                || self.generation(hash),
                 || bound.and_then(|bound| self.look(hash, key, &view, bound)),
             );
             places.push(match boarding {
@@ -308,67 +317,13 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
 
     /// An entry of L1 that is not trusted any more but not known to be wrong either.
     fn stale(&self, key: &E::Key, max_age: Duration) -> Option<Lookup<E>> {
-        let hash = self.cache.local.hash(self.id, key);
-        let slot: Arc<Slot> = self.cache.local.get(self.id, hash, key)?;
-        if slot.fetched_at.elapsed() > max_age {
+        let hash = self.local.hash(self.id, key);
+        let slot: Arc<Slot> = self.local.get(self.id, hash, key)?;
+        if slot.fetched_at.elapsed() > max_age || !self.is_current(&slot) {
             return None;
         }
         let value = slot.value::<E>()?;
         Some(Lookup { value, outcome: Outcome::Stale })
-    }
-
-    /// Forgets a key in this process, unless it has this version or a newer one.
-    pub(crate) fn forget(&self, key: &E::Key, version: Option<i64>) {
-        let hash = self.cache.local.hash(self.id, key);
-        self.cache.local.invalidate(self.id, hash, key, version);
-    }
-
-    /// The place of this entity in L2.
-    pub(crate) fn space(&self) -> Space {
-        Space { id: self.id, entity: E::NAME, schema: E::SCHEMA }
-    }
-
-    /// What Redis is told of a change that was made here.
-    pub(crate) fn invalidation(&self, key_text: &str, version: i64) -> Invalidation {
-        Invalidation {
-            entry_key: self.space().entry_key(key_text),
-            entity: E::NAME,
-            schema: E::SCHEMA,
-            key_text: key_text.to_owned(),
-            version,
-            force: false,
-            is_own: true,
-        }
-    }
-
-    pub(crate) async fn invalidate(&self, changes: &[(E::Key, i64)], force: bool) {
-        if changes.is_empty() {
-            return;
-        }
-        let invalidations: Vec<_> = changes
-            .iter()
-            .map(|(key, version)| Invalidation {
-                force,
-                ..self.invalidation(&E::key_text(key), *version)
-            })
-            .collect();
-        let keys: Vec<_> = invalidations.iter().map(|change| change.entry_key.clone()).collect();
-        // First pending, then forgotten: a read that begins in between must not take the old
-        // value from L2 after L1 has lost it.
-        self.cache.pending.add(invalidations, &self.cache.dataset);
-        for (key, version) in changes {
-            self.forget(key, (!force).then_some(*version));
-        }
-        self.cache.metrics.invalidated(E::NAME, "local", changes.len());
-        if self.cache.dataset.trust().is_some() {
-            let settled = self.cache.pending.settled(&keys);
-            if tokio::time::timeout(self.cache.l2_timeout, settled).await.is_err() {
-                tracing::debug!(
-                    cache.entity = E::NAME,
-                    "an invalidation goes on in the background"
-                );
-            }
-        }
     }
 }
 

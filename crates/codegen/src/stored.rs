@@ -14,12 +14,14 @@ use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 /// The fields that a server sends as they are stored, as `package.Message.field`.
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 8] = [
     "forebay.pool.v1.BatchGetPoolsResponse.pools",
     "forebay.pool.v1.GetPoolResponse.pool",
+    "forebay.pool.v1.ListPoolsResponse.pools",
     "forebay.pool.v1.LookupPoolResponse.pool",
     "forebay.token.v1.BatchGetTokensResponse.tokens",
     "forebay.token.v1.GetTokenResponse.token",
+    "forebay.token.v1.ListTokensResponse.tokens",
     "forebay.token.v1.LookupTokenResponse.token",
 ];
 

@@ -26,7 +26,7 @@ pub use load::{DEFAULTS, Loaded, load};
 pub use reference::{Reference, reference};
 pub use secret::Secret;
 pub use sections::Config;
-pub use sections::cache::{CacheConfig, EntityCacheConfig};
+pub use sections::cache::{CacheConfig, EntityCacheConfig, ListCacheConfig};
 pub use sections::grpc::{GrpcClientConfig, GrpcConfig};
 pub use sections::ops::OpsConfig;
 pub use sections::postgres::{

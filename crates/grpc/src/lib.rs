@@ -35,6 +35,7 @@ pub mod mask;
 pub mod page;
 pub mod request_id;
 mod server;
+pub mod stored_page;
 mod timeout;
 mod trace;
 

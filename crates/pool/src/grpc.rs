@@ -73,9 +73,9 @@ impl Contract for PoolService {
     async fn list_pools(
         &self,
         request: Request<pb::ListPoolsRequest>,
-    ) -> Result<Response<pb::ListPoolsResponse>, Status> {
+    ) -> Result<Response<stored::ListPoolsResponse>, Status> {
         let (pools, next_page_token) = self.list(request.into_inner()).await.map_err(status)?;
-        Ok(Response::new(pb::ListPoolsResponse { pools, next_page_token }))
+        Ok(Response::new(stored::ListPoolsResponse { pools, next_page_token }))
     }
 
     async fn create_pool(

@@ -1,8 +1,8 @@
 //! The liquidity-pool service: pools by id, by address, in batches and in pages.
 //!
-//! Reads of single pools and of batches go through the two-level cache; lists and writes go
-//! to Postgres, which alone holds the truth. A pool names its two tokens by mint; which tokens
-//! those are is the token service's to say, and it is asked over gRPC.
+//! Reads of pools, of batches and of lists go through the two-level cache; writes go to Postgres,
+//! which alone holds the truth. A pool names its two tokens by mint; which tokens those are is the
+//! token service's to say, and it is asked over gRPC.
 //!
 //! Guarantees:
 //! - A write that was answered is seen by every later read of this process, and by reads of
@@ -42,6 +42,7 @@ mod error;
 mod grpc;
 mod list;
 mod loader;
+mod pages;
 mod resolve;
 mod service;
 mod store;

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use forebay_grpc::error::FieldViolation;
 use forebay_grpc::fields::FieldViolations;
 use forebay_grpc::page::{self, Fingerprint, PageTokens};
-use forebay_model::{Dex, Mint, PoolAddress, PublicKey, TokenId};
+use forebay_grpc::stored_page::StoredPage;
+use forebay_model::{Dex, Mint, Pool, PublicKey, TokenId};
 use forebay_postgres::{Sql, ToSql};
 use forebay_proto::pool::v1 as pb;
 use uuid::Uuid;
 
+use crate::convert::to_message;
 use crate::store::{COLUMNS, JOINS};
 
 /// The method that page tokens are bound to.
@@ -26,16 +28,17 @@ pub(crate) struct PageRequest {
     fingerprint: Fingerprint,
 }
 
-/// One page to read: the request with its mints resolved.
-#[derive(Debug)]
+/// One page to read: the request with its mints resolved, which identifies it, whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PageQuery {
-    token_id: Option<Uuid>,
-    pair: Option<[Uuid; 2]>,
-    dex: Option<String>,
+    pub(crate) token_id: Option<Uuid>,
+    /// In order, because a pool has no first token.
+    pub(crate) pair: Option<[Uuid; 2]>,
+    pub(crate) dex: Option<String>,
     /// The address before the first one of the page; empty for the first page.
-    after: String,
+    pub(crate) after: String,
     /// One row more than the page has: it tells whether a next page exists.
-    limit: i64,
+    pub(crate) limit: i64,
 }
 
 impl PageRequest {
@@ -79,7 +82,11 @@ impl PageRequest {
             None => None,
         };
         let pair = match &self.pair {
-            Some([first, second]) => Some([id(first)?, id(second)?]),
+            Some([first, second]) => {
+                let mut pair = [id(first)?, id(second)?];
+                pair.sort_unstable();
+                Some(pair)
+            }
             None => None,
         };
         let limit = i64::try_from(self.size + 1).unwrap_or(i64::MAX);
@@ -87,21 +94,10 @@ impl PageRequest {
         Some(PageQuery { token_id, pair, dex, after: self.after.clone(), limit })
     }
 
-    /// Cuts `rows` to the page and names the next one, if there is one.
-    pub(crate) fn page<T>(
-        &self,
-        mut rows: Vec<T>,
-        address: impl Fn(&T) -> PoolAddress,
-        page_tokens: &PageTokens,
-    ) -> (Vec<T>, String) {
-        if rows.len() <= self.size {
-            return (rows, String::new());
-        }
-        rows.truncate(self.size);
-        let next = rows
-            .last()
-            .map(|last| page_tokens.encode(self.fingerprint, address(last).key().as_bytes()));
-        (rows, next.unwrap_or_default())
+    /// The token of the page after `page`; empty if there is none.
+    pub(crate) fn next_page_token(&self, page: &StoredPage, page_tokens: &PageTokens) -> String {
+        let next = page.cursor().map(|cursor| page_tokens.encode(self.fingerprint, cursor));
+        next.unwrap_or_default()
     }
 }
 
@@ -144,6 +140,16 @@ impl PageQuery {
             (Some(_), _) | (_, Some(_)) => sql.planned_each_time(),
         };
         (sql, parameters)
+    }
+
+    /// Cuts `rows` to the page, which says where the next one begins, if there is one.
+    pub(crate) fn page(&self, mut rows: Vec<Pool>) -> StoredPage {
+        let size = usize::try_from(self.limit - 1).unwrap_or(0);
+        let is_last = rows.len() <= size;
+        rows.truncate(size);
+        let last = rows.last().filter(|_| !is_last).map(|pool| pool.pool_address);
+        let pools: Vec<_> = rows.into_iter().map(to_message).collect();
+        StoredPage::new(&pools, last.as_ref().map(|last| last.key().as_bytes().as_slice()))
     }
 }
 

@@ -19,6 +19,10 @@ impl PoolLoader {
     pub(crate) fn new(store: PoolStore) -> Self {
         Self { store }
     }
+
+    pub(crate) fn store(&self) -> &PoolStore {
+        &self.store
+    }
 }
 
 impl Loader<PoolById> for PoolLoader {

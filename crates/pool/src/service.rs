@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use forebay_cache::{Cache, Entity, EntityCache, Entry, Loader};
+use forebay_cache::{Cache, Entity, EntityCache, Entry, ListCache, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
@@ -22,6 +22,7 @@ use crate::entity::{PoolByAddress, PoolById};
 use crate::error::{Error, StoreError};
 use crate::list::PageRequest;
 use crate::loader::PoolLoader;
+use crate::pages::PoolPages;
 use crate::resolve::MintResolver;
 use crate::store::{self, PoolStore};
 use crate::validate::{Batch, Creation, Deletion, Update};
@@ -32,6 +33,7 @@ pub struct PoolService {
     store: PoolStore,
     by_id: EntityCache<PoolById, PoolLoader>,
     by_address: EntityCache<PoolByAddress, PoolLoader>,
+    pages: ListCache<PoolPages, PoolLoader>,
     mints: MintResolver,
     page_tokens: PageTokens,
     /// Commits that have begun, with the invalidations that follow them.
@@ -53,7 +55,8 @@ impl PoolService {
         let loader = PoolLoader::new(store.clone());
         Self {
             by_id: cache.entity(entries, loader.clone()),
-            by_address: cache.entity(entries, loader),
+            by_address: cache.entity(entries, loader.clone()),
+            pages: cache.list(loader),
             store,
             mints,
             page_tokens: PageTokens::new(page_token_key),
@@ -98,19 +101,19 @@ impl PoolService {
         Ok(by_id.into_iter().chain(by_address).collect())
     }
 
-    /// One page of pools and the name of the next one.
+    /// One page of encoded pools and the name of the next one.
     pub(crate) async fn list(
         &self,
         request: pb::ListPoolsRequest,
-    ) -> Result<(Vec<pb::Pool>, String), Error> {
+    ) -> Result<(Vec<Bytes>, String), Error> {
         let request = PageRequest::new(request, &self.page_tokens)?;
         let ids = self.mints.resolve(&request.mints()).await?;
         let Some(query) = request.resolved(&ids) else {
             return Ok((Vec::new(), String::new()));
         };
-        let rows = self.store.list(&query).await?;
-        let (pools, next) = request.page(rows, |pool: &Pool| pool.pool_address, &self.page_tokens);
-        Ok((pools.into_iter().map(to_message).collect(), next))
+        let found = self.pages.page(&query, self.pages.consistency()).await?;
+        let page = &found.page.value;
+        Ok((page.items().to_vec(), request.next_page_token(page, &self.page_tokens)))
     }
 
     pub(crate) async fn create(
@@ -289,12 +292,19 @@ impl PoolService {
 
     async fn invalidate(&self, pool: &pb::Pool) {
         // Both texts were written by us, so they always parse.
-        if let Ok(id) = pool.id.parse() {
-            self.by_id.invalidate(&[(id, pool.version)]).await;
-        }
-        if let Ok(address) = pool.pool_address.parse() {
-            self.by_address.invalidate(&[(address, pool.version)]).await;
-        }
+        let by_id = async {
+            if let Ok(id) = pool.id.parse() {
+                self.by_id.invalidate(&[(id, pool.version)]).await;
+            }
+        };
+        let by_address = async {
+            if let Ok(address) = pool.pool_address.parse() {
+                self.by_address.invalidate(&[(address, pool.version)]).await;
+            }
+        };
+        // At once, so that Redis is told of all three in one step.
+        let versions = [pool.version];
+        tokio::join!(by_id, by_address, self.pages.changed(&versions));
     }
 }
 

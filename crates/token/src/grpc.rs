@@ -73,9 +73,9 @@ impl Contract for TokenService {
     async fn list_tokens(
         &self,
         request: Request<pb::ListTokensRequest>,
-    ) -> Result<Response<pb::ListTokensResponse>, Status> {
+    ) -> Result<Response<stored::ListTokensResponse>, Status> {
         let (tokens, next_page_token) = self.list(request.into_inner()).await.map_err(status)?;
-        Ok(Response::new(pb::ListTokensResponse { tokens, next_page_token }))
+        Ok(Response::new(stored::ListTokensResponse { tokens, next_page_token }))
     }
 
     async fn create_token(

@@ -1,7 +1,7 @@
 //! The token service: fungible tokens by id, by mint, in batches and in pages.
 //!
-//! Reads of single tokens and of batches go through the two-level cache; lists and writes go
-//! to Postgres, which alone holds the truth.
+//! Reads of tokens, of batches and of lists go through the two-level cache; writes go to Postgres,
+//! which alone holds the truth.
 //!
 //! Guarantees:
 //! - A write that was answered is seen by every later read of this process, and by reads of
@@ -37,6 +37,7 @@ mod error;
 mod grpc;
 mod list;
 mod loader;
+mod pages;
 mod service;
 mod store;
 mod validate;

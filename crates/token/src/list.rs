@@ -3,6 +3,7 @@
 use forebay_grpc::error::FieldViolation;
 use forebay_grpc::fields::FieldViolations;
 use forebay_grpc::page::{self, Fingerprint, PageTokens};
+use forebay_grpc::stored_page::StoredPage;
 use forebay_model::{PublicKey, Token};
 use forebay_postgres::{Sql, ToSql};
 use forebay_proto::token::v1 as pb;
@@ -19,22 +20,26 @@ const METHOD: &str = "forebay.token.v1.TokenService/ListTokens";
 /// page of long tokens.
 pub(crate) const PAGE_BYTES_MAX: usize = 3 << 20;
 
-/// One page to read.
+/// One page that is asked for.
 #[derive(Debug)]
-pub(crate) struct PageQuery {
-    symbol: Option<String>,
-    tag: Option<String>,
-    name_prefix: Option<String>,
-    /// The mint before the first one of the page; empty for the first page.
-    after: String,
-    /// Rows of the page at most.
-    size: usize,
-    /// One row more than the page has: it tells whether a next page exists.
-    limit: i64,
+pub(crate) struct PageRequest {
+    pub(crate) query: PageQuery,
     fingerprint: Fingerprint,
 }
 
-impl PageQuery {
+/// One page to read: what identifies it, whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PageQuery {
+    pub(crate) symbol: Option<String>,
+    pub(crate) tag: Option<String>,
+    pub(crate) name_prefix: Option<String>,
+    /// The mint before the first one of the page; empty for the first page.
+    pub(crate) after: String,
+    /// Rows of the page, and one more: it tells whether a next page exists.
+    pub(crate) limit: i64,
+}
+
+impl PageRequest {
     /// Checks a request; page tokens are those that `page_tokens` made.
     pub(crate) fn new(
         request: pb::ListTokensRequest,
@@ -52,12 +57,21 @@ impl PageQuery {
         match (size, after) {
             (Some(size), Some(after)) if bad.is_empty() => {
                 let limit = i64::try_from(size + 1).unwrap_or(i64::MAX);
-                Ok(Self { symbol, tag, name_prefix, after, size, limit, fingerprint })
+                let query = PageQuery { symbol, tag, name_prefix, after, limit };
+                Ok(Self { query, fingerprint })
             }
             _ => Err(bad),
         }
     }
 
+    /// The token of the page after `page`; empty if there is none.
+    pub(crate) fn next_page_token(&self, page: &StoredPage, page_tokens: &PageTokens) -> String {
+        let next = page.cursor().map(|cursor| page_tokens.encode(self.fingerprint, cursor));
+        next.unwrap_or_default()
+    }
+}
+
+impl PageQuery {
     /// The statement and its parameters. Each combination of filters has a text of its own, so
     /// that each gets a plan of its own; the fragments match the performance indexes.
     pub(crate) fn statement(&self) -> (Sql, Vec<&(dyn ToSql + Sync)>) {
@@ -93,17 +107,14 @@ impl PageQuery {
         (sql, parameters)
     }
 
-    /// Cuts `rows` to the page and names the next one, if there is one.
-    pub(crate) fn page(
-        &self,
-        rows: Vec<Token>,
-        page_tokens: &PageTokens,
-    ) -> (Vec<pb::Token>, String) {
+    /// Cuts `rows` to the page, which says where the next one begins, if there is one.
+    pub(crate) fn page(&self, rows: Vec<Token>) -> StoredPage {
         let found = rows.len();
-        let mut tokens = Vec::with_capacity(found.min(self.size));
+        let size = usize::try_from(self.limit - 1).unwrap_or(0);
+        let mut tokens = Vec::with_capacity(found.min(size));
         let mut bytes = 0;
         let mut last = None;
-        for row in rows.into_iter().take(self.size) {
+        for row in rows.into_iter().take(size) {
             let mint = row.mint;
             let token = to_message(row);
             bytes += token.encoded_len();
@@ -113,10 +124,8 @@ impl PageQuery {
             last = Some(mint);
             tokens.push(token);
         }
-        let next = last
-            .filter(|_| tokens.len() < found)
-            .map(|mint| page_tokens.encode(self.fingerprint, mint.key().as_bytes()));
-        (tokens, next.unwrap_or_default())
+        let last = last.filter(|_| tokens.len() < found);
+        StoredPage::new(&tokens, last.as_ref().map(|mint| mint.key().as_bytes().as_slice()))
     }
 }
 

@@ -19,6 +19,10 @@ impl TokenLoader {
     pub(crate) fn new(store: TokenStore) -> Self {
         Self { store }
     }
+
+    pub(crate) fn store(&self) -> &TokenStore {
+        &self.store
+    }
 }
 
 impl Loader<TokenById> for TokenLoader {

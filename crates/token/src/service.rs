@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_cache::{Cache, Entity, EntityCache, Entry, Loader};
+use forebay_cache::{Cache, Entity, EntityCache, Entry, ListCache, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
@@ -19,8 +19,9 @@ use tracing::Instrument as _;
 use crate::convert::to_message;
 use crate::entity::{TokenById, TokenByMint};
 use crate::error::{Error, StoreError};
-use crate::list::{PAGE_BYTES_MAX, PageQuery};
+use crate::list::{PAGE_BYTES_MAX, PageRequest};
 use crate::loader::TokenLoader;
+use crate::pages::TokenPages;
 use crate::store::{self, TokenStore};
 use crate::validate::{Batch, Creation, Deletion, Update};
 
@@ -30,6 +31,7 @@ pub struct TokenService {
     store: TokenStore,
     by_id: EntityCache<TokenById, TokenLoader>,
     by_mint: EntityCache<TokenByMint, TokenLoader>,
+    pages: ListCache<TokenPages, TokenLoader>,
     page_tokens: PageTokens,
     /// Commits that have begun, with the invalidations that follow them.
     commits: TaskTracker,
@@ -49,7 +51,8 @@ impl TokenService {
         let loader = TokenLoader::new(store.clone());
         Self {
             by_id: cache.entity(entries, loader.clone()),
-            by_mint: cache.entity(entries, loader),
+            by_mint: cache.entity(entries, loader.clone()),
+            pages: cache.list(loader),
             store,
             page_tokens: PageTokens::new(page_token_key),
             commits: TaskTracker::new(),
@@ -89,14 +92,15 @@ impl TokenService {
         Ok(by_id.tokens.into_iter().chain(by_mint.tokens).collect())
     }
 
-    /// One page of tokens and the name of the next one.
+    /// One page of encoded tokens and the name of the next one.
     pub(crate) async fn list(
         &self,
         request: pb::ListTokensRequest,
-    ) -> Result<(Vec<pb::Token>, String), Error> {
-        let query = PageQuery::new(request, &self.page_tokens)?;
-        let rows = self.store.list(&query).await?;
-        Ok(query.page(rows, &self.page_tokens))
+    ) -> Result<(Vec<Bytes>, String), Error> {
+        let request = PageRequest::new(request, &self.page_tokens)?;
+        let found = self.pages.page(&request.query, self.pages.consistency()).await?;
+        let page = &found.page.value;
+        Ok((page.items().to_vec(), request.next_page_token(page, &self.page_tokens)))
     }
 
     pub(crate) async fn create(
@@ -242,12 +246,19 @@ impl TokenService {
 
     async fn invalidate(&self, token: &pb::Token) {
         // Both texts were written by us, so they always parse.
-        if let Ok(id) = token.id.parse() {
-            self.by_id.invalidate(&[(id, token.version)]).await;
-        }
-        if let Ok(mint) = token.mint.parse() {
-            self.by_mint.invalidate(&[(mint, token.version)]).await;
-        }
+        let by_id = async {
+            if let Ok(id) = token.id.parse() {
+                self.by_id.invalidate(&[(id, token.version)]).await;
+            }
+        };
+        let by_mint = async {
+            if let Ok(mint) = token.mint.parse() {
+                self.by_mint.invalidate(&[(mint, token.version)]).await;
+            }
+        };
+        // At once, so that Redis is told of all three in one step.
+        let versions = [token.version];
+        tokio::join!(by_id, by_mint, self.pages.changed(&versions));
     }
 }
 

@@ -116,6 +116,7 @@ impl LogReader {
                     if let Some(id) = known.id() {
                         self.local.forget(Some(id));
                     }
+                    known.forget_pages();
                 }
                 What::Key { schema, version, key_text } => {
                     // An operator drops a key whatever its version is.

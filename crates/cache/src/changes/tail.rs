@@ -144,6 +144,9 @@ impl Tail {
         self.dataset.require_epoch(None, false);
         self.snapshots.clear();
         self.local.clear();
+        for entity in self.entities.read().iter() {
+            entity.forget_pages();
+        }
         self.progress.restart(instant);
     }
 }

@@ -70,9 +70,11 @@ impl Slot {
     ) -> Self {
         // A year is as good as for ever, and cannot overflow the clock.
         let ttl = ttl.min(TTL_MAX);
-        // The value is held twice, encoded and decoded; the decoded one owns about as much memory
-        // as its encoded form is long.
-        let value_bytes = value.map_or(0, |entry| 2 * entry.encoded.len() + size_of::<Entry<E>>());
+        // The value is held twice, encoded and decoded.
+        let value_bytes = value.map_or(0, |entry| {
+            let decoded = E::decoded_bytes(&entry.value, &entry.encoded);
+            entry.encoded.len() + decoded + size_of::<Entry<E>>()
+        });
         Self {
             fetched_at,
             era,

@@ -33,6 +33,11 @@ impl Cache {
         };
         // Required first: from then on L2 is not read, so L1 cannot be filled from there.
         self.0.dataset.require_epoch(id, true);
+        for entity in
+            self.0.entities.read().iter().filter(|it| id.is_none_or(|id| it.id() == Some(id)))
+        {
+            entity.forget_pages();
+        }
         let l1_entries = self.forget_l1(id).await;
         let made = self.0.dataset.all_renewed();
         let confirmed = tokio::time::timeout(self.0.l2_timeout, made).await.is_ok();
@@ -42,7 +47,10 @@ impl Cache {
     /// Looking through L1 takes milliseconds for each ten thousand entries.
     async fn forget_l1(&self, entity: Option<EntityId>) -> u64 {
         let inner = Arc::clone(&self.0);
-        let forgotten = tokio::task::spawn_blocking(move || inner.local.forget(entity)).await;
+        let forgotten = tokio::task::spawn_blocking(move || {
+            inner.local.forget(entity) + inner.pages.forget(entity)
+        })
+        .await;
         match forgotten.map_err(JoinError::try_into_panic) {
             Ok(entries) => entries,
             Err(Ok(panic)) => std::panic::resume_unwind(panic),

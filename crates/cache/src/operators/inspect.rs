@@ -12,7 +12,7 @@ use crate::entity_cache::EntityInner;
 use crate::l1::local::EntityId;
 use crate::l2::remote::Space;
 use crate::l2::wire::{self, Content, Header};
-use crate::{Cache, ChangedRow, Entity, EntityStats, Loader};
+use crate::{Cache, ChangedRow, Entity, EntityStats, Loader, Reach};
 
 /// One cache entry in both levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub(crate) trait AnyEntity: Send + Sync {
     fn invalidation(&self, key_text: &str, version: i64) -> Option<Invalidation>;
     /// Forgets a key in this process, unless it has this version or a newer one.
     fn forget(&self, key_text: &str, version: Option<i64>);
+    /// Makes every page of a list old; does nothing to other entities.
+    fn forget_pages(&self);
     fn inspect<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<Inspection, InspectError>>;
     fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>>;
 }
@@ -122,6 +124,10 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
     }
 
     fn key_text_of(&self, id: &str, key: &str) -> Option<String> {
+        if E::REACH == Reach::Collection {
+            // All pages are meant.
+            return Some(String::new());
+        }
         let key = E::key_of(ChangedRow { id, key });
         if key.is_none() {
             tracing::warn!(cache.entity = E::NAME, id, "a changed row has no key of this entity");
@@ -130,17 +136,26 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
     }
 
     fn space(&self) -> Option<Space> {
-        self.upgrade().map(|entity| entity.space())
+        self.upgrade().filter(|_| E::REACH == Reach::Key).map(|entity| entity.space())
     }
 
     fn invalidation(&self, key_text: &str, version: i64) -> Option<Invalidation> {
-        let entity = self.upgrade()?;
+        let entity = self.upgrade().filter(|_| E::REACH == Reach::Key)?;
         Some(Invalidation { is_own: false, ..entity.invalidation(key_text, version) })
     }
 
     fn forget(&self, key_text: &str, version: Option<i64>) {
-        if let (Some(entity), Some(key)) = (self.upgrade(), E::parse_key(key_text)) {
+        let Some(entity) = self.upgrade() else { return };
+        if let Some(pages) = entity.collection() {
+            pages.change(version);
+        } else if let Some(key) = E::parse_key(key_text) {
             entity.forget(&key, version);
+        }
+    }
+
+    fn forget_pages(&self) {
+        if let Some(pages) = self.upgrade().as_ref().and_then(|entity| entity.collection()) {
+            pages.restart();
         }
     }
 
@@ -178,6 +193,11 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
     fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>> {
         Box::pin(async move {
             let Resolved { entity, key } = resolve(self, key_text)?;
+            if let Some(pages) = entity.collection() {
+                // All pages, since nobody asks for one only.
+                pages.change(None);
+                return Ok(());
+            }
             // Version zero with force: whatever version is there goes, and a fill under way stays
             // shut out because its lease is void.
             entity.invalidate(&[(key, 0)], true).await;
@@ -211,8 +231,8 @@ fn header_of(content: &Content) -> Option<&Header> {
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     fn inspect_l1(&self, key: &E::Key) -> Option<LevelEntry> {
-        let hash = self.cache.local.hash(self.id, key);
-        let slot = self.cache.local.get(self.id, hash, key)?;
+        let hash = self.local.hash(self.id, key);
+        let slot = self.local.get(self.id, hash, key)?;
         Some(LevelEntry {
             version: slot.version,
             size_bytes: slot.size_bytes::<E>(),

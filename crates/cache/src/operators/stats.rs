@@ -103,6 +103,7 @@ impl Cache {
     pub fn stats(&self) -> CacheStats {
         let inner = &self.0;
         inner.local.settle();
+        inner.pages.settle();
         let (l1_bytes, l1_entries) = inner.local.usage();
         CacheStats {
             l1_bytes,
@@ -125,7 +126,7 @@ impl Cache {
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     pub(crate) fn stats(&self) -> EntityStats {
-        let (l1_bytes, l1_entries) = self.cache.local.usage_of(self.id);
+        let (l1_bytes, l1_entries) = self.local.usage_of(self.id);
         let (loads_in_flight, keys_waiting) = self.loads.usage();
         EntityStats {
             entity: E::NAME,

@@ -38,6 +38,8 @@ pub(crate) struct Collector<T> {
 /// The bounds of a [`Collector`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    /// Keys of one batch: with more, what waits departs at once.
+    pub(crate) batch_keys_max: usize,
     /// Batches under way at once.
     pub(crate) under_way_max: usize,
     /// Keys that may wait; one more is refused.
@@ -109,10 +111,10 @@ impl<T: Passenger> Collector<T> {
         if state.waiting.is_empty() {
             state.opened_at = Instant::now();
         }
-        let was_full = state.waiting_keys >= BATCH_KEYS_MAX;
+        let was_full = state.waiting_keys >= self.limits.batch_keys_max;
         state.waiting_keys += keys;
         state.waiting.push_back(passenger);
-        let is_full = state.waiting_keys >= BATCH_KEYS_MAX;
+        let is_full = state.waiting_keys >= self.limits.batch_keys_max;
         if !std::mem::replace(&mut state.is_conducted, true) {
             return Joined::Conducts;
         }
@@ -150,10 +152,11 @@ impl<T: Passenger> Collector<T> {
             rounds += 1;
             let mut state = self.state.lock();
             let is_growing = state.waiting.len() > waiting;
-            if is_growing && state.waiting_keys < BATCH_KEYS_MAX && rounds < ROUNDS_MAX {
+            if is_growing && state.waiting_keys < self.limits.batch_keys_max && rounds < ROUNDS_MAX
+            {
                 continue;
             }
-            let passengers = state.take();
+            let passengers = state.take(self.limits.batch_keys_max);
             state.under_way += 1;
             let is_last = state.waiting.is_empty();
             state.is_conducted = !is_last;
@@ -174,7 +177,7 @@ impl<T: Passenger> Collector<T> {
             Departure::Now
         } else if state.under_way >= self.limits.under_way_max {
             Departure::WhenOneIsBack
-        } else if state.waiting_keys >= BATCH_KEYS_MAX || Instant::now() >= until {
+        } else if state.waiting_keys >= self.limits.batch_keys_max || Instant::now() >= until {
             Departure::Now
         } else {
             Departure::At(until)
@@ -190,11 +193,11 @@ enum Departure {
 
 impl<T: Passenger> State<T> {
     /// Those who depart now, in the order in which they came: as many as fit, one at least.
-    fn take(&mut self) -> Vec<T> {
+    fn take(&mut self, keys_max: usize) -> Vec<T> {
         let mut keys = 0;
         let mut count = 0;
         for passenger in &self.waiting {
-            if count > 0 && keys + passenger.keys() > BATCH_KEYS_MAX {
+            if count > 0 && keys + passenger.keys() > keys_max {
                 break;
             }
             keys += passenger.keys();

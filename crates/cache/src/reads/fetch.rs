@@ -338,7 +338,7 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
             Filled::Outdated => {
                 // The announcement of the newer version is on its way here; until it arrives the
                 // outdated entry need not be served.
-                inner.cache.local.invalidate(inner.id, answer.hash, &answer.key, None);
+                inner.local.invalidate(inner.id, answer.hash, &answer.key, None);
                 "outdated"
             }
             Filled::Fenced => "fenced",
@@ -361,7 +361,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         let key_bytes = E::key_text(&ticket.key).len() + size_of::<E::Key>();
         let era = departure.view.era;
         let slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, era);
-        self.cache.local.fill(self.id, ticket.hash, &ticket.key, ticket.generation, slot);
+        self.store(ticket, slot);
     }
 
     /// The time to live of a fresh entry, less up to a tenth, so that entries filled together do

@@ -18,7 +18,7 @@ use tracing::{Instrument, Span};
 
 use crate::entity_cache::EntityInner;
 use crate::reads::collector::{BATCH_KEYS_MAX, Batch, Collector, Joined, Limits, Passenger};
-use crate::{CacheError, Entity, Entry, Loader};
+use crate::{CacheError, Entity, Entry, Loader, Reach};
 
 /// Longest time a load may take, and longest time to wait for one: callers give up by their own
 /// deadlines, and this frees the memory of a load that never ends.
@@ -70,6 +70,7 @@ impl<E: Entity, L: Loader<E>> Loads<E, L> {
     pub(crate) fn new(config: &EntityCacheConfig) -> Self {
         Self {
             collector: Collector::new(Limits {
+                batch_keys_max: keys_max::<E>(),
                 under_way_max: config.loads_max,
                 waiting_keys_max: config.loads_waiting_keys_max,
             }),
@@ -86,7 +87,7 @@ impl<E: Entity, L: Loader<E>> Loads<E, L> {
     /// Why a request is refused now, with the time in which those who wait should be served.
     pub(crate) fn overloaded(&self) -> CacheError<L::Error> {
         let (_, waiting_keys) = self.usage();
-        let rounds = waiting_keys.div_ceil(BATCH_KEYS_MAX).div_ceil(self.under_way_max) + 1;
+        let rounds = waiting_keys.div_ceil(keys_max::<E>()).div_ceil(self.under_way_max) + 1;
         let usual = Duration::from_nanos(self.usual_nanos.load(Ordering::Relaxed));
         let forecast = usual.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
         let retry_after = forecast.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end());
@@ -99,6 +100,14 @@ impl<E: Entity, L: Loader<E>> Loads<E, L> {
         let usual = self.usual_nanos.load(Ordering::Relaxed);
         let next = if usual == 0 { nanos } else { usual - usual / 8 + nanos / 8 };
         self.usual_nanos.store(next, Ordering::Relaxed);
+    }
+}
+
+/// Keys of one load. Each page of a list is a statement of its own, and none need wait for another.
+fn keys_max<E: Entity>() -> usize {
+    match E::REACH {
+        Reach::Key => BATCH_KEYS_MAX,
+        Reach::Collection => 1,
     }
 }
 

@@ -6,13 +6,15 @@ use forebay_config::EntityCacheConfig;
 use tracing::{Instrument, Span};
 
 use crate::entity_cache::EntityInner;
-use crate::reads::collector::{Batch, Collector, Joined, Limits, Passenger};
+use crate::reads::collector::{BATCH_KEYS_MAX, Batch, Collector, Joined, Limits, Passenger};
 use crate::reads::fetch::{Departure, fetch};
 use crate::reads::flight::Ticket;
-use crate::{Entity, Loader};
+use crate::{Entity, Loader, Reach};
 
 /// Reads of L2 under way at once, of one entity. Each has a deadline of `l2_timeout`.
 const L2_READS_MAX: usize = 8;
+/// Pages of a list that are read from L2 with one command: some megabytes.
+const BATCH_PAGES_MAX: usize = 8;
 
 /// Name, description and value of a gauge.
 type Gauge<T> = (&'static str, &'static str, fn(&T) -> usize);
@@ -35,7 +37,12 @@ impl<E: Entity, L: Loader<E>> Passenger for Party<E, L> {
 
 impl<E: Entity, L: Loader<E>> Misses<E, L> {
     pub(crate) fn new(config: &EntityCacheConfig) -> Self {
+        let batch_keys_max = match E::REACH {
+            Reach::Key => BATCH_KEYS_MAX,
+            Reach::Collection => BATCH_PAGES_MAX,
+        };
         Self(Collector::new(Limits {
+            batch_keys_max,
             under_way_max: L2_READS_MAX,
             waiting_keys_max: config.loads_waiting_keys_max,
         }))

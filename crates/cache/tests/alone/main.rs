@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_cache::{Cache, ChangedRow, Consistency, DecodeError, Entity, EntityCache, Loader};
-use forebay_config::{CacheConfig, EntityCacheConfig};
+use forebay_config::{CacheConfig, EntityCacheConfig, ListCacheConfig};
 use forebay_postgres::{PgError, PgPool, Sql};
 use forebay_redis::RedisPool;
 use forebay_testkit::{PrivateRedis, TestDatabase, redis_config};
@@ -121,6 +121,15 @@ impl Rig {
             verified_per_second_max: 10,
             token: entity_config(),
             pool: entity_config(),
+            list: ListCacheConfig {
+                l1_bytes_max: 16 << 20,
+                ttl: Duration::from_secs(3600),
+                stale_max: Duration::from_secs(600),
+                page_bytes_max: 1 << 20,
+                loads_max: 8,
+                loads_waiting_max: 1024,
+                calm: Duration::ZERO,
+            },
         };
         let cache = Cache::new(&config, database.pool(), redis.clone());
         let numbers = cache.entity::<Number, _>(&entity_config(), Numbers(database.pool()));

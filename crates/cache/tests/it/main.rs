@@ -15,7 +15,7 @@ mod verifier;
 use std::time::Duration;
 
 use forebay_cache::{Cache, Consistency, EntityCache, L2State};
-use forebay_config::{CacheConfig, EntityCacheConfig};
+use forebay_config::{CacheConfig, EntityCacheConfig, ListCacheConfig};
 use forebay_redis::RedisPool;
 use forebay_testkit::{redis_config, redis_prefix, redis_url};
 
@@ -49,6 +49,15 @@ fn cache_config() -> CacheConfig {
         verified_per_second_max: 10,
         token: entity_config(),
         pool: entity_config(),
+        list: ListCacheConfig {
+            l1_bytes_max: 16 << 20,
+            ttl: Duration::from_secs(3600),
+            stale_max: Duration::from_secs(600),
+            page_bytes_max: 1 << 20,
+            loads_max: 8,
+            loads_waiting_max: 1024,
+            calm: Duration::ZERO,
+        },
     }
 }
 

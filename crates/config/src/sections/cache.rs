@@ -27,6 +27,8 @@ pub struct CacheConfig {
     pub token: EntityCacheConfig,
     /// Liquidity pools.
     pub pool: EntityCacheConfig,
+    /// Pages of lists.
+    pub list: ListCacheConfig,
 }
 
 /// How long entries of one entity live.
@@ -46,6 +48,25 @@ pub struct EntityCacheConfig {
     pub loads_waiting_keys_max: usize,
 }
 
+/// How long pages of lists live, whatever they list.
+#[derive(Debug, Clone)]
+pub struct ListCacheConfig {
+    /// Bytes that L1 may hold of pages, beside `l1_bytes_max`.
+    pub l1_bytes_max: u64,
+    /// Time to live in both levels, less up to 10 % so that pages do not expire together.
+    pub ttl: Duration,
+    /// Age up to which a page is served when Postgres fails; zero if never.
+    pub stale_max: Duration,
+    /// Largest encoded page that is cached, in bytes.
+    pub page_bytes_max: usize,
+    /// Loads under way at once of one list.
+    pub loads_max: usize,
+    /// Pages that may wait to be loaded; one more is refused.
+    pub loads_waiting_max: usize,
+    /// How long a table must be unchanged before its pages are shared in Redis.
+    pub calm: Duration,
+}
+
 impl CacheConfig {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let l1_bytes_max = reader.integer("cache.l1_bytes_max", 65_536..=1 << 40);
@@ -62,6 +83,7 @@ impl CacheConfig {
         let verified_per_second_max = reader.integer("cache.verified_per_second_max", 1..=1000);
         let token = EntityCacheConfig::read(reader, "cache.token");
         let pool = EntityCacheConfig::read(reader, "cache.pool");
+        let list = ListCacheConfig::read(reader);
         Some(Self {
             l1_bytes_max: l1_bytes_max?,
             l1_negative_bytes_max: negative_bytes_max?,
@@ -73,6 +95,7 @@ impl CacheConfig {
             verified_per_second_max: verified_per_second_max?,
             token: token?,
             pool: pool?,
+            list: list?,
         })
     }
 }
@@ -96,6 +119,30 @@ impl EntityCacheConfig {
             value_bytes_max: value_bytes_max?,
             loads_max: loads_max?,
             loads_waiting_keys_max: waiting_keys_max?,
+        })
+    }
+}
+
+impl ListCacheConfig {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let l1_bytes_max = reader.integer("cache.list.l1_bytes_max", 4096..=1 << 40);
+        let limits = Duration::from_millis(100)..=Duration::from_secs(30 * 86_400);
+        let ttl = reader.duration("cache.list.ttl", limits);
+        let stale = Duration::ZERO..=Duration::from_secs(86_400);
+        let stale_max = reader.duration("cache.list.stale_max", stale);
+        let page_bytes_max = reader.integer("cache.list.page_bytes_max", 64..=64 << 20);
+        let loads_max = reader.integer("cache.list.loads_max", 1..=1000);
+        let loads_waiting_max = reader.integer("cache.list.loads_waiting_max", 1..=1_000_000);
+        let calm = Duration::ZERO..=Duration::from_secs(3600);
+        let calm = reader.duration("cache.list.calm", calm);
+        Some(Self {
+            l1_bytes_max: l1_bytes_max?,
+            ttl: ttl?,
+            stale_max: stale_max?,
+            page_bytes_max: page_bytes_max?,
+            loads_max: loads_max?,
+            loads_waiting_max: loads_waiting_max?,
+            calm: calm?,
         })
     }
 }

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use forebay_boot::{Process, Readiness, Shutdown};
 use forebay_cache::{Cache, ChangedRow, DecodeError, Entity, EntityCache, Loader};
 use forebay_config::{
-    CacheConfig, EntityCacheConfig, LogFormat, Secret, Setting, Source, TelemetryConfig,
+    CacheConfig, EntityCacheConfig, ListCacheConfig, LogFormat, Secret, Setting, Source,
+    TelemetryConfig,
 };
 use forebay_ops::{DOMAIN, OpsService};
 use forebay_postgres::PgPool;
@@ -128,6 +129,15 @@ async fn setup() -> Setup {
         verified_per_second_max: 10,
         token: entity.clone(),
         pool: entity.clone(),
+        list: ListCacheConfig {
+            l1_bytes_max: 16 << 20,
+            ttl: Duration::from_secs(3600),
+            stale_max: Duration::from_secs(600),
+            page_bytes_max: 1 << 20,
+            loads_max: 8,
+            loads_waiting_max: 1024,
+            calm: Duration::ZERO,
+        },
     };
     let cache = Cache::new(&config, postgres.clone(), redis.clone());
     let doubles = cache.entity(&entity, Doubles);

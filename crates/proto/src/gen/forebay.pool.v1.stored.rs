@@ -24,6 +24,16 @@ pub struct BatchGetPoolsResponse {
     #[prost(string, repeated, tag = "2")]
     pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Response of ListPools.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPoolsResponse {
+    /// One page of pools, ordered by address.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub pools: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Token of the next page; empty at the end, and only there.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
 /// How a pool prices a swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -97,7 +107,7 @@ pub mod pool_service_server {
             &self,
             request: tonic::Request<crate::pool::v1::ListPoolsRequest>,
         ) -> std::result::Result<
-            tonic::Response<crate::pool::v1::ListPoolsResponse>,
+            tonic::Response<super::ListPoolsResponse>,
             tonic::Status,
         >;
         /// Creates a pool; its mints are resolved by the token service.
@@ -353,7 +363,7 @@ pub mod pool_service_server {
                         T: PoolService,
                     > tonic::server::UnaryService<crate::pool::v1::ListPoolsRequest>
                     for ListPoolsSvc<T> {
-                        type Response = crate::pool::v1::ListPoolsResponse;
+                        type Response = super::ListPoolsResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,

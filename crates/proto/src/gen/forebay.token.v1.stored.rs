@@ -24,6 +24,16 @@ pub struct BatchGetTokensResponse {
     #[prost(string, repeated, tag = "2")]
     pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Response of ListTokens.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTokensResponse {
+    /// One page of tokens, ordered by mint.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Token of the next page; empty at the end, and only there.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
 /// Generated server implementations.
 pub mod token_service_server {
     #![allow(
@@ -68,7 +78,7 @@ pub mod token_service_server {
             &self,
             request: tonic::Request<crate::token::v1::ListTokensRequest>,
         ) -> std::result::Result<
-            tonic::Response<crate::token::v1::ListTokensResponse>,
+            tonic::Response<super::ListTokensResponse>,
             tonic::Status,
         >;
         /// Creates a token. ALREADY_EXISTS when the mint is taken.
@@ -323,7 +333,7 @@ pub mod token_service_server {
                         T: TokenService,
                     > tonic::server::UnaryService<crate::token::v1::ListTokensRequest>
                     for ListTokensSvc<T> {
-                        type Response = crate::token::v1::ListTokensResponse;
+                        type Response = super::ListTokensResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,

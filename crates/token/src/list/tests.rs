@@ -1,7 +1,6 @@
 //! The statements of lists, which have a text for each combination of filters.
 
-use super::{METHOD, PageQuery};
-use forebay_grpc::page::Fingerprint;
+use super::PageQuery;
 
 /// Fails when a filter is compared with, or a column has, a type that a transaction pooler would
 /// not get along with.
@@ -16,9 +15,7 @@ async fn every_list_has_built_in_types_only() {
             tag: given(1),
             name_prefix: given(2),
             after: String::new(),
-            size: 1,
             limit: 2,
-            fingerprint: Fingerprint::new::<forebay_proto::token::v1::TokenFilter>(METHOD, None),
         };
         let (sql, _) = query.statement();
         let custom = connection.custom_types(sql.text()).await.expect("a statement");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use forebay_cache::Cache;
 use forebay_config::{
-    CacheConfig, EntityCacheConfig, GrpcConfig, PostgresConfig, RedisConfig, Secret,
+    CacheConfig, EntityCacheConfig, GrpcConfig, ListCacheConfig, PostgresConfig, RedisConfig,
+    Secret,
 };
 use forebay_grpc::Server;
 use forebay_pooling::Deadline;
@@ -128,6 +129,15 @@ fn cache_config() -> CacheConfig {
         verified_per_second_max: 10,
         token: entity.clone(),
         pool: entity,
+        list: ListCacheConfig {
+            l1_bytes_max: 16 << 20,
+            ttl: Duration::from_secs(3600),
+            stale_max: Duration::from_secs(600),
+            page_bytes_max: 1 << 20,
+            loads_max: 8,
+            loads_waiting_max: 1024,
+            calm: Duration::ZERO,
+        },
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const LIMITS: Limits = Limits { under_way_max: 2, waiting_keys_max: 3000 };
+const LIMITS: Limits =
+    Limits { batch_keys_max: BATCH_KEYS_MAX, under_way_max: 2, waiting_keys_max: 3000 };
 
 /// A request for so many keys.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,0 +1,108 @@
+//! Pages of lists in the form in which they are cached: a reply takes the encoded items as they are.
+//!
+//! A stored page is a message of repeated `bytes` items (field 1) and the cursor of the next page
+//! (field 2). It holds the cursor and not the page token: that is signed with a key that another
+//! process or a later start may not have.
+
+use bytes::Bytes;
+use prost::encoding::{self, WireType};
+use prost::{DecodeError, Message};
+
+/// Fields of the stored form.
+const ITEMS: u32 = 1;
+const CURSOR: u32 = 2;
+
+/// One page: its items are slices of its stored form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPage {
+    encoded: Bytes,
+    items: Vec<Bytes>,
+    cursor: Bytes,
+}
+
+/// How prost reads the stored form.
+#[derive(Clone, PartialEq, Message)]
+struct Form {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    items: Vec<Bytes>,
+    #[prost(bytes = "bytes", tag = "2")]
+    cursor: Bytes,
+}
+
+impl StoredPage {
+    /// A page of these items; `cursor` is what [`PageTokens::encode`](crate::page::PageTokens::encode)
+    /// signs for the next one, if there is one.
+    pub fn new<M: Message>(items: &[M], cursor: Option<&[u8]>) -> Self {
+        let cursor = Vec::from(cursor.unwrap_or_default());
+        let items_bytes: usize =
+            items.iter().map(|it| encoding::message::encoded_len(ITEMS, it)).sum();
+        let mut encoded = Vec::with_capacity(items_bytes + cursor.len() + 16);
+        for item in items {
+            encoding::message::encode(ITEMS, item, &mut encoded);
+        }
+        if !cursor.is_empty() {
+            encoding::encode_key(CURSOR, WireType::LengthDelimited, &mut encoded);
+            encoding::encode_varint(u64::try_from(cursor.len()).unwrap_or(u64::MAX), &mut encoded);
+            encoded.extend_from_slice(&cursor);
+        }
+        Self::decode(encoded.into()).expect("what was just encoded can be read")
+    }
+
+    /// Reads the stored form. Nothing is copied.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is none.
+    pub fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
+        let Form { items, cursor } = Form::decode(encoded.clone())?;
+        Ok(Self { encoded, items, cursor })
+    }
+
+    /// The stored form.
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// The encoded items, in their order.
+    pub fn items(&self) -> &[Bytes] {
+        &self.items
+    }
+
+    /// Where the next page begins; `None` if this is the last one.
+    pub fn cursor(&self) -> Option<&[u8]> {
+        (!self.cursor.is_empty()).then_some(&self.cursor)
+    }
+
+    /// Memory besides the stored form, in bytes.
+    pub fn overhead_bytes(&self) -> usize {
+        self.items.capacity() * size_of::<Bytes>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Duration;
+
+    use super::*;
+
+    /// Fails when items are copied: then they are no part of the stored form.
+    #[test]
+    fn items_are_slices_of_the_stored_form() {
+        let items = [Duration { seconds: 1, nanos: 2 }, Duration::default()];
+        for cursor in [None, Some([7, 8].as_slice())] {
+            let page = StoredPage::new(&items, cursor);
+            let again = StoredPage::decode(page.encoded().clone()).expect("a page");
+            assert_eq!(again, page);
+            assert_eq!(page.cursor(), cursor);
+            let decoded: Vec<_> = page
+                .items()
+                .iter()
+                .map(|it| Duration::decode(it.clone()).expect("an item"))
+                .collect();
+            assert_eq!(decoded, items);
+            let stored = page.encoded().as_ptr_range();
+            assert!(page.items().iter().all(|it| stored.contains(&it.as_ptr())));
+        }
+        assert_eq!(StoredPage::new::<Duration>(&[], None).encoded().len(), 0);
+        assert!(StoredPage::decode(Bytes::from_static(b"\x0a\x05x")).is_err());
+    }
+}
