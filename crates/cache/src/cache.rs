@@ -82,9 +82,8 @@ impl Cache {
         // Every page exists, so none is negative.
         let pages = Arc::new(Local::new(config.list.l1_bytes_max, 0));
         let progress = Arc::new(Progress::new(config.staleness_max));
-        let dataset = Arc::new(Dataset::default());
+        let (dataset, entities) = (Arc::new(Dataset::default()), Entities::default());
         let (memory, pending) = (Arc::new(Memory::default()), Pending::new(Arc::clone(&metrics)));
-        let entities = Entities::default();
         let remote = Arc::new(Remote::new(
             &redis,
             (config.l2_timeout, config.lease_ttl),

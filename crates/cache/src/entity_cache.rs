@@ -9,7 +9,7 @@ use forebay_config::EntityCacheConfig;
 use forebay_pooling::Deadline;
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt as _;
-use rand::seq::IteratorRandom as _;
+use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
 use crate::cache::CacheInner;
@@ -112,22 +112,20 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         key: &E::Key,
         consistency: Consistency,
     ) -> Result<Lookup<E>, CacheError<L::Error>> {
-        let began_at = self.0.chosen();
-        let span = self.0.span("cache.get", &self.0.span_names.get, None);
-        let read = async {
-            let mut answers = self.0.read(std::slice::from_ref(key), consistency).await?;
-            Ok(answers.pop().expect("one key has one answer"))
-        };
-        let answer = match self.0.answer_l1(key, consistency) {
+        let inner = &self.0;
+        let view = inner.cache.progress.view();
+        let span = inner.span("cache.get", &inner.span_names.get, None);
+        let answer = match inner.answer_l1(key, consistency, &view) {
             Some(lookup) => Ok(lookup),
-            None => read.instrument(span.clone()).await,
+            // On the heap, or every hit would carry along what a miss needs.
+            None => Box::pin(inner.read_one(key, consistency).instrument(span.clone())).await,
         };
         match &answer {
             Ok(lookup) => {
-                self.0.outcomes.count(lookup.outcome);
+                let before = inner.outcomes.count(lookup.outcome);
                 span.record("forebay.cache.outcome", lookup.outcome.as_str());
-                if let Some(began_at) = began_at {
-                    self.0.have_verified(key, lookup, consistency, began_at);
+                if inner.is_checked(before) {
+                    inner.have_verified(key, lookup, consistency, view.at);
                 }
             }
             Err(_) => mark_failed(&span),
@@ -147,23 +145,20 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         keys: &[E::Key],
         consistency: Consistency,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
-        let began_at = self.0.chosen();
+        let began_at = Instant::now();
         let span = self.0.span("cache.get_many", &self.0.span_names.get_many, Some(keys.len()));
         let answers = self.0.read(keys, consistency).instrument(span.clone()).await;
         match &answers {
             Ok(lookups) => {
-                for lookup in lookups {
-                    self.0.outcomes.count(lookup.outcome);
+                for (key, lookup) in keys.iter().zip(lookups) {
+                    let before = self.0.outcomes.count(lookup.outcome);
+                    if self.0.is_checked(before) {
+                        self.0.have_verified(key, lookup, consistency, began_at);
+                    }
                 }
                 let hits = lookups.iter().filter(|lookup| lookup.outcome.is_hit()).count();
                 span.record("forebay.cache.hits", hits);
                 span.record("forebay.cache.outcome", common_outcome(lookups));
-                // One of them stands for all.
-                if let Some(began_at) = began_at
-                    && let Some((key, lookup)) = keys.iter().zip(lookups).choose(&mut rand::rng())
-                {
-                    self.0.have_verified(key, lookup, consistency, began_at);
-                }
             }
             Err(_) => mark_failed(&span),
         }
@@ -183,8 +178,11 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     fn span(&self, kind: &'static str, name: &str, batch: Option<usize>) -> Span {
-        // Inside a trace that nobody records a span would be made for nothing, and a hit in L1
-        // is short enough to feel it.
+        // A span that nobody wants, or one inside a trace that nobody records, would be made for
+        // nothing, and a hit in L1 is short enough to feel it.
+        if !tracing::span_enabled!(tracing::Level::INFO) {
+            return Span::none();
+        }
         let unrecorded = Context::map_current(|context| {
             context.has_active_span() && !context.span().is_recording()
         });
@@ -208,11 +206,10 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     }
 
     /// The answer of L1, if it is fresh enough.
-    fn answer_l1(&self, key: &E::Key, consistency: Consistency) -> Option<Lookup<E>> {
+    fn answer_l1(&self, key: &E::Key, consistency: Consistency, view: &View) -> Option<Lookup<E>> {
         let bound = self.bound(consistency)?;
-        let view = self.cache.progress.view();
         let hash = self.local.hash(self.id, key);
-        self.look(hash, key, &view, bound)
+        self.look(hash, key, view, bound)
     }
 
     fn look(&self, hash: u64, key: &E::Key, view: &View, bound: Duration) -> Option<Lookup<E>> {
@@ -233,6 +230,11 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             Consistency::Bounded(bound) => Some(bound.min(staleness_max)),
             Consistency::Available { .. } => Some(staleness_max),
         }
+    }
+
+    async fn read_one(self: &Arc<Self>, key: &E::Key, consistency: Consistency) -> Landed<E, L> {
+        let mut answers = self.read(std::slice::from_ref(key), consistency).await?;
+        Ok(answers.pop().expect("one key has one answer"))
     }
 
     async fn read(

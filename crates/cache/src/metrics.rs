@@ -6,19 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use opentelemetry::metrics::{Counter, Meter};
 use opentelemetry::{KeyValue, global};
 
-use crate::Outcome;
 use crate::operators::tally::Tally;
 
-/// All outcomes, in the order in which they are counted.
-const OUTCOMES: [Outcome; 7] = [
-    Outcome::HitL1,
-    Outcome::HitL2,
-    Outcome::Loaded,
-    Outcome::NegativeL1,
-    Outcome::NegativeL2,
-    Outcome::Absent,
-    Outcome::Stale,
-];
+pub(crate) use outcomes::Outcomes;
+
+mod outcomes;
 
 /// Instruments of one cache.
 #[derive(Debug)]
@@ -212,50 +204,5 @@ impl Forgotten {
             Self::Everything => "everything",
             Self::L2 => "l2",
         }
-    }
-}
-
-/// Outcomes of one entity. A hit costs one atomic addition; the provider reads when it collects.
-#[derive(Debug, Default)]
-pub(crate) struct Outcomes([AtomicU64; OUTCOMES.len()]);
-
-impl Outcomes {
-    pub(crate) fn registered(entity: &'static str, metrics: &Metrics) -> Arc<Self> {
-        let outcomes = Arc::new(Self::default());
-        let weak = Arc::downgrade(&outcomes);
-        metrics
-            .meter
-            .u64_observable_counter("forebay.cache.lookups")
-            .with_description("Reads of the cache by outcome.")
-            .with_callback(move |observer| {
-                let Some(outcomes) = weak.upgrade() else {
-                    return;
-                };
-                for (outcome, count) in OUTCOMES.iter().zip(&outcomes.0) {
-                    let entity = KeyValue::new("forebay.cache.entity", entity);
-                    let outcome = KeyValue::new("forebay.cache.outcome", outcome.as_str());
-                    observer.observe(count.load(Ordering::Relaxed), &[entity, outcome]);
-                }
-            })
-            .build();
-        outcomes
-    }
-
-    pub(crate) fn count(&self, outcome: Outcome) {
-        for (known, count) in OUTCOMES.iter().zip(&self.0) {
-            if *known == outcome {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Reads so far.
-    pub(crate) fn total(&self) -> u64 {
-        self.0.iter().map(|count| count.load(Ordering::Relaxed)).sum()
-    }
-
-    pub(crate) fn counts(&self) -> Vec<(Outcome, u64)> {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
-        OUTCOMES.into_iter().zip(counts).collect()
     }
 }

@@ -46,6 +46,18 @@ impl<M: Lock<u64>> Fences<M> {
         })
     }
 
+    /// Runs `look` while nothing of the key is stored or removed.
+    pub(crate) fn hold(&self, hash: u64, look: impl FnOnce()) {
+        self.stripe(hash).with(|_current| look());
+    }
+
+    /// Waits until all that was begun under any of the locks has ended.
+    pub(crate) fn pass_all(&self) {
+        for stripe in &self.0 {
+            stripe.with(|_current| ());
+        }
+    }
+
     /// Voids all fills under way for the key, then runs `remove`.
     pub(crate) fn raise(&self, hash: u64, remove: impl FnOnce()) {
         self.stripe(hash).with(|current| {

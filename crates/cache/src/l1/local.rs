@@ -2,16 +2,18 @@
 
 use std::any::Any;
 use std::fmt::{self, Debug};
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use moka::Equivalent;
 use moka::sync::Cache as Moka;
 use tokio::time::Instant;
 
+use crate::l1::absences::{Absence, Absences};
 use crate::l1::fence::Fences;
+use crate::l1::hot::{Hot, Place};
+use crate::l1::key::{HashIsKnown, Probe, StoredKey};
 use crate::l1::usage::{Held, Usages};
 use crate::{Entity, Entry};
 
@@ -33,6 +35,8 @@ pub(crate) struct Local {
     /// Keys that have no row. They have a bound of their own, so that a flood of unknown keys
     /// pushes no value out. A key is in one of the two, except while it moves.
     absent: Entries,
+    absences: Absences,
+    hot: Hot,
     fences: Fences,
     hasher: RandomState,
     usages: Usages,
@@ -54,8 +58,12 @@ pub(crate) struct Slot {
     retention: Duration,
     /// An `Arc<Entry<E>>`; absent for a negative entry.
     value: Option<Arc<dyn Any + Send + Sync>>,
+    /// The key under which it is stored.
+    key: Option<StoredKey>,
     /// Counts this slot while it is stored.
     held: Option<Held>,
+    /// Counts it once more if it is negative.
+    absence: Option<Absence>,
 }
 
 impl Slot {
@@ -84,7 +92,9 @@ impl Slot {
             retention: ttl.saturating_mul(RETENTION_FACTOR),
             value: value
                 .map(|entry| -> Arc<dyn Any + Send + Sync> { Arc::<Entry<E>>::clone(entry) }),
+            key: None,
             held: None,
+            absence: None,
         }
     }
 
@@ -101,6 +111,10 @@ impl Slot {
         self.value.is_none()
     }
 
+    fn is_of<K: Eq + 'static>(&self, key: &K) -> bool {
+        self.key.as_ref().is_some_and(|own| own.is(key))
+    }
+
     /// Size of the encoded value.
     pub(crate) fn size_bytes<E: Entity>(&self) -> usize {
         self.value::<E>().flatten().map_or(0, |entry| Bytes::len(&entry.encoded))
@@ -113,6 +127,8 @@ impl Local {
         Self {
             entries: entries("l1", bytes_max),
             absent: entries("l1_negative", negative_bytes_max),
+            absences: Absences::new(),
+            hot: Hot::new(),
             fences: Fences::new(),
             hasher: RandomState::new(),
             usages: Usages::default(),
@@ -129,8 +145,35 @@ impl Local {
     where
         K: Eq + Hash + 'static,
     {
-        let probe = Probe { entity, hash, key };
-        self.entries.get(&probe).or_else(|| self.absent.get(&probe))
+        let takes_seat = match self.hot.find(entity, hash) {
+            Place::Taken(slot) if slot.is_of(key) => return Some(slot),
+            Place::Taken(_) | Place::Ask => false,
+            Place::AskAndSeat => true,
+        };
+        let found = self.stored(Probe { entity, hash, key });
+        if takes_seat && found.is_some() {
+            // Again, under the lock: meanwhile it may have been removed.
+            self.fences.hold(hash, || {
+                if let Some(slot) = self.stored(Probe { entity, hash, key }) {
+                    self.hot.seat(entity, hash, &slot);
+                }
+            });
+        }
+        found
+    }
+
+    fn stored<K: Eq + 'static>(&self, probe: Probe<'_, K>) -> Option<Arc<Slot>> {
+        let found = self.entries.get(&probe);
+        if found.is_none() && self.absences.may_hold(probe.hash) {
+            return self.absent.get(&probe);
+        }
+        found
+    }
+
+    /// The version of what is stored. To moka this is no read, if there is nothing.
+    fn version<K: Eq + 'static>(&self, probe: Probe<'_, K>) -> Option<i64> {
+        let may_be = self.entries.contains_key(&probe) || self.absences.may_hold(probe.hash);
+        if may_be { self.stored(probe).map(|slot| slot.version) } else { None }
     }
 
     /// To be noted before the first read of a fill.
@@ -151,22 +194,35 @@ impl Local {
         K: Clone + Eq + Hash + Send + Sync + 'static,
     {
         self.fences.store_if_unchanged(hash, generation, || {
-            let newer = self
-                .get(entity, hash, key)
-                .is_some_and(|stored| !slot.is_negative() && stored.version > slot.version);
-            if !newer {
-                let key = StoredKey { entity, hash, key: Arc::new(key.clone()) };
-                slot.held = Some(self.usages.hold(entity, slot.weight));
-                // In before out: nobody may find the key in neither.
-                let (here, there) = if slot.is_negative() {
-                    (&self.absent, &self.entries)
-                } else {
-                    (&self.entries, &self.absent)
-                };
-                here.insert(key.clone(), Arc::new(slot));
-                there.invalidate(&key);
+            let newer = !slot.is_negative()
+                && self
+                    .version(Probe { entity, hash, key })
+                    .is_some_and(|version| version > slot.version);
+            if newer {
+                return;
             }
+            let stored_key = StoredKey::new(entity, hash, key);
+            slot.key = Some(stored_key.clone());
+            slot.held = Some(self.usages.hold(entity, slot.weight));
+            let is_negative = slot.is_negative();
+            slot.absence = is_negative.then(|| self.absences.hold(hash));
+            let slot = Arc::new(slot);
+            // In before out: nobody may find the key in neither.
+            if is_negative {
+                self.absent.insert(stored_key, Arc::clone(&slot));
+                self.entries.invalidate(&Probe { entity, hash, key });
+            } else {
+                self.entries.insert(stored_key, Arc::clone(&slot));
+                self.remove_absent(Probe { entity, hash, key });
+            }
+            self.hot.replace(entity, hash, Some(&slot));
         });
+    }
+
+    fn remove_absent<K: Eq + 'static>(&self, probe: Probe<'_, K>) {
+        if self.absences.may_hold(probe.hash) {
+            self.absent.invalidate(&probe);
+        }
     }
 
     /// Removes a key, unless it has this version or a newer one, and voids all fills under way for
@@ -177,11 +233,13 @@ impl Local {
     {
         self.fences.raise(hash, || {
             let stays = version.is_some_and(|version| {
-                self.get(entity, hash, key).is_some_and(|stored| stored.version >= version)
+                let stored = self.version(Probe { entity, hash, key });
+                stored.is_some_and(|stored| stored >= version)
             });
             if !stays {
                 self.entries.invalidate(&Probe { entity, hash, key });
-                self.absent.invalidate(&Probe { entity, hash, key });
+                self.remove_absent(Probe { entity, hash, key });
+                self.hot.replace(entity, hash, None);
             }
         });
     }
@@ -190,6 +248,14 @@ impl Local {
     pub(crate) fn clear(&self) {
         self.entries.invalidate_all();
         self.absent.invalidate_all();
+        self.empty_seats();
+    }
+
+    /// After moka's entries were removed. Whoever takes a seat has either found them before, and is
+    /// waited for, or finds nothing.
+    fn empty_seats(&self) {
+        self.fences.pass_all();
+        self.hot.clear();
     }
 
     /// Removes all entries of an entity, or all, and voids all fills under way; how many there
@@ -205,6 +271,7 @@ impl Local {
                 }
             }
         }
+        self.empty_seats();
         // What was removed is freed now and not at the next occasion.
         self.settle();
         forgotten
@@ -228,6 +295,11 @@ impl Local {
     /// Bytes and entries of keys that have no row.
     pub(crate) fn negative_usage(&self) -> (u64, u64) {
         (self.absent.weighted_size(), self.absent.entry_count())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn seats(&self) -> &Hot {
+        &self.hot
     }
 
     /// Applies what is still queued inside moka, so that [`Local::usage`] is exact.
@@ -275,95 +347,6 @@ impl moka::Expiry<StoredKey, Arc<Slot>> for Retention {
         _duration_until_expiry: Option<Duration>,
     ) -> Option<Duration> {
         Some(slot.retention)
-    }
-}
-
-/// A key of any entity.
-#[derive(Clone)]
-struct StoredKey {
-    entity: EntityId,
-    hash: u64,
-    key: Arc<dyn AnyKey>,
-}
-
-trait AnyKey: Send + Sync {
-    fn as_any(&self) -> &dyn Any;
-    fn equals(&self, other: &dyn AnyKey) -> bool;
-}
-
-impl<K: Eq + Send + Sync + 'static> AnyKey for K {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn equals(&self, other: &dyn AnyKey) -> bool {
-        other.as_any().downcast_ref::<K>() == Some(self)
-    }
-}
-
-impl PartialEq for StoredKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.entity == other.entity
-            && self.hash == other.hash
-            && self.key.as_ref().equals(other.key.as_ref())
-    }
-}
-
-impl Eq for StoredKey {}
-
-impl Hash for StoredKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// A borrowed key, so that a hit allocates nothing.
-struct Probe<'a, K> {
-    entity: EntityId,
-    hash: u64,
-    key: &'a K,
-}
-
-impl<K> Hash for Probe<'_, K> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl<K: Eq + 'static> Equivalent<StoredKey> for Probe<'_, K> {
-    fn equivalent(&self, stored: &StoredKey) -> bool {
-        self.entity == stored.entity
-            && self.hash == stored.hash
-            && stored.key.as_ref().as_any().downcast_ref::<K>() == Some(self.key)
-    }
-}
-
-/// The keys bring their hash along; hashing it again would gain nothing.
-#[derive(Clone)]
-struct HashIsKnown;
-
-impl BuildHasher for HashIsKnown {
-    type Hasher = KnownHash;
-
-    fn build_hasher(&self) -> KnownHash {
-        KnownHash(0)
-    }
-}
-
-struct KnownHash(u64);
-
-impl Hasher for KnownHash {
-    fn write(&mut self, bytes: &[u8]) {
-        // Only whole hashes are ever written; folding keeps the hasher total.
-        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

@@ -115,7 +115,7 @@ impl Verifier {
         (Self { threshold, queue, snapshots, metrics }, task)
     }
 
-    /// Whether the read that comes after `count` others is to be checked. Called for every read:
+    /// Whether a read that ended as `count` others did before is to be checked. Called for every read:
     /// it must be cheap, and must not follow a pattern that reads follow too.
     pub(crate) fn chooses(&self, count: u64) -> bool {
         // Fibonacci hashing: the high bits of the product spread evenly.
@@ -138,11 +138,11 @@ impl Verifier {
 }
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
-    /// The instant, if the read that begins now is to be checked.
-    pub(crate) fn chosen(&self) -> Option<Instant> {
+    /// Whether a read that ended as `count` others did before is to be checked.
+    pub(crate) fn is_checked(&self, count: u64) -> bool {
         // The history of a table does not tell which changes a page of it has to show.
         let is_row = E::REACH == Reach::Key;
-        (is_row && self.cache.verifier.chooses(self.outcomes.total())).then(Instant::now)
+        is_row && self.cache.verifier.chooses(count)
     }
 
     /// Has a hit of a read that began at `began_at` checked.

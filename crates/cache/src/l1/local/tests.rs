@@ -6,7 +6,7 @@ use super::*;
 use crate::{ChangedRow, DecodeError};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const ENTITY: EntityId = EntityId(1);
+pub(crate) const ENTITY: EntityId = EntityId(1);
 
 #[derive(Debug)]
 struct Text;
@@ -48,13 +48,13 @@ pub(crate) fn slot_at(fetched_at: Instant, ttl: Duration, era: u64) -> Slot {
     Slot::new::<Text>(None, 0, 8, ttl, fetched_at, era)
 }
 
-fn slot(version: i64, bytes: usize) -> Slot {
+pub(crate) fn slot(version: i64, bytes: usize) -> Slot {
     let encoded = Bytes::from(vec![0; bytes]);
     let entry = Arc::new(Entry::<Text> { value: (), encoded, version });
     Slot::new::<Text>(Some(&entry), version, 8, HOUR, Instant::now(), 1)
 }
 
-fn version_of(local: &Local, key: u64) -> Option<i64> {
+pub(crate) fn version_of(local: &Local, key: u64) -> Option<i64> {
     local.get(ENTITY, local.hash(ENTITY, &key), &key).map(|slot| slot.version)
 }
 
@@ -165,7 +165,7 @@ fn a_key_moves_when_its_row_comes_and_goes() {
 #[test]
 fn memory_is_freed_when_an_entry_cannot_even_be_stale() {
     let local = Local::new(1 << 20, 1 << 20);
-    let key = StoredKey { entity: ENTITY, hash: 1, key: Arc::new(1_u64) };
+    let key = StoredKey::new(ENTITY, 1, &1_u64);
     let slot = Arc::new(slot(1, 10));
     let now = Instant::now().into_std();
     assert_eq!(Retention.expire_after_create(&key, &slot, now), Some(HOUR * 2));
