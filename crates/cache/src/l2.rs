@@ -6,4 +6,5 @@ pub(crate) mod keeper;
 pub(crate) mod protocol;
 pub(crate) mod remote;
 pub(crate) mod scripts;
+pub(crate) mod space;
 pub(crate) mod wire;

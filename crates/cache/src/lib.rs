@@ -30,6 +30,9 @@
 //!    the store is, and no more than `loads_waiting_keys_max` keys wait. Beyond that a read is stale
 //!    if it may be, and [`CacheError::Overloaded`] if not.
 //!
+//! 9. **Lists.** Pages of a [`List`] have the same bound: every change of their table, of whatever row,
+//!    makes all of them old, in both levels, with one step.
+//!
 //! The first one rests on four assumptions: the outbox and the rows are read from the server that
 //! takes writes; monotonic clocks run at the rate of time; a Redis server answers from a prefix of
 //! the commands that it or the server before it has executed; Postgres keeps what it has confirmed.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::cache::Entities;
 use crate::changes::announce::{Announcement, What};
 use crate::changes::announced::{Announced, Memory};
+use crate::changes::pending::one_of;
 use crate::l1::local::Local;
 use crate::l2::dataset::Dataset;
 use crate::l2::remote::LOG_KEY;
@@ -126,7 +127,12 @@ impl LogReader {
                         known.space().filter(|it| it.schema == schema && is_version)
                     {
                         let announced = Announced { version, chain: chain.clone(), mark };
-                        self.memory.remember(&space.entry_key(key_text), announced);
+                        let key = if space.is_list {
+                            one_of(&space.collection_key(), version)
+                        } else {
+                            space.entry_key(key_text)
+                        };
+                        self.memory.remember(&key, announced);
                     }
                 }
             }

@@ -57,30 +57,43 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         self.collection.as_ref()
     }
 
-    /// Rows behind a list changed here, and got these versions.
-    #[expect(clippy::unused_async, reason = "waits for L2")]
+    /// Rows behind a list changed here, and got these versions; zero stands for a change that nobody
+    /// can name.
     pub(crate) async fn table_changed(&self, versions: &[i64]) {
         let Some(pages) = &self.collection else { return };
+        let waiting = versions.iter().map(|version| self.invalidation("", *version)).collect();
+        // In this order, as for the entries of rows.
+        self.cache.pending.add(waiting, &self.cache.dataset);
         for version in versions {
-            pages.change(Some(*version));
+            pages.change((*version > 0).then_some(*version));
         }
         self.cache.metrics.invalidated(E::NAME, "local", versions.len());
+        self.settle(&[self.space().collection_key()]).await;
     }
 
     /// The place of this entity in L2.
     pub(crate) fn space(&self) -> Space {
-        Space { id: self.id, entity: E::NAME, schema: E::SCHEMA }
+        Space {
+            id: self.id,
+            entity: E::NAME,
+            schema: E::SCHEMA,
+            is_list: self.collection.is_some(),
+        }
     }
 
     /// What Redis is told of a change that was made here.
     pub(crate) fn invalidation(&self, key_text: &str, version: i64) -> Invalidation {
+        let space = self.space();
+        let is_list = space.is_list;
         Invalidation {
-            entry_key: self.space().entry_key(key_text),
+            entry_key: if is_list { space.collection_key() } else { space.entry_key(key_text) },
             entity: E::NAME,
             schema: E::SCHEMA,
             key_text: key_text.to_owned(),
             version,
-            force: false,
+            // Of a table every change counts, whatever its version is.
+            force: is_list,
+            is_list,
             is_own: true,
         }
     }

@@ -26,8 +26,45 @@ pub(crate) struct Invalidation {
     pub(crate) version: i64,
     /// Whatever version is there must go.
     pub(crate) force: bool,
+    /// The change is of the table behind a list, and the entry its collection. The version says which
+    /// change it was; it is zero if there are several.
+    pub(crate) is_list: bool,
     /// Somebody waits, so other processes are told even if the entry is right already.
     pub(crate) is_own: bool,
+}
+
+impl Invalidation {
+    /// What is said of the version to others, for whom zero means whatever there is.
+    pub(crate) fn announced_version(&self) -> i64 {
+        if self.force && !self.is_list { 0 } else { self.version }
+    }
+
+    /// Under which the announcement is remembered. The changes of a table have no order, so each is
+    /// remembered for itself.
+    pub(crate) fn memory_key(&self) -> String {
+        if self.is_list { one_of(&self.entry_key, self.version) } else { self.entry_key.clone() }
+    }
+
+    /// Whether somebody else's announcement of this version would do.
+    pub(crate) fn is_adoptable(&self) -> bool {
+        !self.is_own && if self.is_list { self.version > 0 } else { !self.force }
+    }
+
+    /// Takes in what waits already for the same collection; whether that will do.
+    fn merge(&mut self, waiting: &mut Self) -> bool {
+        if waiting.version == self.version && self.version > 0 {
+            waiting.is_own |= self.is_own;
+            return true;
+        }
+        self.version = 0;
+        self.is_own |= waiting.is_own;
+        false
+    }
+}
+
+/// One change of the table behind a list.
+pub(crate) fn one_of(collection_key: &str, version: i64) -> String {
+    format!("{collection_key}@{version}")
 }
 
 /// The changes that are known to this process and not yet to the data set that it reads.
@@ -82,9 +119,15 @@ impl Pending {
             return;
         }
         let mut changes = self.changes.lock();
-        for invalidation in invalidations {
+        for mut invalidation in invalidations {
             let ticket = changes.next_ticket;
             changes.next_ticket += 1;
+            if invalidation.is_list
+                && let Some(waiting) = changes.by_key.get_mut(&invalidation.entry_key)
+                && invalidation.merge(&mut waiting.invalidation)
+            {
+                continue;
+            }
             let waiting = changes.by_key.get(&invalidation.entry_key);
             let since = waiting.map_or(ticket, |waiting| waiting.since);
             let newer = waiting.is_some_and(|waiting| {

@@ -132,7 +132,7 @@ impl Tail {
 
     /// Whether this process has told the data set that it reads from already, after its own write.
     fn is_told(&self, change: &Invalidation) -> bool {
-        let announced = self.memory.of(&change.entry_key, change.version);
+        let announced = self.memory.of(&change.memory_key(), change.version);
         let trust = self.dataset.trust();
         announced.zip(trust).is_some_and(|(announced, trust)| announced.chain == trust.chain)
     }

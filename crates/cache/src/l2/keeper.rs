@@ -255,7 +255,7 @@ impl Keeper {
             for (_, change) in *changes {
                 let (version, chain) = (change.version, trust.chain.clone());
                 let announced = Announced { version, chain, mark: *mark };
-                self.memory.remember(&change.entry_key, announced);
+                self.memory.remember(&change.memory_key(), announced);
             }
             self.pending.confirm(changes);
         }
@@ -264,8 +264,8 @@ impl Keeper {
 
     fn told<'a>(&self, trust: &Trust, changes: &'a [(u64, Invalidation)], mark: u64) -> Told<'a> {
         let message = |change: &Invalidation| {
-            let Invalidation { entity, schema, key_text, version, .. } = change;
-            let (schema, version) = (*schema, if change.force { 0 } else { *version });
+            let Invalidation { entity, schema, key_text, .. } = change;
+            let (schema, version) = (*schema, change.announced_version());
             let what = What::Key { schema, version, key_text };
             Announcement { chain: trust.chain.clone(), mark, entity, what }.encode()
         };
@@ -282,8 +282,8 @@ impl Keeper {
     ) -> ((Vec<(u64, Invalidation)>, HashMap<Chain, u64>), Vec<(u64, Invalidation)>) {
         let (mut adoptable, mut others, mut rest) = (Vec::new(), HashMap::new(), Vec::new());
         for (ticket, change) in batch {
-            let announced = self.memory.of(&change.entry_key, change.version);
-            match announced.filter(|_| !change.force && !change.is_own) {
+            let announced = self.memory.of(&change.memory_key(), change.version);
+            match announced.filter(|_| change.is_adoptable()) {
                 Some(Announced { chain, mark, .. })
                     if others.len() < OTHERS_MAX || others.contains_key(&chain) =>
                 {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use forebay_redis::{RedisError, RedisPool, Reply, Script, ScriptCall, SharedRedis};
 
 use crate::changes::pending::Pending;
-use crate::l1::local::EntityId;
 use crate::l2::breaker::{Breaker, Call};
 use crate::l2::dataset::{Dataset, Trust};
 use crate::l2::protocol::{is_known, is_usable};
@@ -16,40 +15,16 @@ use crate::l2::scripts;
 use crate::l2::wire::{self, Content, Epoch, Stored};
 use crate::metrics::Metrics;
 
+pub(crate) use crate::l2::space::Space;
 pub(crate) use steps::{Claim, Step, Synchronized, Told};
 
+mod collect;
 mod steps;
 
 /// Time a script of the background may take. Nobody waits for it.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(2);
 /// The stream of announcements, of all entities and services.
 pub(crate) const LOG_KEY: &str = "cache-log";
-
-/// The entries of one entity in one schema. Another release may have another one beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Space {
-    pub(crate) id: EntityId,
-    pub(crate) entity: &'static str,
-    pub(crate) schema: u16,
-}
-
-impl Space {
-    /// The key of an entry.
-    pub(crate) fn entry_key(self, key_text: &str) -> String {
-        let Self { entity, schema, .. } = self;
-        format!("cache:{entity}:{schema}:{key_text}")
-    }
-
-    fn epoch_key(self) -> String {
-        let Self { entity, schema, .. } = self;
-        format!("cache-epoch:{entity}:{schema}")
-    }
-
-    fn claim_key(self) -> String {
-        let Self { entity, schema, .. } = self;
-        format!("cache-applied:{entity}:{schema}")
-    }
-}
 
 fn lease_key(entry_key: &str) -> String {
     [entry_key, ":lease"].concat()
@@ -71,11 +46,13 @@ pub(crate) struct Remote {
     adopt: Script,
     claim: Script,
     synchronize: Script,
+    collect: Script,
 }
 
 /// What L2 holds for some keys, in their order.
 #[derive(Debug)]
 pub(crate) struct Found {
+    /// What entries must carry: the epoch, or of a list the collection in force.
     pub(crate) epoch: Epoch,
     pub(crate) seen: Vec<Seen>,
     /// Whether somebody fills the entry, if that was asked.
@@ -164,6 +141,7 @@ impl Remote {
             adopt: script("cache_adopt", scripts::ADOPT),
             claim: script("cache_claim", scripts::CLAIM),
             synchronize: script("cache_synchronize", scripts::SYNCHRONIZE),
+            collect: script("cache_collect", scripts::COLLECT),
         }
     }
 
@@ -184,11 +162,16 @@ impl Remote {
     ) -> Option<Found> {
         // In this order: a change that does not wait any more is covered by the mark.
         let waits_for: Vec<_> = entry_keys.iter().map(|key| self.pending.version_of(key)).collect();
+        if space.is_list && self.pending.contains(&space.collection_key()) {
+            // Nobody knows which of the pages the change is on.
+            return None;
+        }
         let trust = self.dataset.trust()?;
         let (epoch, mark) = (*trust.epochs.get(&space.id)?, trust.mark());
         let call = self.breaker.call()?;
-        let mut names = Vec::with_capacity(2 * entry_keys.len() + 2);
+        let mut names = Vec::with_capacity(2 * entry_keys.len() + 3);
         names.extend([space.epoch_key(), trust.chain.mark_key()]);
+        names.extend(space.is_list.then(|| space.collection_key()));
         names.extend(entry_keys.iter().cloned());
         if with_leases {
             names.extend(entry_keys.iter().map(|key| lease_key(key)));
@@ -210,12 +193,21 @@ impl Remote {
             self.dataset.lost(&trust);
             return None;
         }
+        let in_force = if space.is_list {
+            let collection = values.next().flatten();
+            match collection.and_then(|stored| collect::parse(&stored)) {
+                Some(collection) => collection,
+                None => self.collect(space).await?,
+            }
+        } else {
+            epoch
+        };
         let seen = entry_keys
             .iter()
             .zip(waits_for)
-            .map(|(_, waits_for)| see(values.next().flatten(), (epoch, waits_for)))
+            .map(|(_, waits_for)| see(values.next().flatten(), (in_force, waits_for)))
             .collect();
-        Some(Found { epoch, seen, leased: values.map(|lease| lease.is_some()).collect() })
+        Some(Found { epoch: in_force, seen, leased: values.map(|lease| lease.is_some()).collect() })
     }
 
     /// Asks for leases with one pipeline; for each key what was found there. `None` if L2 cannot be
@@ -233,7 +225,7 @@ impl Remote {
             .iter()
             .map(|(entry_key, there)| {
                 ScriptCall::new()
-                    .key(space.epoch_key())
+                    .key(space.fence_key())
                     .key(entry_key.as_str())
                     .key(lease_key(entry_key))
                     .arg(epoch.as_bytes())
@@ -267,7 +259,7 @@ impl Remote {
             .iter()
             .map(|fill| {
                 ScriptCall::new()
-                    .key(space.epoch_key())
+                    .key(space.fence_key())
                     .key(fill.entry_key.as_str())
                     .key(lease_key(&fill.entry_key))
                     .arg(epoch.as_bytes())

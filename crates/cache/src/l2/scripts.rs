@@ -104,17 +104,19 @@ for entity = 0, (#KEYS - 1) / 2 - 1 do redis.call('SET', KEYS[3 + 2 * entity], A
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1";
 
-/// `KEYS: mark, log, then epoch and claim of each entity. ARGV: a fresh epoch, milliseconds of the
+/// `KEYS: mark, log, then epoch, claim and collection of each entity. ARGV: a fresh epoch, milliseconds of the
 /// mark, entries of the log, the claim of a fresh epoch, then for each entity: force, message.`
-/// Begins a new mark, and puts the fresh epoch in force where it is forced or where there is none.
+/// Begins a new mark, and puts the fresh epoch in force where it is forced or where there is none; the
+/// collection goes with the old one.
 /// For each entity the epoch and the claim that goes with it, or nothing.
 pub(crate) const SYNCHRONIZE: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local found = {}
-for entity = 0, (#KEYS - 2) / 2 - 1 do
-  local epoch, claim = KEYS[3 + 2 * entity], KEYS[4 + 2 * entity]
+for entity = 0, (#KEYS - 2) / 3 - 1 do
+  local epoch, claim, collection = KEYS[3 + 3 * entity], KEYS[4 + 3 * entity], KEYS[5 + 3 * entity]
   local stored = redis.call('GETRANGE', epoch, 0, 15)
   if ARGV[5 + 2 * entity] == '1' or #stored ~= 16 then
+    redis.call('DEL', collection)
     redis.call('SET', epoch, ARGV[1])
     redis.call('SET', claim, ARGV[4])
     stored = ARGV[1]
@@ -127,3 +129,11 @@ for entity = 0, (#KEYS - 2) / 2 - 1 do
 end
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])
 return found";
+
+/// `KEYS: collection. ARGV: a fresh collection.`
+/// The collection in force; the fresh one if there is none.
+pub(crate) const COLLECT: &str = r"
+local stored = redis.pcall('GETRANGE', KEYS[1], 0, 16)
+if type(stored) == 'string' and #stored == 16 and string.find(stored, '^%x+$') then return stored end
+redis.call('SET', KEYS[1], ARGV[1])
+return ARGV[1]";

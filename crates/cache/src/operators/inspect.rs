@@ -136,11 +136,11 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
     }
 
     fn space(&self) -> Option<Space> {
-        self.upgrade().filter(|_| E::REACH == Reach::Key).map(|entity| entity.space())
+        self.upgrade().map(|entity| entity.space())
     }
 
     fn invalidation(&self, key_text: &str, version: i64) -> Option<Invalidation> {
-        let entity = self.upgrade().filter(|_| E::REACH == Reach::Key)?;
+        let entity = self.upgrade()?;
         Some(Invalidation { is_own: false, ..entity.invalidation(key_text, version) })
     }
 
@@ -165,13 +165,12 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
             let l1 = entity.inspect_l1(&key);
             let l2_key = entity.space().entry_key(&E::key_text(&key));
             let stored = entity.cache.remote.inspect(&l2_key).await.map_err(InspectError::Redis)?;
+            let epoch = entity.cache.remote.in_force(entity.space()).await;
             let l2 = stored.and_then(|(stored, time_to_live)| {
                 let size_of = |content: &Content| match content {
                     Content::Value { body, .. } => body.len(),
                     Content::Negative { .. } | Content::Tombstone => 0,
                 };
-                let trust = entity.cache.dataset.trust();
-                let epoch = trust.and_then(|trust| trust.epochs.get(&entity.id).copied());
                 let is_live = |content: &Content| {
                     // An entry of another epoch is as good as gone.
                     header_of(content).is_none_or(|it| epoch.is_none_or(|epoch| it.epoch == epoch))
@@ -193,9 +192,9 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
     fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>> {
         Box::pin(async move {
             let Resolved { entity, key } = resolve(self, key_text)?;
-            if let Some(pages) = entity.collection() {
-                // All pages, since nobody asks for one only.
-                pages.change(None);
+            if entity.collection().is_some() {
+                // All pages go: only the collection can be told of.
+                entity.table_changed(&[0]).await;
                 return Ok(());
             }
             // Version zero with force: whatever version is there goes, and a fill under way stays

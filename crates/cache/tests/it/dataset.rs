@@ -9,7 +9,7 @@ use crate::tail::{config, never_older_than_the_bound};
 use crate::{Replica, entity_config, eventually};
 
 /// One plain command: the connection pool's own leases refuse a server that is a replica.
-async fn plain(server: &PrivateRedis, line: &str) -> String {
+pub(crate) async fn plain(server: &PrivateRedis, line: &str) -> String {
     let address = ("127.0.0.1", server.port());
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
     stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).await.expect("sent");

@@ -5,6 +5,7 @@ mod coherence;
 mod damage;
 mod dataset;
 mod killed;
+mod lists;
 mod operators;
 mod outage;
 mod reads;

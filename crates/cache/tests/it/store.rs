@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_cache::{ChangedRow, DecodeError, Entity, Loader};
+use forebay_cache::{ChangedRow, DecodeError, Entity, List, Loader, PageLoader};
 use forebay_postgres::maintenance::Maintenance;
 use forebay_postgres::{PgError, PgPool, Sql};
 use forebay_testkit::{self as testkit, TestDatabase};
@@ -53,6 +53,38 @@ impl Entity for Row {
     }
 }
 
+/// The rows whose text begins with a prefix, as `text text ..` in the order of their names.
+#[derive(Debug)]
+pub(crate) struct RowList;
+
+impl List for RowList {
+    type Query = String;
+    type Page = String;
+    const NAME: &'static str = "row_list";
+    const SOURCE: &'static str = Row::SOURCE;
+    const SCHEMA: u16 = 1;
+
+    fn query_text(query: &String) -> String {
+        query.clone()
+    }
+
+    fn parse_query(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn encode(page: &String) -> Bytes {
+        Bytes::from(page.clone())
+    }
+
+    fn decode(bytes: Bytes) -> Result<String, DecodeError> {
+        str::from_utf8(&bytes).map(str::to_owned).map_err(DecodeError::because)
+    }
+
+    fn decoded_bytes(page: &String) -> usize {
+        page.len()
+    }
+}
+
 /// Why a load failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the store is down")]
@@ -86,6 +118,11 @@ const PUT: Sql = Sql::new(
 );
 const DELETE: Sql = Sql::new("DELETE rows", "DELETE FROM rows WHERE name = $1");
 const VERSION: Sql = Sql::new("SELECT row_version", "SELECT currval('row_version')");
+const LIST: Sql = Sql::new(
+    "SELECT rows",
+    "SELECT coalesce(string_agg(text, ' ' ORDER BY name), '') FROM rows \
+     WHERE starts_with(text, $1)",
+);
 const LOAD: Sql =
     Sql::new("SELECT rows", "SELECT name, version, text FROM rows WHERE name = ANY($1)");
 
@@ -212,6 +249,15 @@ impl Store {
 }
 
 impl Inner {
+    /// What was read, once it may go on.
+    async fn pass<T>(&self, found: T) -> Result<T, StoreDown> {
+        if self.holds.load(SeqCst) {
+            self.held.notify_one();
+            self.release.acquire().await.expect("never closed").forget();
+        }
+        if self.fails.load(SeqCst) { Err(StoreDown(PgError::Draining)) } else { Ok(found) }
+    }
+
     fn enter(&self) -> Counted<'_> {
         let under_way = self.under_way.fetch_add(1, SeqCst) + 1;
         self.peak.fetch_max(under_way, SeqCst);
@@ -248,10 +294,17 @@ impl Loader<Row> for Store {
                 (name.parse().expect("a number"), Row { version, text })
             })
             .collect();
-        if inner.holds.load(SeqCst) {
-            inner.held.notify_one();
-            inner.release.acquire().await.expect("never closed").forget();
-        }
-        if inner.fails.load(SeqCst) { Err(StoreDown(PgError::Draining)) } else { Ok(found) }
+        inner.pass(found).await
+    }
+}
+
+impl PageLoader<RowList> for Store {
+    type Error = StoreDown;
+
+    async fn load(&self, prefix: String) -> Result<String, StoreDown> {
+        let inner = &self.0;
+        inner.loads.fetch_add(1, SeqCst);
+        let row = inner.postgres.query_one(&LIST, &[&prefix]).await.map_err(StoreDown)?;
+        inner.pass(row.try_get(0).expect("a page")).await
     }
 }

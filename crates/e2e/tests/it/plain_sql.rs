@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use forebay_e2e::{Backends, System, TokenClient, USDC};
 use forebay_postgres::{PgPool, Sql};
-use forebay_proto::token::v1::{GetTokenRequest, LookupTokenRequest};
+use forebay_proto::token::v1::{
+    GetTokenRequest, ListTokensRequest, LookupTokenRequest, TokenFilter,
+};
 use forebay_testkit::PrivateRedis;
 use tokio::time::Instant;
 
@@ -29,8 +31,7 @@ struct Scene {
 
 impl Scene {
     /// Renames the token by SQL `CHANGES` times, and waits for both replicas to show each name
-    /// under both keys. Prints the
-    /// longest time from a commit to the last of them.
+    /// under both keys and in a list. Prints the longest time from a commit to the last of them.
     #[expect(clippy::print_stdout, reason = "the figures of an acceptance test")]
     async fn change_and_watch(&mut self, phase: &str) -> anyhow::Result<()> {
         let mut longest = Duration::ZERO;
@@ -65,7 +66,7 @@ impl Scene {
         Ok(())
     }
 
-    /// What both replicas show under the id and under the mint.
+    /// What both replicas show under the id, under the mint, and in a list.
     async fn names(&mut self) -> anyhow::Result<Vec<String>> {
         let mut names = Vec::new();
         for replica in &mut self.replicas {
@@ -73,9 +74,13 @@ impl Scene {
             let by_id = replica.get_token(get).await?.into_inner().token;
             let lookup = LookupTokenRequest { mint: USDC.to_owned() };
             let by_mint = replica.lookup_token(lookup).await?.into_inner().token;
-            names.extend([by_id, by_mint].into_iter().flatten().map(|token| token.name));
+            let filter = TokenFilter { symbol: "USDC".to_owned(), ..Default::default() };
+            let list = ListTokensRequest { filter: Some(filter), ..Default::default() };
+            let page = replica.list_tokens(list).await?.into_inner().tokens;
+            let listed = page.into_iter().find(|token| token.mint == USDC);
+            names.extend([by_id, by_mint, listed].into_iter().flatten().map(|token| token.name));
         }
-        anyhow::ensure!(names.len() == 2 * self.replicas.len(), "a token is missing: {names:?}");
+        anyhow::ensure!(names.len() == 3 * self.replicas.len(), "a token is missing: {names:?}");
         Ok(names)
     }
 }
@@ -90,7 +95,8 @@ async fn an_update_by_hand_is_seen_by_two_replicas_whatever_redis_does() -> anyh
         postgres_url: database.url().to_owned(),
         redis_url: redis.url(),
         redis_prefix: forebay_testkit::redis_prefix(),
-        env: Vec::new(),
+        // Pages are shared at once, or these changes would keep them out of Redis.
+        env: vec![("FOREBAY__CACHE__LIST__CALM", "0s".to_owned())],
     };
     let (one, other) = (System::start_on(&backends).await?, System::start_on(&backends).await?);
     let mut replicas = vec![one.token_client().await?, other.token_client().await?];

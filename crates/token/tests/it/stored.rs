@@ -21,7 +21,10 @@ async fn replies_are_what_prost_would_encode() {
     let (mut replies, mut bytes) = (0, 0);
     loop {
         let request = pb::ListTokensRequest { page_size: 1000, page_token, ..Default::default() };
-        let page = client.list_tokens(request).await.expect("a page").into_inner();
+        let page = client.list_tokens(request.clone()).await.expect("a page").into_inner();
+        let path = "/forebay.token.v1.TokenService/ListTokens";
+        let reply = raw::call(system.channel(), path, request.encode_to_vec()).await;
+        assert!(reply == page.encode_to_vec(), "a page differs");
         let batch = pb::BatchGetTokensRequest {
             ids: page.tokens.iter().map(|token| token.id.clone()).collect(),
             mints: Vec::new(),

@@ -11,6 +11,7 @@ fn change(key: &str, version: i64) -> Invalidation {
         key_text: key.to_owned(),
         version,
         force: false,
+        is_list: false,
         is_own: true,
     }
 }
@@ -70,4 +71,31 @@ async fn settled_waits_for_the_confirmation() {
     pending.confirm(&pending.batch(100));
     assert!(futures_util::poll!(&mut settled).is_ready());
     assert!(futures_util::poll!(&mut all_settled).is_ready());
+}
+
+/// Fails when a change of a table is covered by one of a higher version: it may have been committed
+/// after the step that tells of that one.
+#[tokio::test]
+async fn of_a_table_every_change_waits() {
+    let dataset = Dataset::default();
+    let pending = Pending::new(Metrics::new());
+    let of_table = |version| Invalidation {
+        force: true,
+        is_list: true,
+        is_own: false,
+        ..change("c", version)
+    };
+    pending.add(vec![of_table(9)], &dataset);
+    let sent = pending.batch(1);
+    assert!(sent[0].1.is_adoptable());
+    pending.add(vec![of_table(9)], &dataset);
+    assert_eq!(pending.batch(1)[0].0, sent[0].0, "the same change needs to be told once");
+    pending.add(vec![of_table(7)], &dataset);
+    pending.confirm(&sent);
+    let waiting = pending.batch(1);
+    assert_eq!(waiting.len(), 1, "the change of version 7 is not told yet");
+    assert_eq!(waiting[0].1.version, 0, "it stands for both");
+    assert!(!waiting[0].1.is_adoptable(), "nobody has announced both");
+    pending.confirm(&waiting);
+    assert_eq!(pending.len(), 0);
 }

@@ -127,7 +127,7 @@ impl Remote {
     ) -> Option<Vec<Synchronized>> {
         let mut call = ScriptCall::new().key(chain.mark_key()).key(LOG_KEY);
         for (space, ..) in spaces {
-            call = call.key(space.epoch_key()).key(space.claim_key());
+            call = call.key(space.epoch_key()).key(space.claim_key()).key(space.collection_key());
         }
         call = call.arg(Epoch::fresh().as_bytes()).arg(millis(MARK_TTL)).arg(LOG_MAX);
         call = call.arg(&claim.text);
