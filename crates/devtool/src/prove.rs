@@ -117,6 +117,12 @@ fn prove<'a>(
     book: &'a Book,
     env: &[(&'static str, OsString)],
 ) -> anyhow::Result<Vec<Row<'a>>> {
+    // What a test starts is found beside its copy.
+    let started = ("FOREBAY_TEST_BIN_DIR", scratch.bin_dir().into_os_string());
+    let env_of = |proof: &Proof| {
+        let further = (!proof.starts.is_empty()).then(|| started.clone());
+        env.iter().cloned().chain(further).collect::<Vec<_>>()
+    };
     let programs = build_all(scratch, book)?;
     let folder = scratch.folder(book);
     let mut faults = BTreeMap::new();
@@ -124,14 +130,15 @@ fn prove<'a>(
     for proof in &book.proofs {
         let at = (&proof.test, &proof.says);
         if let Entry::Vacant(place) = faults.entry(at) {
-            let ran = trial::test(&programs[&proof.target], &folder, proof, env)?;
+            let program = &programs[&(proof.target, &proof.starts)];
+            let ran = trial::test(program, &folder, proof, &env_of(proof))?;
             place.insert(judge::fault(proof, &ran));
         }
     }
     for proof in &book.proofs {
         let result = match &faults[&(&proof.test, &proof.says)] {
             Some(fault) => Err(fault.clone()),
-            None => without(scratch, book, proof, env)?,
+            None => without(scratch, book, proof, &env_of(proof))?,
         };
         let row = Row { proof, result };
         say::line(&row.line());
@@ -140,11 +147,14 @@ fn prove<'a>(
     Ok(rows)
 }
 
-fn build_all(scratch: &Scratch, book: &Book) -> anyhow::Result<BTreeMap<Target, PathBuf>> {
+/// The programs of tests, by their names and what they start.
+type Programs<'a> = BTreeMap<(Target, &'a Vec<String>), PathBuf>;
+
+fn build_all<'a>(scratch: &Scratch, book: &'a Book) -> anyhow::Result<Programs<'a>> {
     let mut programs = BTreeMap::new();
     for proof in &book.proofs {
-        if let Entry::Vacant(place) = programs.entry(proof.target) {
-            match trial::build(scratch, book, proof.target)? {
+        if let Entry::Vacant(place) = programs.entry((proof.target, &proof.starts)) {
+            match trial::build(scratch, book, proof)? {
                 Built::Program(program) => place.insert(program),
                 Built::Error(error) => bail!("{} does not compile: {error}", book.name()),
             };
@@ -164,7 +174,7 @@ fn without(
         Ok(off) => off,
         Err(error) => return Ok(Err(format!("cannot be switched off: {error:#}"))),
     };
-    let result = match trial::build(scratch, book, proof.target)? {
+    let result = match trial::build(scratch, book, proof)? {
         Built::Program(program) => {
             let ran = trial::test(&program, &scratch.folder(book), proof, env)?;
             judge::judge(proof, &ran)

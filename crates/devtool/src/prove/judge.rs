@@ -82,6 +82,7 @@ mod tests {
             guarantee: String::new(),
             test: "a::b".to_owned(),
             target: Target::It,
+            starts: Vec::new(),
             mechanism: String::new(),
             edits: Vec::new(),
             says: says.to_owned(),

@@ -36,6 +36,9 @@ pub(crate) struct Proof {
     pub(crate) test: String,
     /// The program that holds the test.
     pub(crate) target: Target,
+    /// Programs of the product that the test starts, such as `token-server`: the mechanism is off in
+    /// them too.
+    pub(crate) starts: Vec<String>,
     /// What is switched off, in words.
     pub(crate) mechanism: String,
     /// What switches it off.
@@ -56,6 +59,8 @@ pub(crate) enum Target {
     It,
     /// Integration tests that need a process of their own, `tests/alone`.
     Alone,
+    /// The system under faults, every read judged, `tests/history`.
+    History,
     /// The unit tests of the library.
     Lib,
 }
@@ -84,6 +89,8 @@ struct Entry {
     guarantee: String,
     test: Spanned<String>,
     target: Target,
+    #[serde(default)]
+    starts: Vec<String>,
     mechanism: String,
     file: String,
     find: String,
@@ -141,6 +148,7 @@ impl Target {
         match self {
             Self::It => "it",
             Self::Alone => "alone",
+            Self::History => "history",
             Self::Lib => "lib",
         }
     }
@@ -172,6 +180,7 @@ impl Entry {
             guarantee: self.guarantee,
             test: self.test.into_inner(),
             target: self.target,
+            starts: self.starts,
             mechanism: self.mechanism,
             edits: std::iter::once(first).chain(self.also).collect(),
             says: self.says,

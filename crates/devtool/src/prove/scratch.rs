@@ -62,6 +62,11 @@ impl Scratch {
         command
     }
 
+    /// Where cargo puts the programs that it builds in the copy.
+    pub(super) fn bin_dir(&self) -> PathBuf {
+        self.target.join("debug")
+    }
+
     /// Switches off the mechanism of a proof.
     ///
     /// # Errors

@@ -46,20 +46,31 @@ pub(super) enum End {
     Missing,
 }
 
-/// Builds the program that holds the tests of one target.
+/// Builds the program that holds the test of a proof, and the programs that the test starts.
 ///
 /// # Errors
 ///
 /// When cargo cannot be started or does not end.
-pub(super) fn build(scratch: &Scratch, book: &Book, target: Target) -> anyhow::Result<Built> {
+pub(super) fn build(scratch: &Scratch, book: &Book, proof: &Proof) -> anyhow::Result<Built> {
     let package = format!("forebay-{}", book.name());
     let mut command = scratch.cargo();
-    command.args(["test", "--no-run", "--package", &package]);
-    command.args(match target {
-        Target::It => ["--test", "it"].as_slice(),
-        Target::Alone => &["--test", "alone"],
-        Target::Lib => &["--lib"],
-    });
+    if proof.starts.is_empty() {
+        command.args(["test", "--no-run"]);
+    } else {
+        // In one go, so that what they have in common is built once.
+        command.arg("build");
+    }
+    for started in &proof.starts {
+        let program = format!("forebay-{started}");
+        command.args(["--package", &program, "--bin", &program]);
+    }
+    command.args(["--package", &package]);
+    match proof.target {
+        Target::It | Target::Alone | Target::History => {
+            command.args(["--test", proof.target.name()])
+        }
+        Target::Lib => command.arg("--lib"),
+    };
     command.args(["--message-format", "json-render-diagnostics"]);
     let (ended, lines) = run(command, BUILD_BOUND)?;
     let Some(succeeded) = ended else {

@@ -36,6 +36,11 @@ fn faults(tree: &Tree, book: &Book, proof: &Proof) -> Vec<String> {
         let target = proof.target.name();
         todo.push(format!("name a test of `{target}`, `{}` is none", proof.test));
     }
+    for started in &proof.starts {
+        if tree.get(&format!("crates/{started}/src/main.rs")).is_none() {
+            todo.push(format!("start a program that exists, `{started}` does not"));
+        }
+    }
     if proof.says.is_empty() && !proof.hangs {
         todo.push("say a part of what the failing test prints".to_owned());
     }
@@ -68,6 +73,7 @@ fn is_defined(tree: &Tree, book: &Book, proof: &Proof) -> bool {
     let (root, main) = match proof.target {
         Target::It => (format!("{}/tests/it", book.folder), "main"),
         Target::Alone => (format!("{}/tests/alone", book.folder), "main"),
+        Target::History => (format!("{}/tests/history", book.folder), "main"),
         Target::Lib => (format!("{}/src", book.folder), "lib"),
     };
     let file = |modules: &[&str]| {

@@ -10,8 +10,8 @@ use crate::fleet::{Fleet, REPLICAS};
 pub(crate) const FAULT: Duration = Duration::from_millis(1_500);
 /// The time between two faults.
 pub(crate) const CALM: Duration = Duration::from_millis(500);
-/// How late an answer of Postgres may be when it is uneven: more than it takes to hear of a change,
-/// and less than a question of the tail may take.
+/// How late one answer of Postgres in four is when they are uneven: more than it takes to hear of a
+/// change, and less than a question of the tail may take.
 const UNEVENNESS: Duration = Duration::from_millis(600);
 
 /// The faults, in their order.

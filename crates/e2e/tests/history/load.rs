@@ -14,6 +14,7 @@ use prost_types::FieldMask;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::ambush::Ambush;
 use crate::fleet::REPLICAS;
 use crate::ledger::{Ledger, Read};
 
@@ -27,6 +28,8 @@ const SINGLE: usize = 8;
 const READERS: usize = 3;
 /// Writers. Each has rows of its own.
 const WRITERS: usize = 4;
+/// Rows that are read at the worst moments only.
+const AMBUSHES: usize = 32;
 /// Rows of each writer that are written often.
 const HOT: usize = 4;
 /// Time between two writes of a writer: the other rows stay as they are for two bounds and more, so
@@ -40,7 +43,7 @@ const INSERT: Sql = Sql::new(
     "INSERT INTO tokens (id, mint, symbol, name, decimals) \
      VALUES (gen_random_uuid(), $1, 'HISTORY', $2, 6) RETURNING version",
 );
-const UPDATE: Sql =
+pub(crate) const UPDATE: Sql =
     Sql::new("UPDATE tokens", "UPDATE tokens SET name = $2 WHERE mint = $1 RETURNING version");
 const DELETE: Sql = Sql::new("DELETE tokens", "DELETE FROM tokens WHERE mint = $1");
 const VERSION: Sql = Sql::new("SELECT row_version", "SELECT currval('row_version')");
@@ -57,13 +60,11 @@ pub(crate) struct Load {
 impl Load {
     /// Creates the rows and starts to read and write them.
     pub(crate) async fn start(clients: &[TokenClient], postgres: PgPool) -> anyhow::Result<Self> {
-        let ledger = Arc::new(Ledger::new(ROWS));
+        let ledger = Arc::new(Ledger::new(ROWS + AMBUSHES));
         let (stop, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mints: Arc<[String]> = (0..ROWS).map(mint).collect();
-        for row in 0..ROWS {
-            let sent_at = Instant::now();
-            let version = upsert(&postgres, &INSERT, row, "new").await?;
-            ledger.wrote(row, version, false, sent_at, None);
+        for row in 0..ROWS + AMBUSHES {
+            write(&postgres, &ledger, row, &INSERT, 0).await?;
         }
         let mut tasks = JoinSet::new();
         for number in 0..REPLICAS * READERS {
@@ -90,6 +91,17 @@ impl Load {
             };
             tasks.spawn(writer.run());
         }
+        for number in 0..AMBUSHES {
+            let ambush = Ambush {
+                clients: clients.to_vec(),
+                postgres: postgres.clone(),
+                row: ROWS + number,
+                ledger: Arc::clone(&ledger),
+                refused: Arc::clone(&refused),
+                stop: Arc::clone(&stop),
+            };
+            tasks.spawn(ambush.run());
+        }
         Ok(Self { ledger, refused, stop, tasks })
     }
 
@@ -104,7 +116,7 @@ impl Load {
 }
 
 /// A mint: 43 digits of base 58 that begin with a high one are 32 bytes.
-fn mint(row: usize) -> String {
+pub(crate) fn mint(row: usize) -> String {
     let digits: String = format!("{row:04}")
         .bytes()
         .map(|digit| char::from(digit + 1))
@@ -131,7 +143,8 @@ impl Reader {
             let began_at = Instant::now();
             let answered = if round.is_multiple_of(SINGLE) {
                 let row = round / SINGLE % ROWS;
-                self.one(row).await.map(|returned| vec![(row, returned)])
+                let returned = lookup(&mut self.client, &self.mints[row]).await;
+                returned.map(|returned| vec![(row, returned)])
             } else {
                 self.batch((0..BATCH).map(|place| (round * 7 + place * 13) % ROWS).collect()).await
             };
@@ -147,15 +160,6 @@ impl Reader {
             }
         }
         Ok(())
-    }
-
-    async fn one(&mut self, row: usize) -> Result<Option<i64>, tonic::Status> {
-        let request = LookupTokenRequest { mint: self.mints[row].clone() };
-        match self.client.lookup_token(timed(request)).await {
-            Ok(reply) => Ok(reply.into_inner().token.map(|token| token.version)),
-            Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
-            Err(status) => Err(status),
-        }
     }
 
     async fn batch(
@@ -199,25 +203,17 @@ impl Writer {
             let row = own * WRITERS + self.number;
             if !exists[row] {
                 exists[row] = true;
-                self.write(row, &INSERT, round).await?;
+                write(&self.postgres, &self.ledger, row, &INSERT, round).await?;
             } else if round.is_multiple_of(7) {
                 exists[row] = false;
                 self.delete(row).await?;
             } else if round.is_multiple_of(3) {
                 self.update_through(row, round % REPLICAS, round).await?;
             } else {
-                self.write(row, &UPDATE, round).await?;
+                write(&self.postgres, &self.ledger, row, &UPDATE, round).await?;
             }
             tokio::time::sleep(WRITE_PAUSE).await;
         }
-        Ok(())
-    }
-
-    /// Plain SQL, as from psql: no service knows of it.
-    async fn write(&self, row: usize, sql: &Sql, round: usize) -> anyhow::Result<()> {
-        let sent_at = Instant::now();
-        let version = upsert(&self.postgres, sql, row, &format!("round {round}")).await?;
-        self.ledger.wrote(row, version, false, sent_at, None);
         Ok(())
     }
 
@@ -267,6 +263,33 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// The version of a row that a replica returns, if it returns one.
+pub(crate) async fn lookup(
+    client: &mut TokenClient,
+    mint: &str,
+) -> Result<Option<i64>, tonic::Status> {
+    let request = LookupTokenRequest { mint: mint.to_owned() };
+    match client.lookup_token(timed(request)).await {
+        Ok(reply) => Ok(reply.into_inner().token.map(|token| token.version)),
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// Plain SQL, as from psql: no service knows of it.
+pub(crate) async fn write(
+    postgres: &PgPool,
+    ledger: &Ledger,
+    row: usize,
+    sql: &Sql,
+    round: usize,
+) -> anyhow::Result<()> {
+    let sent_at = Instant::now();
+    let version = upsert(postgres, sql, row, &format!("round {round}")).await?;
+    ledger.wrote(row, version, false, sent_at, None);
+    Ok(())
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

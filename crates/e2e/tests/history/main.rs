@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask chaos cache --minutes N` runs it for longer.
 
+mod ambush;
 mod faults;
 mod fleet;
 mod ledger;

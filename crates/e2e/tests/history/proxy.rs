@@ -22,7 +22,7 @@ pub(crate) struct Proxy {
 struct State {
     /// Milliseconds that each piece is held up.
     delay_ms: AtomicU64,
-    /// Milliseconds that each piece of an answer is held up at most, each for a time of its own.
+    /// Milliseconds that one piece of an answer in four is held up.
     unevenness_ms: AtomicU64,
     answered: AtomicU64,
     accepted: AtomicU64,
@@ -59,10 +59,9 @@ impl Proxy {
         self.state.delay_ms.store(millis(delay), SeqCst);
     }
 
-    /// Holds up each answer from now on for another time, up to this one: answers on several
-    /// connections overtake each other.
-    pub(crate) fn uneven(&self, most: Duration) {
-        self.state.unevenness_ms.store(millis(most), SeqCst);
+    /// Holds up one answer in four from now on: answers on several connections overtake each other.
+    pub(crate) fn uneven(&self, delay: Duration) {
+        self.state.unevenness_ms.store(millis(delay), SeqCst);
     }
 
     /// Ends all connections.
@@ -79,15 +78,11 @@ impl Proxy {
 impl State {
     /// How long a piece is held up.
     fn delay_of(&self, is_answer: bool) -> Duration {
-        let (delay, most) = (self.delay_ms.load(SeqCst), self.unevenness_ms.load(SeqCst));
-        let uneven = if is_answer && most > 0 {
-            // The golden ratio spreads them, the same in every run.
-            let number = self.answered.fetch_add(1, SeqCst).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            (number >> 32) % most
-        } else {
-            0
-        };
-        Duration::from_millis(delay + uneven)
+        let (delay, uneven) = (self.delay_ms.load(SeqCst), self.unevenness_ms.load(SeqCst));
+        // Multiples of the golden ratio are spread evenly, and differently from any rhythm.
+        let number = || self.answered.fetch_add(1, SeqCst).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let is_late = is_answer && uneven > 0 && number() < u64::MAX / 4;
+        Duration::from_millis(delay + if is_late { uneven } else { 0 })
     }
 }
 
