@@ -84,13 +84,7 @@ impl Cache {
         let progress = Arc::new(Progress::new(config.staleness_max));
         let (dataset, entities) = (Arc::new(Dataset::default()), Entities::default());
         let (memory, pending) = (Arc::new(Memory::default()), Pending::new(Arc::clone(&metrics)));
-        let remote = Arc::new(Remote::new(
-            &redis,
-            (config.l2_timeout, config.lease_ttl),
-            Arc::clone(&dataset),
-            Arc::clone(&pending),
-            Arc::clone(&metrics),
-        ));
+        let remote = Arc::new(Remote::new(&redis, config, &dataset, &pending, &metrics));
         let snapshots = Arc::new(Snapshots::default());
         let (verifier, verify) =
             Verifier::new(config, postgres.clone(), Arc::clone(&snapshots), Arc::clone(&metrics));

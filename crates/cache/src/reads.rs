@@ -6,3 +6,4 @@ pub(crate) mod flight;
 pub(crate) mod loads;
 pub(crate) mod lookup;
 pub(crate) mod misses;
+mod turn;

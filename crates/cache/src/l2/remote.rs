@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_config::CacheConfig;
 use forebay_redis::{RedisError, RedisPool, Reply, Script, ScriptCall, SharedRedis};
 
 use crate::changes::pending::Pending;
@@ -40,6 +41,7 @@ pub(crate) struct Remote {
     pending: Arc<Pending>,
     metrics: Arc<Metrics>,
     lease_ttl: Duration,
+    lease_wait: Duration,
     lease: Script,
     fill: Script,
     invalidate: Script,
@@ -85,20 +87,22 @@ pub(crate) enum There {
 }
 
 /// What a request for a lease was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lease {
-    /// The caller may fill the entry, and nobody else. The version is that of the tombstone, or zero.
-    Granted { version: i64 },
+    /// It is the caller's turn to fill the entry. The version is that of the tombstone, or zero.
+    Granted { version: i64, lease: String },
     /// Somebody filled it meanwhile.
     Filled,
-    /// Somebody else is about to fill it.
-    Held,
+    /// Somebody else is about to fill it; it is the turn of another one after this time.
+    Held { ripe_in: Duration },
 }
 
 /// One entry to be stored under a lease.
 #[derive(Debug)]
 pub(crate) struct Fill {
     pub(crate) entry_key: String,
+    /// As it was granted.
+    pub(crate) lease: String,
     pub(crate) version: i64,
     /// Empty to give the lease back.
     pub(crate) value: Vec<u8>,
@@ -120,21 +124,22 @@ pub(crate) enum Filled {
 impl Remote {
     pub(crate) fn new(
         pool: &RedisPool,
-        (timeout, lease_ttl): (Duration, Duration),
-        dataset: Arc<Dataset>,
-        pending: Arc<Pending>,
-        metrics: Arc<Metrics>,
+        config: &CacheConfig,
+        dataset: &Arc<Dataset>,
+        pending: &Arc<Pending>,
+        metrics: &Arc<Metrics>,
     ) -> Self {
         let script = |summary, text| Script::new(summary, text).idempotent();
         Self {
-            quick: pool.shared().with_timeout(timeout),
+            quick: pool.shared().with_timeout(config.l2_timeout),
             patient: pool.shared().with_timeout(BACKGROUND_TIMEOUT),
             // Half of the time that a call may take.
-            breaker: Breaker::new(timeout / 2),
-            dataset,
-            pending,
-            metrics,
-            lease_ttl,
+            breaker: Breaker::new(config.l2_timeout / 2),
+            dataset: Arc::clone(dataset),
+            pending: Arc::clone(pending),
+            metrics: Arc::clone(metrics),
+            lease_ttl: config.lease_ttl,
+            lease_wait: config.lease_wait,
             lease: script("cache_lease", scripts::LEASE),
             fill: script("cache_fill", scripts::FILL),
             invalidate: script("cache_invalidate", scripts::INVALIDATE),
@@ -143,6 +148,11 @@ impl Remote {
             synchronize: script("cache_synchronize", scripts::SYNCHRONIZE),
             collect: script("cache_collect", scripts::COLLECT),
         }
+    }
+
+    /// How long others wait at least for whoever has a lease.
+    pub(crate) fn lease_wait(&self) -> Duration {
+        self.lease_wait
     }
 
     pub(crate) fn lease_ttl(&self) -> Duration {
@@ -210,17 +220,17 @@ impl Remote {
         Some(Found { epoch: in_force, seen, leased: values.map(|lease| lease.is_some()).collect() })
     }
 
-    /// Asks for leases with one pipeline; for each key what was found there. `None` if L2 cannot be
-    /// used now.
+    /// Asks for leases with one pipeline; for each key what was found there. Whoever has one and is
+    /// not done with `patience` has it no more to himself. `None` if L2 cannot be used now.
     pub(crate) async fn lease(
         &self,
         space: Space,
-        epoch: Epoch,
-        token: &str,
+        (epoch, token): (Epoch, &str),
+        patience: Duration,
         entries: &[(String, There)],
     ) -> Option<Vec<Lease>> {
         let call = self.breaker.call()?;
-        let px = millis(self.lease_ttl);
+        let (px, patience) = (millis(self.lease_ttl), millis(patience));
         let calls: Vec<_> = entries
             .iter()
             .map(|(entry_key, there)| {
@@ -236,6 +246,7 @@ impl Remote {
                         There::Unusable => "1",
                         There::Damaged => "2",
                     })
+                    .arg(&patience)
             })
             .collect();
         let answer = self.quick.eval_many(&self.lease, &calls).await;
@@ -245,13 +256,7 @@ impl Remote {
     }
 
     /// Stores entries under their leases with one pipeline, each unless something newer is there.
-    pub(crate) async fn fill(
-        &self,
-        space: Space,
-        epoch: Epoch,
-        token: &str,
-        fills: &[Fill],
-    ) -> Vec<Filled> {
+    pub(crate) async fn fill(&self, space: Space, epoch: Epoch, fills: &[Fill]) -> Vec<Filled> {
         let Some(call) = self.breaker.call() else {
             return vec![Filled::Dropped; fills.len()];
         };
@@ -263,7 +268,7 @@ impl Remote {
                     .key(fill.entry_key.as_str())
                     .key(lease_key(&fill.entry_key))
                     .arg(epoch.as_bytes())
-                    .arg(token)
+                    .arg(&fill.lease)
                     .arg(wire::version_text(fill.version))
                     .arg(&fill.value)
                     .arg(millis(fill.ttl))
@@ -346,15 +351,16 @@ fn see(stored: Option<Bytes>, (epoch, waits_for): (Epoch, Option<i64>)) -> Seen 
 
 fn lease_of(reply: &Reply) -> Option<Lease> {
     let Reply::List(parts) = reply else { return None };
-    let (Some(Reply::Int(code)), Some(Reply::Bytes(tombstone))) = (parts.first(), parts.get(1))
-    else {
+    let [Reply::Int(code), Reply::Bytes(tombstone), Reply::Bytes(lease)] = parts.as_slice() else {
         return None;
     };
-    let version = || wire::decode(tombstone).map_or(0, |tombstone| tombstone.version);
     match code {
-        0 => Some(Lease::Granted { version: version() }),
+        0 => {
+            let version = wire::decode(tombstone).map_or(0, |tombstone| tombstone.version);
+            Some(Lease::Granted { version, lease: str::from_utf8(lease).ok()?.to_owned() })
+        }
         1 => Some(Lease::Filled),
-        2 => Some(Lease::Held),
+        2 => Some(Lease::Held { ripe_in: Duration::from_millis(number(lease)?) }),
         _ => None,
     }
 }

@@ -4,36 +4,60 @@
 //! a checksum. No script can verify a checksum, so none says a version that the caller could not
 //! verify: only whole tombstones are handed back.
 
-/// `KEYS: epoch, entry, lease. ARGV: epoch, token, milliseconds to live, what the caller found.`
-/// `{code, tombstone}` with the code 0: the lease is the caller's; 1: an entry is there by now;
+/// `KEYS: epoch, entry, lease. ARGV: epoch, token, milliseconds to live, what the caller found,
+/// milliseconds of patience.`
+/// `{code, tombstone, lease}` with the code 0: the lease is the caller's; 1: an entry is there by now;
 /// 2: somebody else has the lease; 3: another epoch is in force. If the caller found something `1`
 /// unusable or `2` damaged, it does not count. What is damaged is deleted, since nobody can say which
 /// version a fill of it has to have. (A tombstone that took its place meanwhile may go with it: the
 /// lease that it voided is not the one that is given here.)
+///
+/// A lease is `token(16) turns`. Whoever comes when it is older than the caller's patience, doubled
+/// for each turn, gets a turn: the same token, so that a fill of whoever had it before is still good.
+/// With code 2 `lease` is the milliseconds until then.
 pub(crate) const LEASE: &str = r"
-if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return {3, ''} end
+if redis.replicate_commands then redis.replicate_commands() end
+if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return {3, '', ''} end
 local stored = redis.pcall('GETRANGE', KEYS[2], 0, 32)
 local tombstone = ''
 if type(stored) == 'string' and #stored == 33 then
   if string.sub(stored, 1, 1) == 'T' then tombstone = stored end
   local live = string.find(stored, '^[VN]%x+') and string.sub(stored, 18) == ARGV[1]
-  if live and ARGV[4] == '0' then return {1, ''} end
+  if live and ARGV[4] == '0' then return {1, '', ''} end
 end
-if not redis.call('SET', KEYS[3], ARGV[2], 'NX', 'PX', ARGV[3])
-  and redis.call('GET', KEYS[3]) ~= ARGV[2] then return {2, ''} end
+local lease = ARGV[2] .. '0'
+local held = redis.call('GET', KEYS[3])
+if held and string.sub(held, 1, 16) == ARGV[2] then
+  lease = held
+else
+  if held then
+    local turns = tonumber(string.sub(held, 17)) or 0
+    local age = tonumber(ARGV[3]) - redis.call('PTTL', KEYS[3])
+    local ripe = tonumber(ARGV[5]) * 2 ^ turns - age
+    if ripe > 0 then return {2, '', string.format('%d', math.ceil(ripe))} end
+    lease = string.sub(held, 1, 16) .. string.format('%d', turns + 1)
+  end
+  redis.call('SET', KEYS[3], lease, 'PX', ARGV[3])
+end
 if ARGV[4] == '2' then
   redis.call('DEL', KEYS[2])
-  return {0, ''}
+  tombstone = ''
 end
-return {0, tombstone}";
+return {0, tombstone, lease}";
 
-/// `KEYS: epoch, entry, lease. ARGV: epoch, token, version, value, milliseconds to live.`
+/// `KEYS: epoch, entry, lease. ARGV: epoch, lease, version, value, milliseconds to live.`
 /// 1 if stored; 0 if the lease is gone: it expired, or the row changed; -1 if a newer version is
-/// there; -2 if another epoch is in force. Without a value the lease is given back.
+/// there; -2 if another epoch is in force. Without a value the lease is given back, unless somebody
+/// has had a turn since.
 pub(crate) const FILL: &str = r"
-if redis.call('GET', KEYS[3]) ~= ARGV[2] then return 0 end
+local held = redis.call('GET', KEYS[3])
+if not held then return 0 end
+if ARGV[4] == '' then
+  if held == ARGV[2] then redis.call('DEL', KEYS[3]) end
+  return 0
+end
+if string.sub(held, 1, 16) ~= string.sub(ARGV[2], 1, 16) then return 0 end
 redis.call('DEL', KEYS[3])
-if ARGV[4] == '' then return 0 end
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return -2 end
 local stored = redis.pcall('GETRANGE', KEYS[2], 0, 32)
 if type(stored) == 'string' and string.find(stored, '^[VNT]%x+') and #stored == 33 then

@@ -5,23 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use crate::changes::progress::View;
 use crate::clock;
 use crate::entity_cache::EntityInner;
 use crate::l1::local::Slot;
-use crate::l2::remote::{Fill, Filled, Found, Lease, Seen, There};
+use crate::l2::remote::{Fill, Filled, Found, Seen, There};
 use crate::l2::wire::{self, Content, Epoch, Header, Stored};
 use crate::reads::collector::Ride;
 use crate::reads::flight::Ticket;
 use crate::reads::loads::Loaded;
 use crate::reads::misses::Party;
+use crate::reads::turn::Turn;
 use crate::{Entity, Entry, Loader, Lookup, Outcome};
-
-/// First and longest pause before L2 is asked again for what another process is about to fill.
-const POLL_MIN: Duration = Duration::from_millis(5);
-const POLL_MAX: Duration = Duration::from_millis(25);
 
 /// What a batch knows before it reads anything.
 #[derive(Debug, Clone, Copy)]
@@ -33,20 +29,15 @@ pub(crate) struct Departure {
 }
 
 /// A key that L2 did not answer.
-struct Miss<E: Entity, L: Loader<E>> {
-    ticket: Ticket<E, L>,
-    entry_key: String,
+pub(super) struct Miss<E: Entity, L: Loader<E>> {
+    pub(super) ticket: Ticket<E, L>,
+    pub(super) entry_key: String,
     /// The newest version that is known of it; zero if none is.
-    version: i64,
+    pub(super) version: i64,
+    /// Leave to fill L2, if it was granted.
+    pub(super) lease: Option<String>,
     /// What L2 holds of it.
-    there: There,
-}
-
-/// Leave to fill L2: for some keys, in one epoch.
-#[derive(Debug, Clone)]
-struct FillLease {
-    epoch: Epoch,
-    token: String,
+    pub(super) there: There,
 }
 
 /// What L2 said about a key.
@@ -62,6 +53,7 @@ struct Answer<E: Entity> {
     entry: Option<Arc<Entry<E>>>,
     version: i64,
     entry_key: String,
+    lease: Option<String>,
     key: E::Key,
     hash: u64,
     too_large: bool,
@@ -79,7 +71,7 @@ pub(crate) async fn fetch<E: Entity, L: Loader<E>>(
         .into_iter()
         .map(|ticket| {
             let entry_key = inner.space().entry_key(&E::key_text(&ticket.key));
-            Miss { ticket, entry_key, version: 0, there: There::Nothing }
+            Miss { ticket, entry_key, version: 0, lease: None, there: There::Nothing }
         })
         .collect();
     let asked = if departure.asks_l2 { ask_l2(&inner, &mut misses, departure).await } else { None };
@@ -87,11 +79,11 @@ pub(crate) async fn fetch<E: Entity, L: Loader<E>>(
         drop(ride);
         return load(&inner, misses, None, departure).await;
     };
-    let lease = FillLease { epoch, token: format!("{:016x}", rand::random::<u64>()) };
-    let (granted, others) = ask_leases(&inner, misses, &lease).await;
+    let turn = Turn::new(&inner, epoch);
+    let (ours, held) = turn.ask(&inner, misses).await;
     drop(ride);
-    let held = wait_for_others(&inner, others, &lease, departure);
-    futures_util::join!(load(&inner, granted, Some(lease.clone()), departure), held);
+    let held = turn.wait(&inner, held, departure);
+    futures_util::join!(load(&inner, ours, Some(epoch), departure), held);
 }
 
 /// Lands the tickets that L2 answers; the others stay. The epoch in which they may be filled.
@@ -107,7 +99,7 @@ async fn ask_l2<E: Entity, L: Loader<E>>(
 }
 
 /// Lands the tickets of usable entries; the others stay.
-fn land_hits<E: Entity, L: Loader<E>>(
+pub(super) fn land_hits<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     misses: &mut Vec<Miss<E, L>>,
     seen: Vec<Seen>,
@@ -161,80 +153,11 @@ fn hit<E: Entity, L: Loader<E>>(inner: &EntityInner<E, L>, stored: Stored) -> Op
     Some(Hit { entry, version, ttl })
 }
 
-/// Asks for leave to fill: the misses that got it, and those that somebody else is about to fill,
-/// or has filled. Without an answer the misses are in neither: they are to be loaded all the same.
-async fn ask_leases<E: Entity, L: Loader<E>>(
-    inner: &EntityInner<E, L>,
-    misses: Vec<Miss<E, L>>,
-    lease: &FillLease,
-) -> (Vec<Miss<E, L>>, Vec<Miss<E, L>>) {
-    if misses.is_empty() {
-        return (misses, Vec::new());
-    }
-    let entries: Vec<_> = misses.iter().map(|miss| (miss.entry_key.clone(), miss.there)).collect();
-    let remote = &inner.cache.remote;
-    let Some(leases) = remote.lease(inner.space(), lease.epoch, &lease.token, &entries).await
-    else {
-        // Loaded without leave; the fill will be turned away.
-        return (misses, Vec::new());
-    };
-    let (mut granted, mut others) = (Vec::new(), Vec::new());
-    for (mut miss, lease) in misses.into_iter().zip(leases) {
-        match lease {
-            Lease::Granted { version } => {
-                miss.version = miss.version.max(version);
-                granted.push(miss);
-            }
-            Lease::Filled | Lease::Held => others.push(miss),
-        }
-    }
-    (granted, others)
-}
-
-/// Asks again and again for what others are about to fill. Whoever got leave may have died, so each
-/// key is asked for no longer than a lease lives; then it is loaded without leave.
-async fn wait_for_others<E: Entity, L: Loader<E>>(
-    inner: &Arc<EntityInner<E, L>>,
-    mut held: Vec<Miss<E, L>>,
-    lease: &FillLease,
-    departure: Departure,
-) {
-    let until = Instant::now() + inner.cache.remote.lease_ttl();
-    let mut pause = POLL_MIN;
-    while !held.is_empty() && Instant::now() < until {
-        tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(POLL_MAX);
-        let keys: Vec<_> = held.iter().map(|miss| miss.entry_key.clone()).collect();
-        let found = inner.cache.remote.read(inner.space(), &keys, true).await;
-        let Some(Found { epoch, seen, leased }) = found else { break };
-        if epoch != lease.epoch {
-            break;
-        }
-        let mut waiting = Vec::new();
-        let mut free = Vec::new();
-        for ((miss, seen), leased) in held.into_iter().zip(seen).zip(leased) {
-            let mut one = vec![miss];
-            land_hits(inner, &mut one, vec![seen], departure);
-            if leased { waiting.extend(one) } else { free.extend(one) }
-        }
-        // Filled and unusable, void, or given back: it is our turn.
-        let (granted, others) = ask_leases(inner, free, lease).await;
-        if !granted.is_empty() {
-            let (inner, lease) = (Arc::clone(inner), lease.clone());
-            let load = async move { load(&inner, granted, Some(lease), departure).await };
-            tokio::spawn(load.in_current_span());
-        }
-        waiting.extend(others);
-        held = waiting;
-    }
-    load(inner, held, None, departure).await;
-}
-
-/// Reads from the store, and fills L2 if there is leave to.
-async fn load<E: Entity, L: Loader<E>>(
+/// Reads from the store, and fills L2 in `epoch` where there is leave to.
+pub(super) async fn load<E: Entity, L: Loader<E>>(
     inner: &Arc<EntityInner<E, L>>,
     misses: Vec<Miss<E, L>>,
-    lease: Option<FillLease>,
+    epoch: Option<Epoch>,
     departure: Departure,
 ) {
     if misses.is_empty() {
@@ -244,26 +167,26 @@ async fn load<E: Entity, L: Loader<E>>(
     match inner.load(keys).await {
         Ok(loaded) => {
             let answers = land_rows(inner, misses, &loaded, departure);
-            if let Some(lease) = lease {
-                fill_l2(inner, answers, &lease).await;
+            if let Some(epoch) = epoch {
+                fill_l2(inner, answers, epoch).await;
             }
         }
         Err(error) => {
-            let mut keys = Vec::with_capacity(misses.len());
-            for miss in misses {
-                miss.ticket.land(Err(error.clone()));
-                keys.push(miss.entry_key);
-            }
-            if let Some(FillLease { epoch, token }) = lease {
-                // Somebody else may try at once.
-                let give_back = |entry_key| Fill {
+            let mut given_back = Vec::with_capacity(misses.len());
+            for Miss { ticket, entry_key, lease, .. } in misses {
+                ticket.land(Err(error.clone()));
+                let (value, ttl) = (Vec::new(), Duration::ZERO);
+                given_back.extend(lease.map(|lease| Fill {
                     entry_key,
+                    lease,
                     version: 0,
-                    value: Vec::new(),
-                    ttl: Duration::ZERO,
-                };
-                let fills: Vec<_> = keys.into_iter().map(give_back).collect();
-                inner.cache.remote.fill(inner.space(), epoch, &token, &fills).await;
+                    value,
+                    ttl,
+                }));
+            }
+            if let Some(epoch) = epoch.filter(|_| !given_back.is_empty()) {
+                // Somebody else may try at once.
+                inner.cache.remote.fill(inner.space(), epoch, &given_back).await;
             }
         }
     }
@@ -277,7 +200,7 @@ fn land_rows<E: Entity, L: Loader<E>>(
     departure: Departure,
 ) -> Vec<Answer<E>> {
     let mut answers = Vec::with_capacity(misses.len());
-    for Miss { ticket, entry_key, version: known, .. } in misses {
+    for Miss { ticket, entry_key, version: known, lease, .. } in misses {
         let entry = loaded.get(&ticket.key).map(Arc::clone);
         // An absent row has no version of its own. The newest that was known before the load is
         // one that it has been through, and any change after it is newer.
@@ -292,6 +215,7 @@ fn land_rows<E: Entity, L: Loader<E>>(
             entry: entry.clone(),
             version,
             entry_key,
+            lease,
             key: ticket.key.clone(),
             hash: ticket.hash,
             too_large,
@@ -305,33 +229,38 @@ fn land_rows<E: Entity, L: Loader<E>>(
 /// Stores what was loaded in L2, unless something newer is there by now.
 async fn fill_l2<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
-    answers: Vec<Answer<E>>,
-    lease: &FillLease,
+    mut answers: Vec<Answer<E>>,
+    epoch: Epoch,
 ) {
+    answers.retain(|answer| answer.lease.is_some());
+    if answers.is_empty() {
+        return;
+    }
     let Ok(_permit) = inner.cache.fill_permits.try_acquire() else {
         inner.cache.metrics.filled(E::NAME, "shed");
         return;
     };
     let filled_at_ms = inner.cache.clock.unix_ms();
-    let header = Header { epoch: lease.epoch, schema: E::SCHEMA, filled_at_ms };
+    let header = Header { epoch, schema: E::SCHEMA, filled_at_ms };
     let fills: Vec<_> = answers
         .iter()
-        .map(|answer| {
+        .filter_map(|answer| {
             let body = answer.entry.as_ref().map(|entry| Bytes::as_ref(&entry.encoded));
             let value = if answer.too_large {
                 Vec::new()
             } else {
                 wire::encode(body, answer.version, &header)
             };
-            Fill {
+            Some(Fill {
                 entry_key: answer.entry_key.clone(),
+                lease: answer.lease.clone()?,
                 version: answer.version,
                 value,
                 ttl: inner.ttl_of(answer.entry.is_some()),
-            }
+            })
         })
         .collect();
-    let results = inner.cache.remote.fill(inner.space(), lease.epoch, &lease.token, &fills).await;
+    let results = inner.cache.remote.fill(inner.space(), epoch, &fills).await;
     for (answer, filled) in answers.iter().zip(results) {
         let result = match filled {
             Filled::Stored => "stored",

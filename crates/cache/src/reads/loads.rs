@@ -3,7 +3,7 @@
 //! The bulkhead in front of the store. Misses that several batches brought share one statement, so
 //! a store that is slow gets larger statements and not more of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use forebay_config::EntityCacheConfig;
 use forebay_pooling::Deadline;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
@@ -41,9 +42,17 @@ type Answer<E, L> = Result<Arc<Loaded<E>>, CacheError<<L as Loader<E>>::Error>>;
 pub(crate) struct Loads<E: Entity, L: Loader<E>> {
     collector: Arc<Collector<Request<E, L>>>,
     under_way_max: usize,
-    /// Nanoseconds that a load took of late.
-    usual_nanos: AtomicU64,
+    /// How long a load took of late, whatever came of it.
+    took: Usual,
+    /// How long a load took of late that was answered.
+    answered: Usual,
+    /// When those under way began, in that order.
+    begun: Mutex<BTreeMap<u64, Instant>>,
 }
+
+/// A running mean of durations, in which the last one counts for an eighth.
+#[derive(Debug, Default)]
+struct Usual(AtomicU64);
 
 /// Keys that somebody wants.
 #[derive(Debug)]
@@ -75,7 +84,9 @@ impl<E: Entity, L: Loader<E>> Loads<E, L> {
                 waiting_keys_max: config.loads_waiting_keys_max,
             }),
             under_way_max: config.loads_max,
-            usual_nanos: AtomicU64::new(0),
+            took: Usual::default(),
+            answered: Usual::default(),
+            begun: Mutex::default(),
         }
     }
 
@@ -88,18 +99,54 @@ impl<E: Entity, L: Loader<E>> Loads<E, L> {
     pub(crate) fn overloaded(&self) -> CacheError<L::Error> {
         let (_, waiting_keys) = self.usage();
         let rounds = waiting_keys.div_ceil(keys_max::<E>()).div_ceil(self.under_way_max) + 1;
-        let usual = Duration::from_nanos(self.usual_nanos.load(Ordering::Relaxed));
-        let forecast = usual.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
+        let forecast = self.took.get().saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
         let retry_after = forecast.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end());
         CacheError::Overloaded { waiting_keys, retry_after }
     }
 
-    /// A running mean, in which the last load counts for an eighth.
-    fn took(&self, time: Duration) {
+    /// How long a load usually takes that is answered; zero before the first.
+    pub(crate) fn usual(&self) -> Duration {
+        self.answered.get()
+    }
+
+    /// Since when the oldest load is under way.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.begun.lock().first_key_value().map(|(_, begun_at)| begun_at.elapsed())
+    }
+
+    fn begin(&self) -> Begun<'_> {
+        let mut begun = self.begun.lock();
+        // Those that began before are in the map or ended, so a number is free again only then.
+        let number = begun.last_key_value().map_or(0, |(number, _)| number + 1);
+        let begun_at = Instant::now();
+        begun.insert(number, begun_at);
+        Begun { begun: &self.begun, number, begun_at }
+    }
+}
+
+/// A load under way, until it ends in whatever way.
+struct Begun<'a> {
+    begun: &'a Mutex<BTreeMap<u64, Instant>>,
+    number: u64,
+    begun_at: Instant,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.begun.lock().remove(&self.number);
+    }
+}
+
+impl Usual {
+    fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let usual = self.usual_nanos.load(Ordering::Relaxed);
+        let usual = self.0.load(Ordering::Relaxed);
         let next = if usual == 0 { nanos } else { usual - usual / 8 + nanos / 8 };
-        self.usual_nanos.store(next, Ordering::Relaxed);
+        self.0.store(next, Ordering::Relaxed);
     }
 }
 
@@ -154,9 +201,14 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         // Two requests may want one key, when one of them wanted it fresher.
         let mut keys = HashSet::with_capacity(passengers.iter().map(Passenger::keys).sum());
         keys.extend(passengers.iter().flat_map(|request| request.keys.iter().cloned()));
-        let started_at = Instant::now();
+        let begun = self.loads.begin();
         let answer = self.ask_loader(keys.into_iter().collect()).await;
-        self.loads.took(started_at.elapsed());
+        let took = begun.begun_at.elapsed();
+        drop(begun);
+        self.loads.took.add(took);
+        if answer.is_ok() {
+            self.loads.answered.add(took);
+        }
         // Whoever is answered finds the place free that his load had.
         drop(ride);
         for request in passengers {

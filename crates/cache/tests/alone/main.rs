@@ -117,6 +117,7 @@ impl Rig {
             staleness_max: HOUR,
             outbox_interval: Duration::from_millis(250),
             lease_ttl: Duration::from_secs(2),
+            lease_wait: Duration::from_millis(50),
             verify_share: 0.001,
             verified_per_second_max: 10,
             token: entity_config(),

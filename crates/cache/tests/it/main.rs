@@ -5,6 +5,7 @@ mod coherence;
 mod damage;
 mod dataset;
 mod killed;
+mod leases;
 mod lists;
 mod operators;
 mod outage;
@@ -46,6 +47,8 @@ fn cache_config() -> CacheConfig {
         staleness_max: HOUR,
         outbox_interval: Duration::from_millis(50),
         lease_ttl: Duration::from_secs(2),
+        // Long for the same reason.
+        lease_wait: Duration::from_secs(2),
         verify_share: 0.001,
         verified_per_second_max: 10,
         token: entity_config(),

@@ -182,6 +182,11 @@ impl Store {
         }))
     }
 
+    /// The same rows, with a loader of its own: another process.
+    pub(crate) fn another(&self) -> Self {
+        Self::on(self.postgres(), None)
+    }
+
     /// Where the rows are, and the outbox of their changes.
     pub(crate) fn postgres(&self) -> PgPool {
         self.0.postgres.clone()

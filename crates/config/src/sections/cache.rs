@@ -17,8 +17,10 @@ pub struct CacheConfig {
     pub staleness_max: Duration,
     /// How often Postgres is asked what has changed.
     pub outbox_interval: Duration,
-    /// How long a process that reads a row for all others may take before another one tries.
+    /// How long the leave to read a row for all other processes is good for.
     pub lease_ttl: Duration,
+    /// How long others wait for whoever has that leave before one of them reads the row as well.
+    pub lease_wait: Duration,
     /// Share of the hits that are checked against Postgres.
     pub verify_share: f64,
     /// Hits that are checked in a second at most.
@@ -79,6 +81,8 @@ impl CacheConfig {
         let outbox_interval = reader.duration("cache.outbox_interval", often);
         let leases = Duration::from_millis(50)..=Duration::from_secs(60);
         let lease_ttl = reader.duration("cache.lease_ttl", leases);
+        let waits = Duration::from_millis(1)..=Duration::from_secs(60);
+        let lease_wait = reader.duration("cache.lease_wait", waits);
         let verify_share = reader.ratio("cache.verify_share");
         let verified_per_second_max = reader.integer("cache.verified_per_second_max", 1..=1000);
         let token = EntityCacheConfig::read(reader, "cache.token");
@@ -91,6 +95,7 @@ impl CacheConfig {
             staleness_max: staleness_max?,
             outbox_interval: outbox_interval?,
             lease_ttl: lease_ttl?,
+            lease_wait: lease_wait?,
             verify_share: verify_share?,
             verified_per_second_max: verified_per_second_max?,
             token: token?,

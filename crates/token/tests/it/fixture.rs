@@ -125,6 +125,7 @@ fn cache_config() -> CacheConfig {
         staleness_max: Duration::from_secs(1),
         outbox_interval: Duration::from_millis(250),
         lease_ttl: Duration::from_secs(2),
+        lease_wait: Duration::from_millis(50),
         verify_share: 0.001,
         verified_per_second_max: 10,
         token: entity.clone(),
