@@ -6,6 +6,7 @@
 
 pub mod cache;
 pub mod load;
+pub mod node;
 pub mod pools;
 pub mod report;
 pub mod rounds;

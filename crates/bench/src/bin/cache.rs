@@ -4,19 +4,13 @@
 //! `DATABASE_URL` (migrated) and `REDIS_URL`. To look into one scenario, name it: `cache hits`.
 
 use anyhow::Context as _;
-use forebay_bench::cache::races::killed;
 use forebay_bench::cache::truth::Truth;
-use forebay_bench::cache::{Stage, hits, levels, peers, races, storm, visible, zipf};
+use forebay_bench::cache::{Stage, hits, levels, peers, storm, visible, zipf};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let postgres_url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, ids] = arguments.as_slice()
-        && first == killed::WRITER
-    {
-        return killed::write_and_wait(&postgres_url, ids).await;
-    }
     let redis_url = std::env::var("REDIS_URL").context("REDIS_URL")?;
     let wants = |name: &str| arguments.is_empty() || arguments.iter().any(|wanted| wanted == name);
     let truth = Truth::create(&postgres_url).await.context("the rows")?;
@@ -39,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
     if wants("storm") {
         storm::measure(&stage).await.context("storm")?;
     }
-    races::measure(&stage, wants).await.context("races")
+    Ok(())
 }
 
 /// The figures that need an allocator of their own.

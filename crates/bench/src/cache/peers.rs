@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::cache::replica::{Node, Site};
 use crate::side::Boxed;
-use crate::versions;
+use crate::{node, versions};
 
 pub mod amalgam;
+pub mod bentocache;
 pub mod hitbox;
 pub mod multi_tier;
 pub mod ours;
@@ -43,7 +44,21 @@ impl Peer {
 /// Our name.
 pub const OURS: &str = "ours";
 
-/// All of them, ours first.
+/// One that runs on Node, so that its reads cannot be timed beside the others'.
+pub fn on_node() -> Peer {
+    Peer {
+        name: node::version_of("bentocache"),
+        short: "bentocache",
+        bus: Some("Pub/Sub"),
+        start: |site| {
+            Box::pin(
+                async move { Ok(Arc::new(bentocache::Bentocache::start(&site).await?) as Node) },
+            )
+        },
+    }
+}
+
+/// All others, ours first.
 pub fn all() -> Vec<Peer> {
     vec![
         Peer {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cache::peers::Peer;
+use crate::cache::peers::{self, Peer};
 use crate::cache::proxy::Proxy;
 use crate::cache::record::{Key, TEXT_BYTES, fresh};
 use crate::cache::replica::{Node, Site};
 use crate::cache::server::Operator;
-use crate::cache::{BENCH, Stage, keys};
+use crate::cache::{Stage, keys};
+use crate::node;
+use crate::report::{Case, Goal, absent};
 
 mod brownout;
 mod burst;
@@ -20,6 +22,8 @@ pub mod killed;
 mod own;
 mod stampede;
 
+/// Name of the bench.
+pub const BENCH: &str = "cache-races";
 /// After this long a replica that serves the old value goes on serving it, our bound being a
 /// second: until its time to live is over.
 const SETTLED: Duration = Duration::from_millis(1_500);
@@ -38,7 +42,7 @@ pub async fn measure(stage: &Stage, wants: impl Fn(&str) -> bool) -> anyhow::Res
         ("killed", "Writer killed between COMMIT and invalidation"),
         ("stampede", "Stampede whose leader is cancelled"),
         ("burst", "1,000 distinct misses at once"),
-        ("brownout", "Redis stopped for 3 s (SIGSTOP)"),
+        ("brownout", "Redis stopped for 10 s (SIGSTOP)"),
     ] {
         if !wants(name) {
             continue;
@@ -59,6 +63,34 @@ pub async fn measure(stage: &Stage, wants: impl Fn(&str) -> bool) -> anyhow::Res
         }
     }
     Ok(())
+}
+
+/// The peer that needs Node, or a line that says why it is not there.
+pub fn add_node(stage: &mut Stage) {
+    let peer = peers::on_node();
+    match node::missing() {
+        None => stage.peers.push(peer),
+        Some(reason) => println!("{}", absent(BENCH, "races", &peer.name, &reason)),
+    }
+}
+
+/// Reports a figure of ours against what it may be at most.
+fn at_most(case: &str, unit: &'static str, figure: u64, most: u64) {
+    let case = Case {
+        bench: BENCH,
+        case: case.to_owned(),
+        peer: "the bound".to_owned(),
+        unit,
+        ours: vec![figure as f64],
+        theirs: vec![most as f64],
+        goal: Some(Goal::AtMost(1.0)),
+    };
+    println!("{}", case.json());
+}
+
+/// A count in words, marked when there may not be so many.
+fn counted(count: u64, most: u64, what: &str) -> String {
+    if count > most { format!("**{count} {what}**") } else { format!("{count} {what}") }
 }
 
 /// One line of the outcome table.

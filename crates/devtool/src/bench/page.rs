@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_run_replaces_its_own_section_only() {
         let old = "# Benchmarks\n\nold text\n\n## grpc\n\nkept\n\n### a\n\n## pools\n\nreplaced\n";
-        let [grpc, pools, _cache] = BENCHES;
+        let [grpc, pools, ..] = BENCHES;
         let new = page(old, "2 processors", &[(pools, Vec::new())]);
         assert!(new.contains("\n## grpc\n\nkept\n\n### a\n\n## pools\n\n"), "{new}");
         assert!(!new.contains("replaced") && !new.contains("old text"), "{new}");

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::cache::peers::Peer;
-use crate::cache::races::{proxied, read, rows, settle};
-use crate::cache::{Stage, bound, ms_since};
+use crate::cache::races::{at_most, counted, proxied, read, rows, settle};
+use crate::cache::{Stage, ms_since};
 
 /// Keys.
 const KEYS: usize = 1_000;
-/// Statements and round trips that ours may take.
-const BOUND: f64 = 8.0;
+/// Statements that it may take.
+const BOUND: u64 = 8;
 
 pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
     let site = stage.site(peer, "race-burst", 10_000);
@@ -33,10 +33,13 @@ pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
     let (statements, _) = site.truth.take_counts();
     let commands = proxy.take_commands();
     if peer.is_ours() {
-        let what = "1,000 distinct misses at once";
-        bound(&format!("{what}: SQL"), "statements", &[statements as f64], BOUND, false);
-        // Fewer than the keys: every command is a batch, and so a round trip of its own.
-        bound(&format!("{what}: Redis"), "commands", &[commands as f64], BOUND, false);
+        at_most("1,000 distinct misses at once: SQL", "statements", statements, BOUND);
     }
-    Ok(format!("{answered} answered in {took:.0} ms, {statements} SQL, {commands} Redis commands"))
+    let answered = if answered == KEYS {
+        format!("{answered} answered")
+    } else {
+        format!("**{answered} of {KEYS} answered**")
+    };
+    let statements = counted(statements, BOUND, "SQL");
+    Ok(format!("{answered} in {took:.0} ms, {statements}, {commands} Redis commands"))
 }
