@@ -62,8 +62,8 @@ impl LogReader {
         let mut last = None;
         let mut failures = 0_u32;
         loop {
-            match self.follow(&mut last).await {
-                Ok(()) => failures = 0,
+            match self.follow(&mut last, &mut failures).await {
+                Ok(()) => {}
                 Err(error) => {
                     tracing::debug!(error = %error, "the log of changes is not read");
                     failures = failures.saturating_add(1);
@@ -74,9 +74,15 @@ impl LogReader {
     }
 
     /// Reads with one connection for a while.
-    async fn follow(&self, last: &mut Option<Position>) -> Result<(), RedisError> {
+    async fn follow(
+        &self,
+        last: &mut Option<Position>,
+        failures: &mut u32,
+    ) -> Result<(), RedisError> {
         let mut lease = self.redis.dedicated().await?;
         let end = end(&mut lease).await?;
+        // It answers. If the connection is cut now, the next one is worth a try at once.
+        *failures = 0;
         // Behind the end is a place in another stream.
         let mut at = last.filter(|last| *last <= end).unwrap_or(end);
         *last = Some(at);

@@ -17,8 +17,11 @@ use crate::l1::key::{HashIsKnown, Probe, StoredKey};
 use crate::l1::usage::{Held, Usages};
 use crate::{Entity, Entry};
 
-/// What an entry costs beyond its key and its value: map slot, counters, timers, allocations.
-const OVERHEAD_BYTES: usize = 150;
+/// What an entry costs beyond its key and its value: about 350 bytes are moka's (place in the map,
+/// counters, its nodes in the queues and the timer wheel), 350 ours (slot, key, entry, the counts of
+/// both buffers), and the rest is what the allocator rounds up in a dozen small allocations. Measured:
+/// a process with 53,598 entries of twice 508 bytes had grown by 95 MiB, 850 bytes more for each.
+const OVERHEAD_BYTES: usize = 800;
 /// Longest time to live.
 const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// An entry outlives its time to live by this factor, to be served as stale when the store fails.
@@ -350,5 +353,7 @@ impl moka::Expiry<StoredKey, Arc<Slot>> for Retention {
     }
 }
 
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 pub(crate) mod tests;

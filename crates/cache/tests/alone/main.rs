@@ -4,6 +4,7 @@
 mod brownout;
 mod burst;
 mod hits;
+mod memory;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -91,12 +92,37 @@ fn entity_config() -> EntityCacheConfig {
     }
 }
 
+fn cache_config(l2_timeout: Duration) -> CacheConfig {
+    CacheConfig {
+        l1_bytes_max: 16 << 20,
+        l1_negative_bytes_max: 1 << 20,
+        l2_timeout,
+        staleness_max: HOUR,
+        outbox_interval: Duration::from_millis(250),
+        lease_ttl: Duration::from_secs(2),
+        lease_wait: Duration::from_millis(50),
+        verify_share: 0.001,
+        verified_per_second_max: 10,
+        token: entity_config(),
+        pool: entity_config(),
+        list: ListCacheConfig {
+            l1_bytes_max: 16 << 20,
+            ttl: Duration::from_secs(3600),
+            stale_max: Duration::from_secs(600),
+            page_bytes_max: 1 << 20,
+            loads_max: 8,
+            loads_waiting_max: 1024,
+            calm: Duration::ZERO,
+        },
+    }
+}
+
 /// One process of a service with servers of its own. While it lives no other test runs.
 struct Rig {
     numbers: EntityCache<Number, Numbers>,
     server: PrivateRedis,
     _cache: Cache,
-    _database: TestDatabase,
+    database: TestDatabase,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -110,29 +136,7 @@ impl Rig {
         let server = PrivateRedis::start();
         let database = forebay_testkit::database().await;
         let redis = RedisPool::new(&redis_config(&server.url(), "")).expect("settings");
-        let config = CacheConfig {
-            l1_bytes_max: 16 << 20,
-            l1_negative_bytes_max: 1 << 20,
-            l2_timeout,
-            staleness_max: HOUR,
-            outbox_interval: Duration::from_millis(250),
-            lease_ttl: Duration::from_secs(2),
-            lease_wait: Duration::from_millis(50),
-            verify_share: 0.001,
-            verified_per_second_max: 10,
-            token: entity_config(),
-            pool: entity_config(),
-            list: ListCacheConfig {
-                l1_bytes_max: 16 << 20,
-                ttl: Duration::from_secs(3600),
-                stale_max: Duration::from_secs(600),
-                page_bytes_max: 1 << 20,
-                loads_max: 8,
-                loads_waiting_max: 1024,
-                calm: Duration::ZERO,
-            },
-        };
-        let cache = Cache::new(&config, database.pool(), redis.clone());
+        let cache = Cache::new(&cache_config(l2_timeout), database.pool(), redis.clone());
         let numbers = cache.entity::<Number, _>(&entity_config(), Numbers(database.pool()));
         // L2 is in use as soon as a fill arrives there.
         let mut probe = -1;
@@ -141,7 +145,7 @@ impl Rig {
             numbers.get(&probe, BOUNDED).await.expect("answered");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Self { numbers, server, _cache: cache, _database: database, _alone: alone }
+        Self { numbers, server, _cache: cache, database, _alone: alone }
     }
 }
 

@@ -4,6 +4,7 @@ mod bulkhead;
 mod coherence;
 mod damage;
 mod dataset;
+mod faults;
 mod killed;
 mod leases;
 mod lists;

@@ -48,6 +48,11 @@ pub(crate) fn slot_at(fetched_at: Instant, ttl: Duration, era: u64) -> Slot {
     Slot::new::<Text>(None, 0, 8, ttl, fetched_at, era)
 }
 
+/// A slot for the soak: nothing, or a value of some bytes.
+pub(super) fn slot_of(bytes: usize) -> Slot {
+    if bytes < 200 { slot_at(Instant::now(), HOUR, 1) } else { slot(1, bytes) }
+}
+
 pub(crate) fn slot(version: i64, bytes: usize) -> Slot {
     let encoded = Bytes::from(vec![0; bytes]);
     let entry = Arc::new(Entry::<Text> { value: (), encoded, version });
