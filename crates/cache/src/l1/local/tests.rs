@@ -126,7 +126,7 @@ fn the_bound_holds_in_bytes() {
 /// Fails if keys without a row share the room of the values.
 #[test]
 fn a_flood_of_unknown_keys_pushes_no_value_out() {
-    const ROOM: u64 = 64 << 10;
+    const ROOM: u64 = 128 << 10;
     let local = Local::new(1 << 20, ROOM);
     for key in 0..100_u64 {
         let hash = local.hash(ENTITY, &key);
