@@ -50,8 +50,7 @@ return {0, tombstone, lease}";
 /// there; -2 if another epoch is in force. Without a value the lease is given back, unless somebody
 /// has had a turn since.
 pub(crate) const FILL: &str = r"
-local held = redis.call('GET', KEYS[3])
-if not held then return 0 end
+local held = redis.call('GET', KEYS[3]) or ''
 if ARGV[4] == '' then
   if held == ARGV[2] then redis.call('DEL', KEYS[3]) end
   return 0
