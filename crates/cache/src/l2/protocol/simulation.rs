@@ -9,7 +9,11 @@
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+mod data;
+mod differential;
 mod reader;
+
+use self::data::{Data, Entry, Lease, Mark, Stepped};
 
 const KEYS: usize = 2;
 const PROCESSES: usize = 2;
@@ -30,42 +34,17 @@ enum Off {
     Replay,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Entry {
-    #[default]
-    Nothing,
-    Tombstone(u64),
-    Value {
-        version: u64,
-        epoch: u64,
-    },
-}
-
-impl Entry {
-    fn version(self) -> u64 {
-        match self {
-            Self::Nothing => 0,
-            Self::Tombstone(version) | Self::Value { version, .. } => version,
-        }
-    }
-}
-
-/// What a Redis server holds. An epoch of zero is none.
-#[derive(Debug, Clone, Copy, Default)]
-struct Data {
-    epoch: u64,
-    claim: usize,
-    entries: [Entry; KEYS],
-    leases: [u64; KEYS],
-    /// Chain and mark of each process.
-    marks: [(u64, u64); PROCESSES],
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Trust {
     chain: u64,
     epoch: u64,
     mark: u64,
+}
+
+impl Trust {
+    fn mark_of(self, process: usize) -> Mark {
+        Mark { process, chain: self.chain, before: self.mark }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,9 +65,9 @@ enum Stage {
     Look,
     Ask { trust: Trust, waits_for: u64 },
     Lease { epoch: u64 },
-    Load { lease: Option<(u64, u64)> },
-    Loaded { lease: Option<(u64, u64)>, sent: u64, version: u64 },
-    Fill { lease: (u64, u64), version: u64 },
+    Load { lease: Option<Lease> },
+    Loaded { lease: Option<Lease>, sent: u64, version: u64 },
+    Fill { lease: Lease, version: u64 },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -177,9 +156,10 @@ impl World {
         found.map_or(0, |at| u64::try_from(at).unwrap_or(0) + 1)
     }
 
-    fn write(&mut self, change: impl FnOnce(&mut Data)) {
-        change(&mut self.data);
+    fn write<T>(&mut self, change: impl FnOnce(&mut Data) -> T) -> T {
+        let changed = change(&mut self.data);
         self.history.push(self.data);
+        changed
     }
 
     /// Another server goes on from a prefix of what this one executed, perhaps from nothing.
@@ -251,15 +231,11 @@ impl World {
     fn synchronize(&mut self, at: usize) {
         let Some(followed) = self.processes[at].followed else { return };
         let (chain, fresh) = (self.name(), self.name());
-        self.write(|data| {
-            if data.epoch == 0 {
-                (data.epoch, data.claim) = (fresh, followed);
-            }
-            data.marks[at] = (chain, 1);
-        });
-        let trust = Trust { chain, epoch: self.data.epoch, mark: 1 };
+        let (epoch, claim) =
+            self.write(|data| data.synchronize((at, chain), fresh, followed, false));
+        let trust = Trust { chain, epoch, mark: 1 };
         if self.off != Off::Replay {
-            for change in self.data.claim..self.commits.len() {
+            for change in claim..self.commits.len() {
                 let (key, version) =
                     (self.commits[change].1, u64::try_from(change).unwrap_or(0) + 1);
                 let waits = &mut self.processes[at].pending[key];
@@ -273,24 +249,11 @@ impl World {
     /// A step is executed, then answered; either may never happen.
     fn answer(&mut self, at: usize, trust: Trust, step: Step) {
         let Some(done) = step.answer else {
-            let is_ours = self.data.marks[at] == (step.trust.chain, step.trust.mark);
-            if is_ours {
-                let voids = self.off != Off::FencedFill;
-                self.write(|data| {
-                    for (key, version) in step.changes.into_iter().enumerate() {
-                        if version == 0 {
-                            continue;
-                        }
-                        if voids {
-                            data.leases[key] = 0;
-                        }
-                        if data.entries[key].version() < version {
-                            data.entries[key] = Entry::Tombstone(version);
-                        }
-                    }
-                    data.marks[at].1 += 1;
-                });
-            }
+            let changes = step.changes.into_iter().enumerate().filter(|(_, version)| *version != 0);
+            let changes: Vec<_> = changes.map(|(key, version)| (key, version, false)).collect();
+            let (mark, voids) = (step.trust.mark_of(at), self.off != Off::FencedFill);
+            let stepped = self.write(|data| data.invalidate(mark, &changes, voids));
+            let is_ours = stepped == Stepped::Done;
             self.processes[at].step = Some(Step { answer: Some(is_ours), ..step });
             return;
         };
@@ -327,13 +290,8 @@ impl World {
             return;
         }
         let followed = process.followed.unwrap_or(0);
-        let is_ours =
-            self.data.marks[at] == (trust.chain, trust.mark) && self.data.epoch == trust.epoch;
-        if is_ours {
-            self.write(|data| {
-                data.claim = followed;
-                data.marks[at].1 += 1;
-            });
+        let (mark, epoch) = (trust.mark_of(at), trust.epoch);
+        if self.write(|data| data.claim(mark, epoch, followed)) == Stepped::Done {
             self.processes[at].trust = Some(Trust { mark: trust.mark + 1, ..trust });
         } else {
             self.processes[at].trust = None;

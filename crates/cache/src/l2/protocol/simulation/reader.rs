@@ -2,7 +2,8 @@
 
 use rand::RngExt as _;
 
-use super::{BOUND, Entry, Off, Read, Stage, World};
+use super::data::{Entry, Found, Lease, Leased};
+use super::{BOUND, Off, Read, Stage, World};
 use crate::l2::protocol::{is_known, is_usable};
 
 impl World {
@@ -67,12 +68,13 @@ impl World {
             Stage::Lease { epoch } => {
                 // Whoever has it may be too slow: then it is this one's turn, with the same token.
                 let held = self.data.leases[key];
-                let token = if held == 0 { self.name() } else { held };
-                let granted = self.data.epoch == epoch && (held == 0 || self.rng.random_bool(0.3));
-                if granted {
-                    self.write(|data| data.leases[key] = token);
-                }
-                Some(Stage::Load { lease: granted.then_some((token, epoch)) })
+                let takes_turn = held != 0 && self.rng.random_bool(0.3);
+                let token = if takes_turn { held } else { self.name() };
+                let lease = Lease { epoch, token };
+                // What was there could not be used, so it does not count.
+                let leased = self.write(|data| data.lease(key, lease, Found::Unusable));
+                let is_granted = matches!(leased, Leased::Granted(_));
+                Some(Stage::Load { lease: is_granted.then_some(lease) })
             }
             Stage::Load { lease } => {
                 let version = self.newest(key, self.commits.len());
@@ -84,16 +86,9 @@ impl World {
                 self.fill_l1(at, &read, version, sent);
                 lease.map(|lease| Stage::Fill { lease, version })
             }
-            Stage::Fill { lease: (token, epoch), version } => {
-                if self.data.leases[key] == token && self.data.epoch == epoch {
-                    let is_free = self.off == Off::FencedFill;
-                    self.write(|data| {
-                        data.leases[key] = 0;
-                        if is_free || data.entries[key].version() <= version {
-                            data.entries[key] = Entry::Value { version, epoch };
-                        }
-                    });
-                }
+            Stage::Fill { lease, version } => {
+                let is_fenced = self.off != Off::FencedFill;
+                self.write(|data| data.fill(key, lease, Some(version), is_fenced));
                 None
             }
         };
