@@ -1,4 +1,8 @@
 //! How the cache reads pools that it does not hold.
+//!
+//! By the plain statement and not by `PointReads` of the crate `postgres`: the cache has gathered the
+//! keys of all callers already, each once, and bounds how many such loads are under way. A second
+//! queue would gather nothing more, and each load would wait in both.
 
 use forebay_cache::Loader;
 use forebay_model::{PoolAddress, PoolId};

@@ -7,8 +7,13 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{self, ErrorKind, Value};
 use tokio::time::Instant;
 
+use crate::error::NOT_READY;
 use crate::signal::Signal;
 
+/// What the ready check says of a server that loads its data.
+const LOADING: &str = "the server is loading its data";
+/// And of one that takes no writes.
+const REPLICA: &str = "the server is a replica";
 /// An idle connection that was used this recently is given out without a check.
 const ALIVE_BYPASS: Duration = Duration::from_millis(500);
 /// Time the check of an idle connection may take.
@@ -76,17 +81,23 @@ impl RedisConnection {
             other => other?,
         };
         if info.is_some_and(|text| text.lines().any(|line| line.trim_end() == "loading:1")) {
-            return Err((ErrorKind::Io, "the server is loading its data").into());
+            return Err((ErrorKind::Io, LOADING).into());
         }
         match redis::cmd("ROLE").query_async::<Value>(&mut self.inner).await {
             Err(error) if is_unknown_or_forbidden(&error) => Ok(()),
             Err(error) => Err(error),
-            Ok(Value::Array(role)) if is_replica(&role) => {
-                Err((ErrorKind::Io, "the server is a replica").into())
-            }
+            Ok(Value::Array(role)) if is_replica(&role) => Err((ErrorKind::Io, REPLICA).into()),
             Ok(_) => Ok(()),
         }
     }
+}
+
+/// Whether the server is there and failed the ready check.
+pub(crate) fn is_not_ready(error: &redis::RedisError) -> bool {
+    let words = error.to_string();
+    words.starts_with(LOADING)
+        || words.starts_with(REPLICA)
+        || error.code().is_some_and(|code| NOT_READY.contains(&code))
 }
 
 /// Hosted servers lack commands, or forbid them.

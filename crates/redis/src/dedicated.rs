@@ -40,6 +40,9 @@ impl DedicatedRedis {
         caller: &'static Location<'static>,
     ) -> Result<Self, RedisError> {
         let inner = &pool.0;
+        if inner.config.dedicated_max == 0 {
+            return Err(RedisError::NoneDedicated);
+        }
         let deadline = Deadline::within(LEASE_WAIT_MAX);
         let turn = deadline.scope(inner.dedicated_gate.acquire(caller)).await;
         let permit = turn.map_err(|refused| match refused {

@@ -46,6 +46,9 @@ pub enum RedisError {
         /// Commands that were waiting.
         waiting: usize,
     },
+    /// `redis.dedicated_max` is zero, so nobody gets a connection of its own.
+    #[error("there are no dedicated Redis connections: redis.dedicated_max is 0")]
+    NoneDedicated,
     /// The connection pool is being closed.
     #[error("the Redis connection pool is draining")]
     Draining,
@@ -91,7 +94,10 @@ impl RedisError {
             | Self::Draining
             | Self::UnknownOutcome { .. } => true,
             Self::Server { code, .. } => REFUSED_FOR_NOW.contains(&code.as_str()),
-            Self::Config(_) | Self::Auth { .. } | Self::UnexpectedReply { .. } => false,
+            Self::Config(_)
+            | Self::Auth { .. }
+            | Self::NoneDedicated
+            | Self::UnexpectedReply { .. } => false,
         }
     }
 
@@ -103,6 +109,7 @@ impl RedisError {
             Self::Auth { .. } => "auth",
             Self::Timeout { .. } => "timeout",
             Self::Shed { .. } => "shed",
+            Self::NoneDedicated => "none_dedicated",
             Self::Draining => "draining",
             Self::UnknownOutcome { .. } => "unknown_outcome",
             Self::Server { .. } => "server",

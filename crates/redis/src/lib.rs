@@ -17,8 +17,8 @@
 //! - A command is sent again only if it never left this process, if the server refused it unseen,
 //!   or if running it twice changes nothing; otherwise its caller gets
 //!   [`RedisError::UnknownOutcome`].
-//! - Everything that waits is bounded: in number by the lane's queue and the offline queue, in time
-//!   by the command's timeout and the deadline in scope.
+//! - Everything that waits is bounded: commands in number by the lane's queue and the offline queue,
+//!   in time by their timeout and the deadline in scope; messages in number and bytes.
 //! - A cancelled caller never leaves a connection to others on which its answer is still to come.
 //!
 //! Needs Redis 6 or later (RESP3).

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::RedisError;
 use crate::address::{Address, Topology, client_name, is_auth};
-use crate::connection::RedisConnection;
+use crate::connection::{RedisConnection, is_not_ready};
 use crate::lane::{LaneStatus, StatusCell};
 use crate::signal::Signal;
 
@@ -96,6 +96,19 @@ impl RedisManager {
     /// Whether waiting longer cannot help because the server refuses the credentials.
     pub(crate) fn is_refused(&self) -> bool {
         self.breaker.cause().as_ref().is_some_and(is_auth)
+    }
+
+    /// Class of the last failure; `None` when the last attempt succeeded.
+    pub(crate) fn last_failure(&self) -> Option<&'static str> {
+        self.breaker.cause().map(|cause| {
+            if is_auth(&cause) {
+                "auth"
+            } else if is_not_ready(&cause) {
+                "not_ready"
+            } else {
+                "unreachable"
+            }
+        })
     }
 
     /// Time until the next attempt may go out; `None` if one may now.

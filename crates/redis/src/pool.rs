@@ -92,6 +92,7 @@ impl RedisPool {
                 (lane, tokio::spawn(run).abort_handle())
             })
             .unzip();
+        // bb8 panics on zero. Nobody gets to it then.
         let dedicated_max = config.dedicated_max.max(1);
         let permits = usize::try_from(dedicated_max).unwrap_or(usize::MAX);
         let dedicated_gate = Gate::new(GateConfig {
@@ -146,7 +147,8 @@ impl RedisPool {
     /// # Errors
     /// [`RedisError::Shed`] when too many wait already, [`RedisError::Timeout`] or
     /// [`RedisError::Unreachable`] with the cause when the deadline came first, and at once
-    /// [`RedisError::Auth`] or [`RedisError::Draining`].
+    /// [`RedisError::Auth`], [`RedisError::Draining`], or [`RedisError::NoneDedicated`] when the
+    /// setting `redis.dedicated_max` is zero.
     #[track_caller]
     pub fn dedicated(&self) -> impl Future<Output = Result<DedicatedRedis, RedisError>> + Send {
         // Taken here: inside the future it would be the line of whoever polls it.
@@ -238,6 +240,7 @@ impl Inner {
                 .collect(),
             reconnects: read(&counters.reconnects),
             breaker: breakers[0].state,
+            last_connect_failure: self.manager.last_failure(),
             connect_failures: breakers.iter().map(|breaker| breaker.attempts_failed).sum(),
             retry_in: self.manager.retry_in(),
             timeouts: read(&counters.timeouts),
@@ -251,10 +254,12 @@ impl Inner {
             dedicated_waiting: gate.waiting,
             dedicated_leaked: gate.leaked,
             dedicated_breaker: breakers[1].state,
+            dedicated_last_connect_failure: self.dedicated_manager.last_failure(),
             dedicated_connections_max: self.config.dedicated_max,
             dedicated_holders: self.dedicated_gate.oldest_holders(HOLDERS_MAX),
             subscriptions: counters.subscriptions.load(Ordering::Relaxed),
             subscription_events: counters.subscription_events.load(Ordering::Relaxed),
+            subscription_bytes: counters.subscription_bytes.load(Ordering::Relaxed),
             subscription_overflows: read(&counters.subscription_overflows),
         }
     }

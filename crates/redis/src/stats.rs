@@ -38,6 +38,9 @@ pub struct RedisPoolStats {
     pub reconnects: u64,
     /// Whether lanes and subscriptions ask the server: `closed`, `half_open` or `open`.
     pub breaker: BreakerState,
+    /// Class of the last failure to open one of those connections: `auth`, `not_ready` (a replica,
+    /// or a server that loads its data) or `unreachable`; `None` when the last attempt succeeded.
+    pub last_connect_failure: Option<&'static str>,
     /// Time until the next attempt to connect may go out; `None` if one may now.
     pub retry_in: Option<Duration>,
     /// Attempts to open a connection of a lane, a subscription or a lease that failed.
@@ -64,6 +67,8 @@ pub struct RedisPoolStats {
     pub dedicated_leaked: u64,
     /// Whether leases ask the server for connections.
     pub dedicated_breaker: BreakerState,
+    /// As [`RedisPoolStats::last_connect_failure`], of leases.
+    pub dedicated_last_connect_failure: Option<&'static str>,
     /// The limit of dedicated connections.
     pub dedicated_connections_max: u32,
     /// Who has held a lease for the longest time, by line of code.
@@ -72,6 +77,8 @@ pub struct RedisPoolStats {
     pub subscriptions: usize,
     /// Events of subscriptions that wait for their consumers.
     pub subscription_events: usize,
+    /// Bytes of the messages among them.
+    pub subscription_bytes: usize,
     /// Times a subscription started over because its consumer was too slow.
     pub subscription_overflows: u64,
 }
@@ -100,6 +107,7 @@ pub(crate) struct Counters {
     pub(crate) unknown_outcomes: AtomicU64,
     pub(crate) subscriptions: AtomicUsize,
     pub(crate) subscription_events: AtomicUsize,
+    pub(crate) subscription_bytes: AtomicUsize,
     pub(crate) subscription_overflows: AtomicU64,
 }
 
@@ -115,7 +123,7 @@ type Observed<T> = (&'static str, &'static str, fn(&RedisPoolStats) -> T);
 pub(crate) fn observe(stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send + Sync + 'static) {
     let meter = global::meter("forebay.redis");
     observe_counters(&meter, stats.clone());
-    let gauges: [Observed<usize>; 9] = [
+    let gauges: [Observed<usize>; 10] = [
         ("forebay.redis.commands.in_flight", "Commands sent and not yet answered.", |stats| {
             stats.command_queue_length
         }),
@@ -136,6 +144,9 @@ pub(crate) fn observe(stats: impl Fn() -> Option<RedisPoolStats> + Clone + Send 
         }),
         ("forebay.redis.subscription.events", "Events that wait for their consumers.", |stats| {
             stats.subscription_events
+        }),
+        ("forebay.redis.subscription.bytes", "Bytes of those events.", |stats| {
+            stats.subscription_bytes
         }),
         ("forebay.redis.breaker", "0 closed, 1 half-open, 2 open.", |stats| {
             usize::try_from(stats.breaker.level()).unwrap_or(usize::MAX)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool,
+    AtomicBool, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::time::Duration;
@@ -19,8 +19,9 @@ use crate::connection::RedisConnection;
 use crate::manager::RedisManager;
 use crate::stats::{Counters, add_one};
 
-/// Events that may wait for the consumer. When one more comes, the subscription starts over, and
-/// the consumer sees a [`Event::Disconnected`] in the place of what was lost.
+/// Events that may wait for the consumer, and `redis.subscription_bytes_max` bounds the bytes of
+/// their messages. When one more comes, the subscription starts over, and the consumer sees a
+/// [`Event::Disconnected`] in the place of what was lost.
 const EVENTS_MAX: usize = 4096;
 /// The first pause between two attempts to connect; it doubles up to the configured maximum, and
 /// not beyond the second one: a subscription is always wanted.
@@ -50,7 +51,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Subscription {
     events: mpsc::Receiver<Event>,
-    counters: Arc<Counters>,
+    held: Held,
     task: AbortHandle,
 }
 
@@ -59,7 +60,9 @@ impl Subscription {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let counters = Arc::clone(&pool.0.counters);
         counters.subscriptions.fetch_add(1, Relaxed);
-        let sender = Events { sender, counters: Arc::clone(&counters) };
+        let bytes_max = pool.0.config.subscription_bytes_max;
+        let held = Held { bytes: Arc::default(), bytes_max, counters };
+        let sender = Events { sender, held: held.clone() };
         let listener = Listener {
             manager: pool.0.manager.clone(),
             counters: Arc::clone(&pool.0.counters),
@@ -67,14 +70,14 @@ impl Subscription {
             backoff: Backoff::new(BACKOFF_BASE, pool.0.config.backoff_max.min(BACKOFF_MAX)),
             sender,
         };
-        Self { events, counters, task: tokio::spawn(listener.run()).abort_handle() }
+        Self { events, held, task: tokio::spawn(listener.run()).abort_handle() }
     }
 
     /// The next event. Cancel-safe.
     pub async fn next(&mut self) -> Event {
         match self.events.recv().await {
             Some(event) => {
-                self.counters.subscription_events.fetch_sub(1, Relaxed);
+                self.held.leave(&event);
                 event
             }
             // The listener ends only when it is aborted, which is when this is dropped or when
@@ -88,37 +91,79 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.task.abort();
         self.events.close();
-        while self.events.try_recv().is_ok() {
-            self.counters.subscription_events.fetch_sub(1, Relaxed);
+        while let Ok(event) = self.events.try_recv() {
+            self.held.leave(&event);
         }
-        self.counters.subscriptions.fetch_sub(1, Relaxed);
+        self.held.counters.subscriptions.fetch_sub(1, Relaxed);
     }
 }
 
-/// The queue to the consumer, with its length counted.
+/// What waits for the consumer of one subscription.
+#[derive(Debug, Clone)]
+struct Held {
+    bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
+    counters: Arc<Counters>,
+}
+
+impl Held {
+    /// Counts an event in, unless its bytes do not fit.
+    fn enter(&self, event: &Event) -> bool {
+        let bytes = bytes_of(event);
+        let fit = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
+        let fits = bytes == 0 || self.bytes.fetch_update(Relaxed, Relaxed, fit).is_ok();
+        if fits {
+            self.counters.subscription_events.fetch_add(1, Relaxed);
+            self.counters.subscription_bytes.fetch_add(bytes, Relaxed);
+        }
+        fits
+    }
+
+    fn leave(&self, event: &Event) {
+        let bytes = bytes_of(event);
+        self.bytes.fetch_sub(bytes, Relaxed);
+        self.counters.subscription_events.fetch_sub(1, Relaxed);
+        self.counters.subscription_bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// What an event holds beside its place in the queue.
+fn bytes_of(event: &Event) -> usize {
+    match event {
+        Event::Message(message) => message.len(),
+        Event::Connected | Event::CaughtUp(_) | Event::Disconnected => 0,
+    }
+}
+
+/// The queue to the consumer, with what is in it counted.
 #[derive(Debug, Clone)]
 struct Events {
     sender: mpsc::Sender<Event>,
-    counters: Arc<Counters>,
+    held: Held,
 }
 
 impl Events {
     /// Whether the event has a place in the queue.
     fn offer(&self, event: Event) -> bool {
         // Counted first, or the consumer might count it out before it is in.
-        self.counters.subscription_events.fetch_add(1, Relaxed);
-        let is_queued = self.sender.try_send(event).is_ok();
-        if !is_queued {
-            self.counters.subscription_events.fetch_sub(1, Relaxed);
+        if !self.held.enter(&event) {
+            return false;
         }
-        is_queued
+        match self.sender.try_send(event) {
+            Ok(()) => true,
+            Err(refused) => {
+                self.held.leave(&refused.into_inner());
+                false
+            }
+        }
     }
 
     /// Waits for a place; `false` if the consumer is gone.
     async fn place(&self, event: Event) -> bool {
         match self.sender.reserve().await {
             Ok(place) => {
-                self.counters.subscription_events.fetch_add(1, Relaxed);
+                // Only a gap is told this way, and that has no bytes.
+                self.held.enter(&event);
                 place.send(event);
                 true
             }

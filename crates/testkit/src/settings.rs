@@ -48,5 +48,6 @@ pub fn redis_config(url: &str, key_prefix: &str) -> RedisConfig {
         backoff_max: Duration::from_millis(200),
         offline_queue_max: 1000,
         offline_queue_bytes_max: 1_048_576,
+        subscription_bytes_max: 4_194_304,
     }
 }

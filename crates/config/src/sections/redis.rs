@@ -36,6 +36,8 @@ pub struct RedisConfig {
     pub offline_queue_max: usize,
     /// Bytes of the commands that may wait while a lane reconnects.
     pub offline_queue_bytes_max: usize,
+    /// Bytes of the messages that may wait for the consumer of one subscription.
+    pub subscription_bytes_max: usize,
 }
 
 impl RedisConfig {
@@ -59,6 +61,8 @@ impl RedisConfig {
         let offline_queue_max = reader.integer("redis.offline_queue_max", 0..=1_000_000);
         let offline_queue_bytes_max =
             reader.integer("redis.offline_queue_bytes_max", 0..=1_073_741_824);
+        let subscription_bytes_max =
+            reader.integer("redis.subscription_bytes_max", 1024..=1_073_741_824);
         Some(Self {
             url: url?,
             key_prefix: key_prefix?,
@@ -74,6 +78,7 @@ impl RedisConfig {
             backoff_max: backoff_max?,
             offline_queue_max: offline_queue_max?,
             offline_queue_bytes_max: offline_queue_bytes_max?,
+            subscription_bytes_max: subscription_bytes_max?,
         })
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use forebay_proto::ops::v1::{
-    ConnectionHolder, GetConnectionPoolsResponse, PostgresPoolStats, ReasonCount, RedisPoolStats,
-    ReplicaStats,
+    CircuitBreakerStats, ConnectionHolder, GetConnectionPoolsResponse, PostgresPoolStats,
+    ReasonCount, RedisPoolStats, ReplicaStats,
 };
 use prost_types::Duration;
 
@@ -70,10 +70,6 @@ fn postgres_now(pools: &[(String, &PostgresPoolStats)]) -> Vec<[String; 10]> {
         } else {
             format!("{} of {live} (cut from {})", pool.connections, pool.max_connections)
         };
-        let breaker = pool.breaker.as_ref().map(|breaker| match breaker.last_cause.as_str() {
-            "" => breaker.state.clone(),
-            cause => format!("{} ({cause})", breaker.state),
-        });
         [
             name.clone(),
             or_dash(&pool.mode),
@@ -83,7 +79,7 @@ fn postgres_now(pools: &[(String, &PostgresPoolStats)]) -> Vec<[String; 10]> {
             pool.limbo_connections.to_string(),
             format!("{} of {}", pool.waiting, pool.max_waiting),
             age(pool.oldest_wait.as_ref()),
-            breaker.unwrap_or_else(dash),
+            breaker(pool.breaker.as_ref()),
             pool.budget.map_or_else(dash, |budget| format!("{} of {}", budget.share, budget.limit)),
         ]
     });
@@ -147,6 +143,15 @@ fn replica_row(name: &str, replica: &ReplicaStats) -> [String; 5] {
     ["replica".to_owned(), name.to_owned(), state, lag, behind]
 }
 
+/// Its state, and why.
+fn breaker(breaker: Option<&CircuitBreakerStats>) -> String {
+    match breaker {
+        None => dash(),
+        Some(breaker) if breaker.last_cause.is_empty() => breaker.state.clone(),
+        Some(breaker) => format!("{} ({})", breaker.state, breaker.last_cause),
+    }
+}
+
 fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 10]> {
     let head = [
         "REDIS",
@@ -184,7 +189,7 @@ fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 10]> {
             of_limit(pool.offline_queue_length, pool.offline_queue_max),
             pool.waiting.to_string(),
             age(pool.oldest_in_flight.as_ref()),
-            pool.breaker.as_ref().map_or_else(dash, |breaker| breaker.state.clone()),
+            breaker(pool.breaker.as_ref()),
             dedicated.unwrap_or_else(dash),
             pool.subscriptions.to_string(),
         ]

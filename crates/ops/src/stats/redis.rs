@@ -19,7 +19,7 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
         oldest_in_flight: stats.oldest_in_flight.and_then(duration),
         lanes: stats.lanes.iter().map(lane).collect(),
         reconnects: stats.reconnects,
-        breaker: Some(breaker(stats.breaker)),
+        breaker: Some(breaker(stats.breaker, stats.last_connect_failure)),
         retry_in: stats.retry_in.and_then(duration),
         connect_failures: stats.connect_failures,
         timeouts: stats.timeouts,
@@ -33,7 +33,7 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
             in_use_connections: count(stats.dedicated_in_use),
             max_connections: stats.dedicated_connections_max,
             waiting: count(stats.dedicated_waiting),
-            breaker: Some(breaker(stats.dedicated_breaker)),
+            breaker: Some(breaker(stats.dedicated_breaker, stats.dedicated_last_connect_failure)),
             leaked: stats.dedicated_leaked,
             top_holders: stats.dedicated_holders.iter().map(holder).collect(),
         }),
@@ -44,8 +44,9 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
     }
 }
 
-fn breaker(state: BreakerState) -> pb::CircuitBreakerStats {
-    pb::CircuitBreakerStats { state: state.as_str().to_owned(), last_cause: String::new() }
+fn breaker(state: BreakerState, last_cause: Option<&str>) -> pb::CircuitBreakerStats {
+    let last_cause = last_cause.unwrap_or_default().to_owned();
+    pb::CircuitBreakerStats { state: state.as_str().to_owned(), last_cause }
 }
 
 fn lane(lane: &RedisLaneStats) -> pb::RedisLaneStats {

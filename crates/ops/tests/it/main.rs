@@ -261,6 +261,7 @@ async fn shows_nothing_that_opens_a_store() {
     assert!(pools.postgres[1].connect_failures > 0, "{pools:?}");
     assert_eq!(pools.postgres[1].breaker.as_ref().expect("it").last_cause, "unreachable");
     assert!(!pools.redis[1].connected);
+    assert_eq!(pools.redis[1].breaker.as_ref().expect("it").last_cause, "unreachable");
     let everything = format!("{pools:?}");
     for hidden in HIDDEN {
         assert!(!everything.contains(hidden), "{hidden} is in {everything}");

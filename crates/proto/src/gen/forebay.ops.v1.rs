@@ -34,8 +34,9 @@ pub struct CircuitBreakerStats {
     /// One of closed (connections are opened), open (none is, for now), half_open (one is tried).
     #[prost(string, tag = "1")]
     pub state: ::prost::alloc::string::String,
-    /// Class of the last failure to open a connection, such as "unreachable", "auth", "tls" or
-    /// "server_slots"; empty when the last attempt succeeded, and of Redis.
+    /// Class of the last failure to open a connection, such as "unreachable", "auth", "tls",
+    /// "server_slots" or, of Redis, "not_ready" (a replica, or it loads its data); empty when the last
+    /// attempt succeeded, and of the Redis of a cache.
     #[prost(string, tag = "2")]
     pub last_cause: ::prost::alloc::string::String,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay_pooling::Deadline;
 use forebay_redis::{Command, DedicatedRedis, RedisError, RedisPool, Reply};
-use forebay_testkit::{PrivateRedis, redis_config};
+use forebay_testkit::{PrivateRedis, redis_config, redis_url};
 
 use crate::{eventually, pool, text};
 
@@ -78,6 +78,18 @@ async fn leases_are_bounded_and_queued() {
     assert_eq!(holders, [file!(), file!()], "the lines that took the leases");
     drop(first);
     third.await.expect("the freed connection");
+}
+
+/// Fails when zero is taken for one, and when whoever asks is left waiting.
+#[tokio::test]
+async fn with_none_allowed_who_asks_is_told() {
+    let config = forebay_config::RedisConfig { dedicated_max: 0, ..redis_config(&redis_url(), "") };
+    let pool = RedisPool::new(&config).expect("settings");
+    let lease = tokio::time::timeout(LONG, pool.dedicated()).await.expect("an answer");
+    let error = lease.expect_err("there are none");
+    assert!(matches!(error, RedisError::NoneDedicated) && !error.is_unavailable(), "{error:?}");
+    assert_eq!(pool.stats().dedicated_connections_max, 0);
+    pool.ready().await.expect("lanes are there");
 }
 
 /// Fails when a lease gives up at the first failed attempt: a consumer would end with every restart

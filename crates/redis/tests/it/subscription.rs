@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_config::RedisConfig;
 use forebay_redis::{Event, RedisPool, Script, ScriptCall, Subscription};
 use forebay_testkit::{PrivateRedis, redis_config};
 
@@ -93,6 +94,45 @@ async fn a_slow_consumer_sees_a_gap() {
     }
     assert!((1..6000).contains(&messages), "{messages} messages before the gap");
     assert_eq!(next(&mut subscription).await, Event::Connected);
+}
+
+/// A few messages may hold more than many. What is read makes room again.
+///
+/// Fails when only their number is bounded.
+#[tokio::test]
+async fn a_consumer_that_is_too_slow_for_the_bytes_sees_a_gap() {
+    const BYTES_MAX: usize = 64 * 1024;
+    let server = PrivateRedis::start();
+    let config =
+        RedisConfig { subscription_bytes_max: BYTES_MAX, ..redis_config(&server.url(), "") };
+    let pool = RedisPool::new(&config).expect("settings");
+    let mut subscription = pool.subscribe("news");
+    assert_eq!(next(&mut subscription).await, Event::Connected);
+    let ten = "for i = 1, 10 do redis.call('PUBLISH', 'news', string.rep('x', 5000)) end";
+    let ten = Script::new("ten", ten);
+    for _ in 0..3 {
+        // All that fits in, three times one after the other.
+        pool.shared().eval(&ten, &ScriptCall::new()).await.expect("messages");
+        for _ in 0..10 {
+            assert!(matches!(next(&mut subscription).await, Event::Message(_)));
+        }
+    }
+    for _ in 0..3 {
+        pool.shared().eval(&ten, &ScriptCall::new()).await.expect("messages");
+    }
+    eventually("the subscription starts over", async || {
+        let held = pool.stats().subscription_bytes;
+        assert!(held <= BYTES_MAX, "{held} bytes wait");
+        pool.stats().subscription_overflows > 0
+    })
+    .await;
+    let mut messages = 0;
+    while next(&mut subscription).await != Event::Disconnected {
+        messages += 1;
+    }
+    assert!((1..=13).contains(&messages), "{messages} messages before the gap");
+    assert_eq!(next(&mut subscription).await, Event::Connected);
+    assert_eq!(pool.stats().subscription_bytes, 0, "what was read is counted out");
 }
 
 #[tokio::test]
