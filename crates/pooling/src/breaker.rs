@@ -39,9 +39,10 @@ pub struct BreakerConfig<E> {
 }
 
 impl<E> BreakerConfig<E> {
-    /// The longest pause by default. With the time of one attempt it keeps a returning server
-    /// from going unnoticed for more than a second, as long as somebody asks for it.
-    pub const PAUSE_MAX: Duration = Duration::from_millis(500);
+    /// The longest pause by default. It leaves room in the second in which everybody is to be served
+    /// again: after it come one attempt, then two, four and eight, and each has a handshake. Eight
+    /// attempts a second, which it amounts to, are no load for a server.
+    pub const PAUSE_MAX: Duration = Duration::from_millis(250);
     /// The pause after the first failure is random below this.
     pub const PAUSE_FIRST: Duration = Duration::from_millis(100);
 

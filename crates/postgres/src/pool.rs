@@ -21,7 +21,7 @@ use crate::reads::pipeline::Piped;
 use crate::reads::router::Router;
 use crate::wire::answer::Answer;
 use crate::wire::failure::Failure;
-use crate::work::retry::{ATTEMPTS_MAX, Tries};
+use crate::work::retry::{ATTEMPTS_MAX, Tries, Why};
 use crate::work::transaction::PgTransaction;
 use crate::{PgError, PgPoolStats, PipelineStats, Sql, TxOptions};
 
@@ -278,7 +278,7 @@ impl PgPool {
                 }
                 Err(failure) => {
                     drop(lease);
-                    if !(failure.is_lost && tries.again().await) {
+                    if !(failure.is_lost && tries.again(Why::lost(&failure.error)).await) {
                         return Err(failure.error);
                     }
                     // What killed this connection has probably killed idle ones too.

@@ -6,25 +6,32 @@
 use std::time::Duration;
 
 use forebay_e2e::{Backends, System, TokenClient};
-use forebay_proto::ops::v1::GetConnectionPoolsRequest;
 use forebay_proto::ops::v1::ops_service_client::OpsServiceClient;
+use forebay_proto::ops::v1::{
+    CircuitBreakerStats, GetConnectionPoolsRequest, GetConnectionPoolsResponse,
+};
 use forebay_proto::token::v1::{ListTokensRequest, Token};
 use forebay_testkit::{PrivatePostgres, PrivateRedis};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use self::traffic::{Tally, Traffic};
+use self::traffic::{Tally, Traffic, list_symbol};
 
 mod cancels;
 mod kills;
 mod outages;
 mod traffic;
 
-/// The goal is a second; a busy machine gets more before a test fails.
-const FULL_AGAIN_MAX: Duration = Duration::from_secs(10);
+/// From the end of a fault until the connection pools are full again.
+const FULL_AGAIN_MAX: Duration = Duration::from_secs(1);
+/// How long to look before that is called a failure: what is missing then will not come.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Callers that ask all at once when everything is over.
+const BURST: usize = 256;
 
 /// What the services say when a test fails: what went wrong, and why it was not tried again.
-const LOG: &str = "warn,forebay_postgres::retry=debug";
+const LOG: &str = "warn,forebay_postgres::work::retry=debug";
 
 static ALONE: Mutex<()> = Mutex::const_new(());
 
@@ -66,39 +73,100 @@ impl Chaos {
         Ok(traffic)
     }
 
-    /// Stops the callers and prints what they saw. Fails when one was given a wrong row, or when
-    /// a permit is still taken afterwards.
+    /// As [`Chaos::recover`], and fails when it took longer than [`FULL_AGAIN_MAX`].
     async fn settle(&self, fault: &str, traffic: Traffic) -> anyhow::Result<Tally> {
-        let tally = traffic.finish().await?;
-        let full_again = self.full_again().await?;
-        tell(&format!("{fault}: {tally}; all permits back after {} ms", full_again.as_millis()));
+        let (tally, full) = self.recover(fault, traffic).await?;
+        in_time(&[full])?;
         Ok(tally)
     }
 
-    /// Waits until every permit is back and nobody waits, in every service; how long that took.
-    async fn full_again(&self) -> anyhow::Result<Duration> {
-        let started = Instant::now();
-        for port in [self.system.token.grpc_port, self.system.pool.grpc_port] {
-            let mut ops = OpsServiceClient::connect(format!("http://127.0.0.1:{port}")).await?;
-            loop {
-                let pools = ops.get_connection_pools(GetConnectionPoolsRequest {}).await?;
-                let pools = pools.into_inner();
-                let is_full = pools.postgres.iter().all(|pool| {
-                    let taken = pool.in_use_connections + pool.limbo_connections + pool.waiting;
-                    taken == 0 && pool.live_max_connections == pool.max_connections
-                });
-                if is_full && pools.redis.iter().all(|pool| pool.command_queue_length == 0) {
-                    break;
-                }
-                anyhow::ensure!(
-                    started.elapsed() < FULL_AGAIN_MAX,
-                    "permits are missing: {pools:#?}"
-                );
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-        Ok(started.elapsed())
+    /// To be called the moment a fault is over: waits until the services are themselves again under
+    /// the same load, stops the callers, and waits until every permit is back. Prints what the
+    /// callers saw, and returns how long after the fault the connection pools were full again.
+    ///
+    /// Fails when a caller was given a wrong row, when something is missing for good, and when
+    /// somebody is refused after it.
+    async fn recover(&self, fault: &str, traffic: Traffic) -> anyhow::Result<(Tally, Duration)> {
+        let over = Instant::now();
+        self.look(over, is_healed).await?;
+        let healed = over.elapsed();
+        traffic.stop();
+        self.look(over, is_full).await?;
+        let full = over.elapsed();
+        let tally = traffic.finish().await?;
+        let (healed_ms, full_ms) = (healed.as_millis(), full.as_millis());
+        tell(&format!("{fault}: {tally}; healed {healed_ms} ms after it, full after {full_ms} ms"));
+        self.burst().await?;
+        Ok((tally, full))
     }
+
+    /// Every connection serves: many more callers than connections, all at once.
+    async fn burst(&self) -> anyhow::Result<()> {
+        let tokens = self.system.token_client().await?;
+        let burst = (0..BURST).map(|index| {
+            let symbol = &self.sample[index % self.sample.len()].symbol;
+            let mut tokens = tokens.clone();
+            async move { list_symbol(&mut tokens, symbol).await }
+        });
+        futures_util::future::try_join_all(burst).await?;
+        Ok(())
+    }
+
+    /// Waits until the connection pools of every service are as they should be, all at once.
+    async fn look(
+        &self,
+        over: Instant,
+        is_well: fn(&GetConnectionPoolsResponse) -> bool,
+    ) -> anyhow::Result<()> {
+        let mut services = Vec::new();
+        for port in [self.system.token.grpc_port, self.system.pool.grpc_port] {
+            services.push(OpsServiceClient::connect(format!("http://127.0.0.1:{port}")).await?);
+        }
+        loop {
+            let mut seen = Vec::new();
+            for ops in &mut services {
+                let pools = ops.get_connection_pools(GetConnectionPoolsRequest {}).await?;
+                seen.push(pools.into_inner());
+            }
+            if seen.iter().all(is_well) {
+                return Ok(());
+            }
+            anyhow::ensure!(over.elapsed() < LOOK_MAX, "not full again: {seen:#?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Nothing of a fault is left: every connection may be used, nobody waits for one, and the stores
+/// are asked.
+fn is_healed(pools: &GetConnectionPoolsResponse) -> bool {
+    let is_closed = |breaker: &CircuitBreakerStats| breaker.state == "closed";
+    let postgres = pools.postgres.iter().all(|pool| {
+        pool.limbo_connections + pool.waiting == 0
+            && pool.live_max_connections == pool.max_connections
+            && pool.breaker.as_ref().is_some_and(is_closed)
+    });
+    let redis = pools.redis.iter().all(|pool| {
+        pool.connected
+            && pool.offline_queue_length == 0
+            && pool.breaker.as_ref().is_some_and(is_closed)
+    });
+    postgres && redis
+}
+
+/// And nobody uses any: whatever was lent is back.
+fn is_full(pools: &GetConnectionPoolsResponse) -> bool {
+    is_healed(pools)
+        && pools.postgres.iter().all(|pool| pool.in_use_connections == 0)
+        && pools.redis.iter().all(|pool| pool.command_queue_length == 0)
+}
+
+/// Fails when the connection pools were not full again within [`FULL_AGAIN_MAX`] of any of these
+/// faults. After one of them the machine may have stood still.
+fn in_time(full: &[Duration]) -> anyhow::Result<()> {
+    let is_in_time = full.iter().any(|full| *full < FULL_AGAIN_MAX);
+    anyhow::ensure!(is_in_time, "full again only {full:?} after the fault");
+    Ok(())
 }
 
 /// Tokens to work with.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_postgres::error::DbError;
 
 use super::PgError;
+use super::sqlstate::ADMIN_SHUTDOWN;
 
 impl PgError {
     /// Whether Postgres cannot serve now, whatever the statement: a gRPC service answers UNAVAILABLE.
@@ -84,6 +85,11 @@ impl PgError {
             next = error.source();
         }
         None
+    }
+
+    /// Whether an administrator ended the session, and the server said so.
+    pub(crate) fn is_by_admin(&self) -> bool {
+        self.sqlstate() == Some(ADMIN_SHUTDOWN)
     }
 
     /// A short stable name, for `error.type` in spans and metrics.

@@ -2,6 +2,9 @@
 //!
 //! Source: PostgreSQL manual, appendix A "PostgreSQL Error Codes".
 
+/// An administrator ended the session, or the server as a whole.
+pub(super) const ADMIN_SHUTDOWN: &str = "57P01";
+
 /// What a SQLSTATE means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -43,7 +46,7 @@ pub(super) fn classify(sqlstate: &str) -> Class {
         "3D000" | "57P04" => Class::UnknownDatabase,
         "53300" => Class::ServerSlots,
         // Admin shutdown, crash of another backend, idle session, idle in transaction, transaction timeout.
-        "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => Class::ConnectionLost,
+        ADMIN_SHUTDOWN | "57P02" | "57P05" | "25P03" | "25P04" => Class::ConnectionLost,
         "57P03" => Class::CannotConnectNow,
         "08007" | "40003" => Class::UnknownOutcome,
         "25006" => Class::ReadOnly,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay_config::PostgresConfig;
@@ -34,6 +35,8 @@ struct Inner {
     limits: Limits,
     live: Live,
     lead: RwLock<Lead>,
+    /// As `lead.generation`, for those who look at every return.
+    generation: AtomicU64,
 }
 
 /// Where connections are opened now.
@@ -82,7 +85,8 @@ impl Connector {
         let limits = Limits::new(config, target.mode);
         let lead = Lead { places: target.places.as_slice().into(), generation: 0 };
         let (live, lead) = (Live::new(), RwLock::new(lead));
-        Ok(Self(Arc::new(Inner { target, tls, connect_timeout, limits, live, lead })))
+        let generation = AtomicU64::new(0);
+        Ok(Self(Arc::new(Inner { target, tls, connect_timeout, limits, live, lead, generation })))
     }
 
     /// What there is to share with other processes.
@@ -106,11 +110,12 @@ impl Connector {
         let mut lead = self.0.lead.write();
         lead.places = places;
         lead.generation += 1;
+        self.0.generation.store(lead.generation, Ordering::Release);
     }
 
     /// Grows with each [`Connector::lead_to`]. A connection of an earlier one leads elsewhere.
     pub(crate) fn generation(&self) -> u64 {
-        self.0.lead.read().generation
+        self.0.generation.load(Ordering::Acquire)
     }
 
     /// The connections opened here whose sockets are still open.

@@ -132,7 +132,8 @@ impl Held {
     pub(crate) fn give_back(self, now: Instant) {
         let Self { connection, permit, shared, since: _ } = self;
         // Who is in the line was let in before those at the gate.
-        let is_for_next = shared.line().is_empty() && !shared.manager().closes(&connection);
+        let is_usable = shared.manager().reason_to_close(&connection).is_none();
+        let is_for_next = is_usable && shared.line().is_empty();
         let (permit, connection) = if is_for_next {
             match permit.pass_on(connection, now) {
                 Ok(()) => return,

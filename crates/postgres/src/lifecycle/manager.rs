@@ -99,9 +99,15 @@ impl Manager {
         self.0.outage.attempt(self.count_opening()).await
     }
 
-    /// Whether a connection that comes back must be closed.
-    pub(crate) fn closes(&self, connection: &PgConnection) -> bool {
-        self.is_draining() || connection.reason_to_close().is_some()
+    /// Why a connection that comes back must be closed; `None` if the next caller can use it.
+    pub(crate) fn reason_to_close(&self, connection: &PgConnection) -> Option<CloseReason> {
+        if self.is_draining() {
+            Some(CloseReason::Draining)
+        } else if connection.generation() != self.0.connector.generation() {
+            Some(CloseReason::Role)
+        } else {
+            connection.reason_to_close()
+        }
     }
 
     /// The size of the connection pool.
@@ -153,13 +159,7 @@ impl ManageConnection for Manager {
 
     /// Asked once for every connection that comes back; `true` closes it.
     fn has_broken(&self, connection: &mut Box<PgConnection>) -> bool {
-        let reason = if self.is_draining() {
-            Some(CloseReason::Draining)
-        } else if connection.generation() != self.0.connector.generation() {
-            Some(CloseReason::Role)
-        } else {
-            connection.reason_to_close()
-        };
+        let reason = self.reason_to_close(connection);
         if let Some(reason) = reason {
             self.0.closed.add(reason);
         }

@@ -173,8 +173,11 @@ where
                 return Ok(value);
             }
             Err(Failed { error, why }) => {
-                let may_repeat = why.is_some_and(|why| tries.allows(when, why));
-                if !(may_repeat && tries.again().await) {
+                let why = why.filter(|why| tries.allows(when, *why));
+                let Some(why) = why else {
+                    return Err(error);
+                };
+                if !tries.again(why).await {
                     return Err(error);
                 }
             }

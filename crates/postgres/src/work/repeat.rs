@@ -21,7 +21,8 @@ impl PgPool {
     /// without an answer. `cause` finds the [`PgError`] in an error of the work.
     ///
     /// At most five tries within the deadline in scope, each paid for by the retry budget of the
-    /// connection pool or by the connection that was lost. Where the closure needs nothing between its last statement and the commit,
+    /// connection pool or by the connection that was lost. One that an administrator ended is not
+    /// counted. Where the closure needs nothing between its last statement and the commit,
     /// [`PgPool::tx`] does the same with less.
     ///
     /// # Errors
@@ -49,8 +50,11 @@ impl PgPool {
                 }
                 Err(error) => error,
             };
-            let why = cause(&error).and_then(Why::of);
-            if !(why.is_some_and(|why| tries.allows(when, why)) && tries.again().await) {
+            let why = cause(&error).and_then(Why::of).filter(|why| tries.allows(when, *why));
+            let Some(why) = why else {
+                return Err(error);
+            };
+            if !tries.again(why).await {
                 return Err(error);
             }
         }

@@ -13,7 +13,7 @@ use crate::pool::Shared;
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
 
 /// Tries of one piece of work, the first included. Its connection may be lost, and so may the one
-/// after it when somebody ends several.
+/// after it when a server dies and comes back.
 pub(crate) const ATTEMPTS_MAX: u32 = 5;
 
 /// When work may be done again.
@@ -29,8 +29,8 @@ impl Repeat {
     /// Whether work that failed for this reason may be done again.
     pub(crate) fn allows(self, why: Why) -> bool {
         match why {
-            Why::NotConnected | Why::Lost | Why::Conflict | Why::Demoted => true,
-            Why::UnknownOutcome => self == Self::Always,
+            Why::NotConnected | Why::Lost(_) | Why::Conflict | Why::Demoted => true,
+            Why::UnknownOutcome(_) => self == Self::Always,
         }
     }
 }
@@ -41,13 +41,29 @@ pub(crate) enum Why {
     /// It has not begun: there was no connection.
     NotConnected,
     /// Its connection was lost before it could take effect.
-    Lost,
+    Lost(Loss),
     /// It ran into a concurrent transaction and was undone.
     Conflict,
     /// The server takes no writes any more. Another one may, and the router finds it.
     Demoted,
     /// It may have taken effect already.
-    UnknownOutcome,
+    UnknownOutcome(Loss),
+}
+
+/// Whether a connection was lost through no fault of what it carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Nobody knows: it may have been the work itself.
+    Unexplained,
+    /// An administrator ended the session, and the server said so.
+    ByAdmin,
+}
+
+impl Loss {
+    /// What `error` says about the end of its session.
+    pub(crate) fn of(error: &PgError) -> Self {
+        if error.is_by_admin() { Self::ByAdmin } else { Self::Unexplained }
+    }
 }
 
 impl Why {
@@ -57,9 +73,9 @@ impl Why {
             PgError::Unreachable { .. } | PgError::ServerSlots { .. } | PgError::Pooler { .. } => {
                 Some(Self::NotConnected)
             }
-            PgError::ConnectionLost { .. } => Some(Self::Lost),
+            PgError::ConnectionLost { .. } => Some(Self::lost(error)),
             PgError::Serialization { .. } => Some(Self::Conflict),
-            PgError::UnknownOutcome { .. } => Some(Self::UnknownOutcome),
+            PgError::UnknownOutcome { .. } => Some(Self::UnknownOutcome(Loss::of(error))),
             PgError::ReadOnly { .. } => Some(Self::Demoted),
             // The gate has already made the caller wait as long as it may, or nothing will change.
             PgError::Shed { .. }
@@ -82,6 +98,20 @@ impl Why {
             | PgError::Mismatch { .. } => None,
         }
     }
+
+    /// Its connection was lost with `error`, before it could take effect.
+    pub(crate) fn lost(error: &PgError) -> Self {
+        Self::Lost(Loss::of(error))
+    }
+
+    /// Whether the work has used up one of its tries. Sessions that an administrator ends say nothing
+    /// about it (ADR 0006).
+    fn counts(self) -> bool {
+        match self {
+            Self::Lost(loss) | Self::UnknownOutcome(loss) => loss != Loss::ByAdmin,
+            Self::NotConnected | Self::Conflict | Self::Demoted => true,
+        }
+    }
 }
 
 /// The tries of one piece of work.
@@ -89,6 +119,8 @@ pub(crate) struct Tries<'a> {
     shared: &'a Shared,
     max: u32,
     failed: u32,
+    /// How many of those count against `max`.
+    counted: u32,
     deadline: Deadline,
 }
 
@@ -101,7 +133,7 @@ impl<'a> Tries<'a> {
     /// As [`Tries::new`], for one who has just looked at the clock.
     pub(crate) fn from(now: Instant, shared: &'a Shared, max: u32) -> Self {
         let deadline = Deadline::within_from(now, shared.patience());
-        Self { shared, max, failed: 0, deadline }
+        Self { shared, max, failed: 0, counted: 0, deadline }
     }
 
     /// Whether a try that failed for this reason may be followed by another one. Without a router
@@ -120,13 +152,16 @@ impl<'a> Tries<'a> {
     /// connection to share could not be opened.
     pub(crate) fn lost_with_others(&mut self) {
         self.failed += 1;
+        self.counted += 1;
     }
 
-    /// After a failed try: waits a moment and answers whether there may be another one.
-    pub(crate) async fn again(&mut self) -> bool {
+    /// After a try that failed for this reason: waits a moment and answers whether there may be
+    /// another one.
+    pub(crate) async fn again(&mut self, why: Why) -> bool {
         self.failed += 1;
+        self.counted += u32::from(why.counts());
         let pause = BACKOFF.delay(self.failed);
-        let refusal = if self.failed >= self.max {
+        let refusal = if self.counted >= self.max {
             Some("tries")
         } else if pause >= self.deadline.remaining() {
             Some("deadline")

@@ -162,7 +162,7 @@ impl PgTransaction {
                     }
                     Err(failure) => {
                         drop(lease);
-                        if !(failure.is_lost && tries.again().await) {
+                        if !(failure.is_lost && tries.again(Why::lost(&failure.error)).await) {
                             return Err(failure.error);
                         }
                         freshness = Freshness::Proven;
@@ -186,7 +186,11 @@ impl PgTransaction {
         let statement = async {
             let outcome = lease.run(shared.statement_deadline(), sql, params).await;
             outcome.map_err(|failure| {
-                *why = if failure.is_lost { Some(Why::Lost) } else { Why::of(&failure.error) };
+                *why = if failure.is_lost {
+                    Some(Why::lost(&failure.error))
+                } else {
+                    Why::of(&failure.error)
+                };
                 failure.error
             })
         };

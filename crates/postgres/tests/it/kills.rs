@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use forebay_pooling::Priority;
-use forebay_postgres::{PgError, PgPool, Sql};
+use forebay_postgres::{PgError, PgPool, PgTx, Sql, ToSql, TxOptions};
 use tokio::time::Instant;
 
 use crate::support::{CREATE_TABLE, Fixture, SLEEP, ms};
@@ -138,6 +138,44 @@ async fn all_backends_killed_at_once_are_one_event() {
     let stats = it.postgres.stats();
     println!("{ended} backends ended, {} retries, {} denied", stats.retries, stats.retries_denied);
     assert!(stats.retries >= u64::from(7 * ROUNDS) && stats.retries_denied == 0, "{stats:?}");
+}
+
+/// The session of one and the same work is ended more often than work has tries, and it is answered
+/// in the end.
+///
+/// Fails when a session that an administrator ended counts as a try.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_ended_by_an_administrator_has_used_up_no_try() {
+    const TIMES: u64 = 8;
+    let it = Arc::new(Fixture::new(CONNECTIONS).await);
+    // All connections have served, so that each of them pays for its own loss.
+    let warm = (0..7).map(|_| it.postgres.query(&SLEEP, &[&0.2_f64]));
+    for answer in futures_util::future::join_all(warm).await {
+        answer.expect("every connection has answered");
+    }
+    for is_closure in [false, true] {
+        let postgres = it.postgres.clone();
+        let work = tokio::spawn(async move {
+            let nap: [&(dyn ToSql + Sync); 1] = [&0.5_f64];
+            if is_closure {
+                let work = |mut tx: PgTx| async move { tx.query(&SLEEP, &nap).await.map(drop) };
+                postgres.tx(TxOptions::default(), work).await
+            } else {
+                postgres.query(&SLEEP, &nap).await.map(drop)
+            }
+        });
+        let (started, before) = (Instant::now(), it.postgres.stats().retries);
+        let retried = || it.postgres.stats().retries - before;
+        while retried() < TIMES && !work.is_finished() {
+            it.terminate_one().await;
+        }
+        let outcome = work.await.expect("the task ends");
+        let (retried, took) = (retried(), started.elapsed());
+        println!("closure {is_closure}: ended {retried} times in {took:?}, then {outcome:?}");
+        outcome.expect("what was ended so often is done in the end");
+        assert!(retried >= TIMES, "ended {retried} times only");
+    }
+    assert_eq!(it.postgres.stats().retries_denied, 0);
 }
 
 async fn write(postgres: PgPool, writer: u32, stop: Arc<AtomicBool>) -> Written {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forebay_pooling::BreakerState;
+use forebay_pooling::{BreakerState, Deadline};
 use forebay_postgres::{PgError, PgPool};
 use forebay_testkit::{PrivatePostgres, postgres_config};
 use tokio::task::JoinHandle;
@@ -109,6 +109,48 @@ async fn an_outage_is_told_fast_costs_few_attempts_and_ends_by_itself() {
     let bound = u64::from(2 * CONNECTIONS) * AWAY.as_secs();
     assert!(attempts <= bound, "{attempts} attempts to connect, {bound} are allowed");
     assert!(slowest_back < ms(3000), "{slowest_back:?}");
+}
+
+/// Whoever has a place sits on it, so no place comes free that would have the others look: they are
+/// told when a health check finds that the server is away.
+///
+/// Fails when those who wait at the gate are not woken, and when the loss of the last connection is
+/// not heard of.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_hear_of_an_outage_that_somebody_else_finds() {
+    let server = PrivatePostgres::start().await;
+    let mut config = postgres_config(&server.url());
+    config.connections_max = CONNECTIONS;
+    config.outage_grace = Duration::ZERO;
+    // Whoever is not told waits for so long.
+    config.acquire_timeout = Duration::from_secs(60);
+    let postgres = PgPool::new(&config, "it-outage").expect("a connection pool");
+    // All but the one that is kept for health checks.
+    let held = (1..CONNECTIONS).map(|_| postgres.begin());
+    let held = futures_util::future::join_all(held).await;
+    assert!(held.iter().all(Result::is_ok), "{held:?}");
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let postgres = postgres.clone();
+            tokio::spawn(async move { postgres.query(&PID, &[]).await })
+        })
+        .collect();
+    while postgres.stats().waiting < 20 {
+        tokio::time::sleep(ms(1)).await;
+    }
+    server.kill();
+    let killed = Instant::now();
+    let found = Deadline::after(Duration::from_secs(20)).scope(postgres.ready()).await;
+    found.expect_err("the server is away");
+    for wait in waiting {
+        let told = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        let told = told.expect("who waits is told").expect("the task ends");
+        assert!(matches!(told, Err(PgError::Unreachable { .. })), "{told:?}");
+    }
+    println!(
+        "outage: a health check found it, 20 who wait were told within {:?}",
+        killed.elapsed()
+    );
 }
 
 /// Fails when only callers find out that the server is back: the first of them would be turned away.

@@ -1,11 +1,12 @@
 //! Callers that wait for a connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_pooling::Deadline;
 use forebay_postgres::PgError;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::support::{Fixture, PID, SLEEP, ms};
 
@@ -77,6 +78,59 @@ async fn a_wait_ends_in_time_and_names_who_holds_the_connections() {
         assert!(holders[0].to_string().contains("tests/it/queue.rs:"), "{}", holders[0]);
     }
     assert_eq!(it.postgres.stats().timeouts, 2);
+}
+
+/// A caller that waits has no timer and listens to nothing: one task of the connection pool looks
+/// after all of them.
+///
+/// Fails when that task does not end waits whose time is over, and when nobody tells it of one that
+/// ends before those it knows.
+#[tokio::test]
+async fn waits_end_in_time_without_timers_of_their_own() {
+    let it = Fixture::with(|config| {
+        config.connections_max = 1;
+        config.acquire_timeout = ms(400);
+    })
+    .await;
+    let _held = it.postgres.begin().await.expect("the only connection");
+    let waits = [400, 50, 200].map(|patience| {
+        let postgres = it.postgres.clone();
+        tokio::spawn(
+            async move { Deadline::after(ms(patience)).scope(postgres.query(&PID, &[])).await },
+        )
+    });
+    for wait in waits {
+        let outcome = timeout(Duration::from_secs(20), wait).await.expect("a wait ends in time");
+        let outcome = outcome.expect("the task ends");
+        assert!(matches!(outcome, Err(PgError::Timeout { .. })), "{outcome:?}");
+    }
+}
+
+/// Each waiter finds the one connection with the permit that it is given, and nobody asks bb8 for it.
+///
+/// Fails when what the holder before passed on is left where it is: nobody else can use it.
+#[tokio::test]
+async fn a_connection_is_passed_on_with_its_permit() {
+    let it = Fixture::with(|config| {
+        config.connections_max = 1;
+        config.acquire_timeout = Duration::from_secs(10);
+    })
+    .await;
+    let before = it.pid().await;
+    let held = it.postgres.begin().await.expect("the only connection");
+    let waiters: Vec<_> = (0..50)
+        .map(|_| {
+            let postgres = it.postgres.clone();
+            tokio::spawn(async move { postgres.query_one(&PID, &[]).await })
+        })
+        .collect();
+    it.wait_for_stats(|stats| stats.waiting == 50).await;
+    held.rollback().await.expect("a rollback");
+    for waiter in waiters {
+        let row = waiter.await.expect("the task ends").expect("the connection with the permit");
+        assert_eq!(row.get::<_, i32>(0), before);
+    }
+    assert_eq!(it.postgres.stats().created, 1);
 }
 
 /// Many callers, few connections: everyone gets an answer, and no more connections are opened.

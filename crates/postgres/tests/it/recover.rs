@@ -49,7 +49,7 @@ async fn a_killed_server_is_noticed_at_once_and_found_again() {
     server.kill();
     tokio::time::sleep(ms(1000)).await;
     let attempts = postgres.stats().connect_failures;
-    // Pauses grow to half a second, so a second of outage costs a few attempts and no storm.
+    // Pauses grow to a quarter of a second, so a second of outage costs a few attempts and no storm.
     assert!(attempts < 60, "{attempts} attempts to connect in a second");
     tokio::task::block_in_place(|| server.restart());
 

@@ -46,10 +46,15 @@ struct Fixture {
 
 impl Fixture {
     async fn start(parameters: &str) -> Self {
+        Self::with(parameters, CONNECTIONS).await
+    }
+
+    /// With so many connections to each server.
+    async fn with(parameters: &str, connections: u32) -> Self {
         let primary = PrivatePostgres::start().await;
         let replicas = [PrivateReplica::of(&primary), PrivateReplica::of(&primary)];
         let mut config = postgres_config(&primary.url());
-        config.connections_max = CONNECTIONS;
+        config.connections_max = connections;
         config.replica_urls = replicas
             .iter()
             .map(|replica| Secret::new(format!("{}{parameters}", replica.url())))

@@ -19,11 +19,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 /// Callers at once.
-const CALLERS: usize = 16;
+pub(super) const CALLERS: usize = 16;
 /// How often a write is repeated before it counts as lost.
 const WRITE_ATTEMPTS_MAX: u32 = 2000;
-/// How long the services may take to answer everybody again.
-const HEAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What happened to all the calls.
 #[derive(Debug, Default)]
@@ -121,23 +119,14 @@ impl Traffic {
         .await;
     }
 
-    /// Waits until 200 calls in a row were answered.
-    pub(super) async fn healed(&self) -> anyhow::Result<()> {
-        let healed = async {
-            loop {
-                let failed = load(&self.shared.reads_failed);
-                self.answer(200).await;
-                if load(&self.shared.reads_failed) == failed {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(HEAL_TIMEOUT, healed).await.context("the services do not heal")
+    /// Asks no more of the callers than to end what they have begun.
+    pub(super) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
     }
 
     /// Stops the callers; fails when one of them was given a wrong row.
     pub(super) async fn finish(self) -> anyhow::Result<Tally> {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.stop();
         for caller in self.callers {
             caller.await??;
         }
@@ -248,7 +237,18 @@ pub(super) async fn find(tokens: &mut TokenClient, token: &Token) -> anyhow::Res
     Ok(())
 }
 
-/// Lists tokens of a symbol, which no cache answers.
+/// Gives the token another name, and does not look whether it has it then.
+pub(super) async fn rename(tokens: &mut TokenClient, id: &str, name: String) -> anyhow::Result<()> {
+    let request = UpdateTokenRequest {
+        token: Some(Token { id: id.to_owned(), name, ..Default::default() }),
+        update_mask: Some(FieldMask { paths: vec!["name".to_owned()] }),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    tokens.update_token(request).await?;
+    Ok(())
+}
+
+/// Lists tokens of a symbol. Callers change the table all the time, so no page of it stays cached.
 pub(super) async fn list_symbol(tokens: &mut TokenClient, symbol: &str) -> anyhow::Result<()> {
     let filter = TokenFilter { symbol: symbol.to_owned(), ..Default::default() };
     let request = ListTokensRequest { page_size: 3, filter: Some(filter), ..Default::default() };
