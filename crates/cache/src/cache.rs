@@ -15,9 +15,11 @@ use tokio::task::AbortHandle;
 
 use crate::changes::announced::Memory;
 use crate::changes::log::LogReader;
+use crate::changes::newest::Newest;
 use crate::changes::outbox::Outbox;
 use crate::changes::pending::Pending;
 use crate::changes::progress::Progress;
+use crate::changes::settled::Settled;
 use crate::changes::snapshots::Snapshots;
 use crate::changes::tail::{PAGE_MAX, Tail};
 use crate::l1::local::{EntityId, Local};
@@ -43,6 +45,8 @@ pub(crate) struct CacheInner {
     /// The pages of lists. They are large, and have room of their own.
     pub(crate) pages: Arc<Local>,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) settled: Arc<Settled>,
+    pub(crate) newest: Newest,
     pub(crate) remote: Arc<Remote>,
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) pending: Arc<Pending>,
@@ -82,6 +86,7 @@ impl Cache {
         // Every page exists, so none is negative.
         let pages = Arc::new(Local::new(config.list.l1_bytes_max, 0));
         let progress = Arc::new(Progress::new(config.staleness_max));
+        let (settled, newest) = (Arc::new(Settled::default()), Newest::new(postgres.clone()));
         let (dataset, entities) = (Arc::new(Dataset::default()), Entities::default());
         let (memory, pending) = (Arc::new(Memory::default()), Pending::new(Arc::clone(&metrics)));
         let remote = Arc::new(Remote::new(&redis, config, &dataset, &pending, &metrics));
@@ -93,6 +98,7 @@ impl Cache {
             snapshots,
             interval: config.outbox_interval,
             progress: Arc::clone(&progress),
+            settled: Arc::clone(&settled),
             local: Arc::clone(&local),
             entities: Arc::clone(&entities),
             pending: Arc::clone(&pending),
@@ -117,16 +123,13 @@ impl Cache {
             entities: Arc::clone(&entities),
             metrics: Arc::clone(&metrics),
         };
-        let tasks = vec![
-            tokio::spawn(tail.run()).abort_handle(),
-            tokio::spawn(verify).abort_handle(),
-            tokio::spawn(keeper.run()).abort_handle(),
-            tokio::spawn(log.run()).abort_handle(),
-        ];
+        let tasks = vec![spawn(tail.run()), spawn(verify), spawn(keeper.run()), spawn(log.run())];
         let inner = Arc::new(CacheInner {
             local,
             pages,
             progress,
+            settled,
+            newest,
             remote,
             dataset,
             pending,
@@ -189,6 +192,10 @@ impl Cache {
         }
         settled
     }
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    tokio::spawn(task).abort_handle()
 }
 
 /// Name, description and value of a gauge.

@@ -3,9 +3,11 @@
 pub(crate) mod announce;
 pub(crate) mod announced;
 pub(crate) mod log;
+pub(crate) mod newest;
 pub(crate) mod outbox;
 pub(crate) mod own;
 pub(crate) mod pending;
 pub(crate) mod progress;
+pub(crate) mod settled;
 pub(crate) mod snapshots;
 pub(crate) mod tail;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
 use crate::cache::CacheInner;
-use crate::changes::progress::View;
+use crate::changes::settled::Standing;
 use crate::l1::local::{EntityId, Local, Slot};
 use crate::lists::collection::Collection;
 use crate::metrics::Outcomes;
@@ -21,7 +21,8 @@ use crate::reads::flight::{Arrival, Boarding, Flights, Landed, arrive};
 use crate::reads::loads::Loads;
 use crate::reads::lookup::common_outcome;
 use crate::reads::misses::Misses;
-use crate::{CacheError, Consistency, Entity, Loader, Lookup, Outcome, Reach};
+use crate::reads::terms::Terms;
+use crate::{Ask, CacheError, Consistency, Entity, Loader, Lookup, Outcome, Reach};
 
 /// Reads one entity through both levels. Clones are cheap and share everything.
 pub struct EntityCache<E: Entity, L: Loader<E>>(Arc<EntityInner<E, L>>);
@@ -110,22 +111,22 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
     pub async fn get(
         &self,
         key: &E::Key,
-        consistency: Consistency,
+        ask: impl Into<Ask>,
     ) -> Result<Lookup<E>, CacheError<L::Error>> {
-        let inner = &self.0;
-        let view = inner.cache.progress.view();
+        let (inner, ask) = (&self.0, ask.into());
+        let terms = inner.terms(ask, inner.standing(ask));
         let span = inner.span("cache.get", &inner.span_names.get, None);
-        let answer = match inner.answer_l1(key, consistency, &view) {
+        let answer = match inner.answer_l1(key, &terms) {
             Some(lookup) => Ok(lookup),
             // On the heap, or every hit would carry along what a miss needs.
-            None => Box::pin(inner.read_one(key, consistency).instrument(span.clone())).await,
+            None => Box::pin(inner.read_one(key, ask).instrument(span.clone())).await,
         };
         match &answer {
             Ok(lookup) => {
                 let before = inner.outcomes.count(lookup.outcome);
                 span.record("forebay.cache.outcome", lookup.outcome.as_str());
                 if inner.is_checked(before) {
-                    inner.have_verified(key, lookup, consistency, view.at);
+                    inner.have_verified(key, lookup, ask.consistency, terms.view.at);
                 }
             }
             Err(_) => mark_failed(&span),
@@ -143,17 +144,17 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
     pub async fn get_many(
         &self,
         keys: &[E::Key],
-        consistency: Consistency,
+        ask: impl Into<Ask>,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
-        let began_at = Instant::now();
+        let (began_at, ask) = (Instant::now(), ask.into());
         let span = self.0.span("cache.get_many", &self.0.span_names.get_many, Some(keys.len()));
-        let answers = self.0.read(keys, consistency).instrument(span.clone()).await;
+        let answers = self.0.read(keys, ask).instrument(span.clone()).await;
         match &answers {
             Ok(lookups) => {
                 for (key, lookup) in keys.iter().zip(lookups) {
                     let before = self.0.outcomes.count(lookup.outcome);
                     if self.0.is_checked(before) {
-                        self.0.have_verified(key, lookup, consistency, began_at);
+                        self.0.have_verified(key, lookup, ask.consistency, began_at);
                     }
                 }
                 let hits = lookups.iter().filter(|lookup| lookup.outcome.is_hit()).count();
@@ -206,15 +207,17 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     }
 
     /// The answer of L1, if it is fresh enough.
-    fn answer_l1(&self, key: &E::Key, consistency: Consistency, view: &View) -> Option<Lookup<E>> {
-        let bound = self.bound(consistency)?;
+    fn answer_l1(&self, key: &E::Key, terms: &Terms) -> Option<Lookup<E>> {
+        // Whoever wants the store itself need not look.
+        terms.bound?;
         let hash = self.local.hash(self.id, key);
-        self.look(hash, key, view, bound)
+        self.look(hash, key, terms)
     }
 
-    fn look(&self, hash: u64, key: &E::Key, view: &View, bound: Duration) -> Option<Lookup<E>> {
+    fn look(&self, hash: u64, key: &E::Key, terms: &Terms) -> Option<Lookup<E>> {
+        terms.bound?;
         let slot = self.local.get(self.id, hash, key)?;
-        if !view.trusts(&slot, bound) || !self.is_current(&slot) {
+        if !terms.accept(&slot) || !self.is_current(&slot) {
             return None;
         }
         let value = slot.value::<E>()?;
@@ -232,22 +235,24 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         }
     }
 
-    async fn read_one(self: &Arc<Self>, key: &E::Key, consistency: Consistency) -> Landed<E, L> {
-        let mut answers = self.read(std::slice::from_ref(key), consistency).await?;
+    async fn read_one(self: &Arc<Self>, key: &E::Key, ask: Ask) -> Landed<E, L> {
+        let mut answers = self.read(std::slice::from_ref(key), ask).await?;
         Ok(answers.pop().expect("one key has one answer"))
     }
 
     async fn read(
         self: &Arc<Self>,
         keys: &[E::Key],
-        consistency: Consistency,
+        ask: Ask,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
-        let bound = self.bound(consistency);
-        let view = self.cache.progress.view();
-        let asks_l2 = bound.is_some_and(|bound| view.is_within(bound)) && self.is_calm();
-        let fresh_at = if asks_l2 { view.caught_up_at } else { view.at };
-        // A clock that is younger than the bound has no such instant; then nothing is too old.
-        let since = bound.map(|bound| view.at.checked_sub(bound).unwrap_or(fresh_at));
+        let standing = self.standing(ask);
+        if let Some(Standing::Doubtful) = standing {
+            Box::pin(self.check_version(ask.min_version)).await?;
+        }
+        let terms = self.terms(ask, standing);
+        let asks_l2 = terms.allow_l2() && self.is_calm();
+        let fresh_at = if asks_l2 { terms.view.caught_up_at } else { terms.view.at };
+        let since = terms.since(fresh_at);
         let mut tickets = Vec::new();
         let mut places: Vec<Place<E, L>> = Vec::with_capacity(keys.len());
         // A key may be asked for twice; a strict read would otherwise read it twice.
@@ -260,7 +265,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             seen.insert(key, places.len());
             let hash = self.local.hash(self.id, key);
             // Most keys are here; only the others need the lock of the flights.
-            if let Some(lookup) = bound.and_then(|bound| self.look(hash, key, &view, bound)) {
+            if let Some(lookup) = self.look(hash, key, &terms) {
                 places.push(Place::Here(lookup));
                 continue;
             }
@@ -270,7 +275,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
                 since,
                 fresh_at,
                 || self.generation(hash),
-                || bound.and_then(|bound| self.look(hash, key, &view, bound)),
+                || self.look(hash, key, &terms),
             );
             places.push(match boarding {
                 Boarding::Answered(lookup) => Place::Here(lookup),
@@ -289,7 +294,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             answers.push(match place {
                 Place::Here(lookup) => lookup,
                 Place::Same(first) => answers[first].clone(),
-                Place::Awaited(arrival) => self.wait(key, arrival, consistency).await?,
+                Place::Awaited(arrival) => self.wait(key, arrival, ask.consistency, &terms).await?,
             });
         }
         Ok(answers)
@@ -301,6 +306,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         key: &E::Key,
         arrival: Arrival<E, L>,
         consistency: Consistency,
+        terms: &Terms,
     ) -> Landed<E, L> {
         let landed = match Deadline::current() {
             None => arrive::<E, L>(arrival).await,
@@ -311,17 +317,18 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         };
         match (landed, consistency) {
             (Err(error), Consistency::Available { max_age }) => {
-                self.stale(key, max_age).ok_or(error)
+                self.stale(key, max_age, terms).ok_or(error)
             }
             (landed, _) => landed,
         }
     }
 
     /// An entry of L1 that is not trusted any more but not known to be wrong either.
-    fn stale(&self, key: &E::Key, max_age: Duration) -> Option<Lookup<E>> {
+    fn stale(&self, key: &E::Key, max_age: Duration, terms: &Terms) -> Option<Lookup<E>> {
         let hash = self.local.hash(self.id, key);
         let slot: Arc<Slot> = self.local.get(self.id, hash, key)?;
-        if slot.fetched_at.elapsed() > max_age || !self.is_current(&slot) {
+        let is_young = slot.fetched_at.elapsed() <= max_age;
+        if !is_young || !terms.contain(&slot) || !self.is_current(&slot) {
             return None;
         }
         let value = slot.value::<E>()?;

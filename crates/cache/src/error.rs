@@ -16,6 +16,15 @@ pub enum CacheError<L: Error + Send + Sync + 'static> {
     /// The caller's deadline passed before there was an answer.
     #[error("the deadline passed before the value was loaded")]
     Deadline,
+    /// The caller says that he has seen a version that was never given out: it is a mistake, or the
+    /// database has lost what it had answered.
+    #[error("version {version} was never given out, the newest is {newest}")]
+    UnknownVersion {
+        /// What the caller says.
+        version: i64,
+        /// The newest version that was given out.
+        newest: i64,
+    },
     /// As many loads as may be are under way, and as many keys as may wait for one do.
     #[error("{waiting_keys} keys wait to be loaded already")]
     Overloaded {
@@ -32,6 +41,9 @@ impl<L: Error + Send + Sync + 'static> Clone for CacheError<L> {
             Self::Load(cause) => Self::Load(Arc::clone(cause)),
             Self::LoaderPanicked => Self::LoaderPanicked,
             Self::Deadline => Self::Deadline,
+            Self::UnknownVersion { version, newest } => {
+                Self::UnknownVersion { version: *version, newest: *newest }
+            }
             Self::Overloaded { waiting_keys, retry_after } => {
                 Self::Overloaded { waiting_keys: *waiting_keys, retry_after: *retry_after }
             }

@@ -90,4 +90,4 @@ pub use lists::list_cache::{ListCache, PageLookup};
 pub use operators::clear::Cleared;
 pub use operators::inspect::{InspectError, Inspection, LevelEntry};
 pub use operators::stats::{CacheStats, EntityStats, L2State};
-pub use reads::lookup::{Consistency, Entry, Lookup, Outcome};
+pub use reads::lookup::{Ask, Consistency, Entry, Lookup, Outcome};

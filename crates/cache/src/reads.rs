@@ -6,4 +6,5 @@ pub(crate) mod flight;
 pub(crate) mod loads;
 pub(crate) mod lookup;
 pub(crate) mod misses;
+pub(crate) mod terms;
 mod turn;

@@ -2,7 +2,8 @@
 //!
 //! A [`Channel`] is given to a generated client. It connects when it is first
 //! used and again whenever it must. What is left of the deadline in scope goes
-//! out as `grpc-timeout`, and the trace and the request id go with it.
+//! out as `grpc-timeout`, and the trace and the request id go with it. So does what
+//! the caller of the request in scope has seen, and what a [`Session`] has.
 //!
 //! A call that fails with UNAVAILABLE is tried again only when its caller
 //! marked it [`Idempotent`], within its deadline, a number of attempts, and a
@@ -30,14 +31,17 @@ use tower::{Service, ServiceExt as _};
 
 use crate::error::Problem;
 use crate::server::KIT_DOMAIN;
-use crate::{context, error, timeout, trace};
+use crate::{context, error, min_version, timeout, trace};
 use observe::{Observer, Pending};
 use reply::ReplyBody;
 use retry::Budget;
 
+pub use session::Session;
+
 mod observe;
 mod reply;
 mod retry;
+mod session;
 
 /// A silent connection is asked for a sign of life this often.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -84,6 +88,7 @@ pub fn connect(config: &GrpcClientConfig) -> Result<Channel, EndpointError> {
     let observer = Observer::new(endpoint.uri());
     Ok(Channel {
         transport: endpoint.connect_lazy(),
+        session: None,
         core: Arc::new(Core {
             observer,
             timeout: config.timeout,
@@ -97,6 +102,7 @@ pub fn connect(config: &GrpcClientConfig) -> Result<Channel, EndpointError> {
 #[derive(Debug, Clone)]
 pub struct Channel {
     transport: tonic::transport::Channel,
+    session: Option<Session>,
     core: Arc<Core>,
 }
 
@@ -124,6 +130,12 @@ impl Service<Request<Body>> for Channel {
 }
 
 impl Channel {
+    /// The same connection, for the calls of one session: its reads show what it has seen or newer.
+    #[must_use]
+    pub fn with_session(&self, session: Session) -> Self {
+        Self { session: Some(session), ..self.clone() }
+    }
+
     async fn send(self, request: Request<Body>) -> Result<Response<ReplyBody>, Status> {
         let (mut head, body) = request.into_parts();
         let deadline = self.deadline(&head);
@@ -131,6 +143,7 @@ impl Channel {
         trace::inject(pending.context().span().span_context(), &mut head.headers);
         let request_id = context::current_request_id().unwrap_or_else(context::generate);
         head.headers.insert(context::REQUEST_ID, request_id);
+        self.say_what_was_seen(&mut head);
 
         let sent = if head.extensions.get::<Idempotent>().is_some() {
             self.send_again(&head, body, deadline, &pending).await
@@ -138,11 +151,26 @@ impl Channel {
             self.attempt(&head, body, deadline).await
         };
         match sent {
-            Ok(response) => Ok(reply::follow(response, pending, deadline)),
+            Ok(response) => {
+                if let Some(session) = &self.session {
+                    session.has_seen_headers(response.headers());
+                }
+                Ok(reply::follow(response, pending, deadline))
+            }
             Err(status) => {
                 pending.finish(status.code());
                 Err(status)
             }
+        }
+    }
+
+    /// The highest version of what the request says, the session, and the request in scope.
+    fn say_what_was_seen(&self, head: &mut Parts) {
+        // What the caller wrote there is his: the peer says what is wrong with it.
+        let Ok(own) = min_version::read(&head.headers) else { return };
+        let session = self.session.as_ref().map(Session::version);
+        if let Some(seen) = own.max(session).max(context::current_min_version()) {
+            head.headers.insert(min_version::MIN_VERSION, seen.into());
         }
     }
 

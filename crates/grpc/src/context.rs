@@ -1,4 +1,4 @@
-//! What a call carries besides its message: the request id.
+//! What a call carries besides its message: the request id, and what its caller has seen.
 
 use std::future::Future;
 
@@ -14,19 +14,31 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 tokio::task_local! {
-    static CURRENT: HeaderValue;
+    static CURRENT: Carried;
+}
+
+/// What the request carries that this task serves.
+#[derive(Debug, Clone)]
+pub(crate) struct Carried {
+    pub(crate) request_id: HeaderValue,
+    /// The highest version that the caller has seen, if he says so.
+    pub(crate) min_version: Option<i64>,
 }
 
 /// The id of the request that this task serves, if it serves one.
 ///
 /// Clients of this crate send it on by themselves.
 pub fn current_request_id() -> Option<HeaderValue> {
-    CURRENT.try_with(HeaderValue::clone).ok()
+    CURRENT.try_with(|carried| carried.request_id.clone()).ok()
 }
 
-/// Runs `future` as part of the request `id`.
-pub(crate) fn scope<F: Future>(id: HeaderValue, future: F) -> impl Future<Output = F::Output> {
-    CURRENT.scope(id, future)
+pub(crate) fn current_min_version() -> Option<i64> {
+    CURRENT.try_with(|carried| carried.min_version).ok().flatten()
+}
+
+/// Runs `future` as part of the request that carries this.
+pub(crate) fn scope<F: Future>(carried: Carried, future: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(carried, future)
 }
 
 /// The caller's id when it is fit to be logged, else a new one.

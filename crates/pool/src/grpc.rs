@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forebay_grpc::error::{self, PreconditionViolation, Problem};
 use forebay_grpc::fields::FieldViolations;
+use forebay_grpc::{current_min_version, show_version};
 use forebay_idempotency::RequestKey;
 use forebay_model::Mint;
 use forebay_pooling::Deadline;
@@ -41,7 +42,8 @@ impl Contract for PoolService {
     ) -> Result<Response<stored::GetPoolResponse>, Status> {
         let id = validate::get(request.get_ref()).map_err(invalid)?;
         let entry = self.get(id).await.map_err(status)?;
-        Ok(Response::new(stored::GetPoolResponse { pool: entry.encoded.clone() }))
+        let reply = stored::GetPoolResponse { pool: entry.encoded.clone() };
+        Ok(read(reply, || entry.version))
     }
 
     async fn lookup_pool(
@@ -50,7 +52,8 @@ impl Contract for PoolService {
     ) -> Result<Response<stored::LookupPoolResponse>, Status> {
         let address = validate::lookup(request.get_ref()).map_err(invalid)?;
         let entry = self.lookup(address).await.map_err(status)?;
-        Ok(Response::new(stored::LookupPoolResponse { pool: entry.encoded.clone() }))
+        let reply = stored::LookupPoolResponse { pool: entry.encoded.clone() };
+        Ok(read(reply, || entry.version))
     }
 
     async fn batch_get_pools(
@@ -61,13 +64,17 @@ impl Contract for PoolService {
         let batch = validate::batch(&request).map_err(invalid)?;
         let found = self.batch(&batch).await.map_err(status)?;
         let mut reply = stored::BatchGetPoolsResponse::default();
+        let mut newest = 0;
         for (key, pool) in request.ids.into_iter().chain(request.pool_addresses).zip(found) {
             match pool {
-                Some(pool) => reply.pools.push(pool),
+                Some(pool) => {
+                    newest = newest.max(pool.version);
+                    reply.pools.push(pool.encoded);
+                }
                 None => reply.missing.push(key),
             }
         }
-        Ok(Response::new(reply))
+        Ok(read(reply, || newest))
     }
 
     async fn list_pools(
@@ -75,7 +82,11 @@ impl Contract for PoolService {
         request: Request<pb::ListPoolsRequest>,
     ) -> Result<Response<stored::ListPoolsResponse>, Status> {
         let (pools, next_page_token) = self.list(request.into_inner()).await.map_err(status)?;
-        Ok(Response::new(stored::ListPoolsResponse { pools, next_page_token }))
+        let shown = pools.clone();
+        let reply = stored::ListPoolsResponse { pools, next_page_token };
+        // The rows of a page are not decoded to be sent, so this is done for who asks for it.
+        let version = |row| pb::Pool::decode(row).map_or(0, |pool| pool.version);
+        Ok(read(reply, || shown.into_iter().map(version).max().unwrap_or(0)))
     }
 
     async fn create_pool(
@@ -88,7 +99,8 @@ impl Contract for PoolService {
         let key =
             request_key("forebay.pool.v1.PoolService/CreatePool", creation.request_id, &unnamed);
         let pool = self.create(&creation, key.as_ref()).await.map_err(status)?;
-        Ok(Response::new(pb::CreatePoolResponse { pool: Some(pool) }))
+        let version = pool.version;
+        Ok(wrote(pb::CreatePoolResponse { pool: Some(pool) }, version))
     }
 
     async fn update_pool(
@@ -101,7 +113,8 @@ impl Contract for PoolService {
         let key =
             request_key("forebay.pool.v1.PoolService/UpdatePool", update.request_id, &unnamed);
         let pool = self.update(&update, key.as_ref()).await.map_err(status)?;
-        Ok(Response::new(pb::UpdatePoolResponse { pool: Some(pool) }))
+        let version = pool.version;
+        Ok(wrote(pb::UpdatePoolResponse { pool: Some(pool) }, version))
     }
 
     async fn delete_pool(
@@ -113,8 +126,23 @@ impl Contract for PoolService {
         let unnamed = pb::DeletePoolRequest { request_id: String::new(), ..request };
         let key =
             request_key("forebay.pool.v1.PoolService/DeletePool", deletion.request_id, &unnamed);
-        self.delete(&deletion, key.as_ref()).await.map_err(status)?;
-        Ok(Response::new(pb::DeletePoolResponse {}))
+        let tombstone = self.delete(&deletion, key.as_ref()).await.map_err(status)?;
+        Ok(wrote(pb::DeletePoolResponse {}, tombstone))
+    }
+}
+
+/// The reply to a write: its caller may demand from now on to see it.
+fn wrote<T>(reply: T, version: i64) -> Response<T> {
+    let mut response = Response::new(reply);
+    show_version(&mut response, version);
+    response
+}
+
+/// The reply to a read. A caller who says what he has seen is told what he sees.
+fn read<T>(reply: T, version: impl FnOnce() -> i64) -> Response<T> {
+    match current_min_version() {
+        Some(_) => wrote(reply, version()),
+        None => Response::new(reply),
     }
 }
 
@@ -153,6 +181,14 @@ fn status(error: Error) -> Status {
             tracing::warn!(waiting_keys, "the store is slower than it is asked");
             error::unavailable(DOMAIN, "STORE_OVERLOADED", retry_after)
         }
+        Error::UnknownVersion { version, newest } => error::failed_precondition(
+            DOMAIN,
+            "MIN_VERSION_UNKNOWN",
+            "x-forebay-min-version",
+            format!(
+                "{version} was never given out, {newest} is the newest: forget it and read again"
+            ),
+        ),
         Error::Load(cause) => store_status(&cause),
         Error::Store(cause) => store_status(&cause),
         Error::RequestLog(cause) => postgres_status(&cause, &cause),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use forebay_cache::{Cache, Entity, EntityCache, Entry, ListCache, Loader};
+use forebay_cache::{Ask, Cache, Consistency, Entity, EntityCache, Entry, ListCache, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
+use forebay_grpc::current_min_version;
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
 use forebay_model::{Pool, PoolAddress, PoolId, Version};
@@ -80,7 +81,7 @@ impl PoolService {
     }
 
     pub(crate) async fn get(&self, id: PoolId) -> Result<Arc<Entry<PoolById>>, Error> {
-        let found = self.by_id.get(&id, self.by_id.consistency()).await?;
+        let found = self.by_id.get(&id, ask(self.by_id.consistency())).await?;
         found.value.ok_or_else(|| Error::NotFound { name: id.to_string() })
     }
 
@@ -88,12 +89,12 @@ impl PoolService {
         &self,
         address: PoolAddress,
     ) -> Result<Arc<Entry<PoolByAddress>>, Error> {
-        let found = self.by_address.get(&address, self.by_address.consistency()).await?;
+        let found = self.by_address.get(&address, ask(self.by_address.consistency())).await?;
         found.value.ok_or_else(|| Error::NotFound { name: address.to_string() })
     }
 
     /// The encoded pools of a batch in its order, ids first; `None` where there is none.
-    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<Bytes>>, Error> {
+    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<Encoded>>, Error> {
         let (by_id, by_address) = tokio::try_join!(
             many(&self.by_id, &batch.ids),
             many(&self.by_address, &batch.addresses)
@@ -111,7 +112,7 @@ impl PoolService {
         let Some(query) = request.resolved(&ids) else {
             return Ok((Vec::new(), String::new()));
         };
-        let found = self.pages.page(&query, self.pages.consistency()).await?;
+        let found = self.pages.page(&query, ask(self.pages.consistency())).await?;
         let page = &found.page.value;
         Ok((page.items().to_vec(), request.next_page_token(page, &self.page_tokens)))
     }
@@ -212,11 +213,12 @@ impl PoolService {
         self.commit(tx, request, to_message(pool)).await
     }
 
+    /// The version of the tombstone.
     pub(crate) async fn delete(
         &self,
         deletion: &Deletion,
         request: Option<&RequestKey>,
-    ) -> Result<(), Error> {
+    ) -> Result<i64, Error> {
         self.store.repeat(request, || self.try_delete(deletion, request)).await
     }
 
@@ -224,17 +226,17 @@ impl PoolService {
         &self,
         deletion: &Deletion,
         request: Option<&RequestKey>,
-    ) -> Result<(), Error> {
+    ) -> Result<i64, Error> {
         let id = deletion.id;
         let mut tx = self.store.begin().await?;
-        if self.kept_reply(&mut tx, request).await?.is_some() {
-            return Ok(());
+        if let Some(pool) = self.kept_reply(&mut tx, request).await? {
+            return Ok(pool.version);
         }
         let pool = locked(&mut tx, id, deletion.etag).await?;
         let tombstone = store::delete(&mut tx, id).await?;
         // What is kept of a deletion names both keys and the version to invalidate.
-        self.commit(tx, request, to_message(Pool { version: tombstone, ..pool })).await?;
-        Ok(())
+        let pool = to_message(Pool { version: tombstone, ..pool });
+        Ok(self.commit(tx, request, pool).await?.version)
     }
 
     /// The first reply to a repeated request.
@@ -308,11 +310,29 @@ impl PoolService {
     }
 }
 
+/// A pool as the cache holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoded {
+    pub(crate) encoded: Bytes,
+    pub(crate) version: i64,
+}
+
+impl<E: Entity> From<&Entry<E>> for Encoded {
+    fn from(entry: &Entry<E>) -> Self {
+        Self { encoded: entry.encoded.clone(), version: entry.version }
+    }
+}
+
+/// What a read asks the cache for: the usual, and whatever the caller has seen already.
+fn ask(consistency: Consistency) -> Ask {
+    consistency.after(current_min_version().unwrap_or(0))
+}
+
 /// The encoded pools of `keys` in their order; `None` where there is none.
 async fn many<E: Entity<Value = pb::Pool>>(
     cache: &EntityCache<E, PoolLoader>,
     keys: &[E::Key],
-) -> Result<Vec<Option<Bytes>>, Error>
+) -> Result<Vec<Option<Encoded>>, Error>
 where
     PoolLoader: Loader<E, Error = StoreError>,
 {
@@ -320,8 +340,9 @@ where
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let found = cache.get_many(keys, cache.consistency()).await?;
-    Ok(found.into_iter().map(|found| found.value.map(|entry| entry.encoded.clone())).collect())
+    let found = cache.get_many(keys, ask(cache.consistency())).await?;
+    let encoded = |entry: Arc<Entry<E>>| Encoded::from(entry.as_ref());
+    Ok(found.into_iter().map(|found| found.value.map(encoded)).collect())
 }
 
 /// The pool, locked; it must have the version that the caller has seen.

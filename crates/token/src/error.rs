@@ -107,6 +107,14 @@ pub enum Error {
         /// When those should have been loaded.
         retry_after: Duration,
     },
+    /// The caller says that he has seen a version that was never given out.
+    #[error("version {version} was never given out, the newest is {newest}")]
+    UnknownVersion {
+        /// What the caller says.
+        version: i64,
+        /// The newest version that was given out.
+        newest: i64,
+    },
     /// The cache's loader panicked.
     #[error("the loader of tokens panicked")]
     LoaderPanicked,
@@ -152,6 +160,7 @@ impl Error {
             | Self::Load(..)
             | Self::Overloaded { .. }
             | Self::LoaderPanicked
+            | Self::UnknownVersion { .. }
             | Self::Store(StoreError::Column { .. } | StoreError::Corrupt { .. })
             | Self::KeptReply(..)
             | Self::CommitTask(..) => None,
@@ -165,6 +174,9 @@ impl From<CacheError<StoreError>> for Error {
             CacheError::Load(cause) => Self::Load(cause),
             CacheError::LoaderPanicked => Self::LoaderPanicked,
             CacheError::Deadline => Self::Deadline,
+            CacheError::UnknownVersion { version, newest } => {
+                Self::UnknownVersion { version, newest }
+            }
             CacheError::Overloaded { waiting_keys, retry_after } => {
                 Self::Overloaded { waiting_keys, retry_after }
             }

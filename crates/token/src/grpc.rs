@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forebay_grpc::error::{self, Problem};
 use forebay_grpc::fields::FieldViolations;
+use forebay_grpc::{current_min_version, show_version};
 use forebay_idempotency::RequestKey;
 use forebay_pooling::Deadline;
 use forebay_postgres::PgError;
@@ -41,7 +42,8 @@ impl Contract for TokenService {
     ) -> Result<Response<stored::GetTokenResponse>, Status> {
         let id = validate::get(request.get_ref()).map_err(invalid)?;
         let entry = self.get(id).await.map_err(status)?;
-        Ok(Response::new(stored::GetTokenResponse { token: entry.encoded.clone() }))
+        let reply = stored::GetTokenResponse { token: entry.encoded.clone() };
+        Ok(read(reply, || entry.version))
     }
 
     async fn lookup_token(
@@ -50,7 +52,8 @@ impl Contract for TokenService {
     ) -> Result<Response<stored::LookupTokenResponse>, Status> {
         let mint = validate::lookup(request.get_ref()).map_err(invalid)?;
         let entry = self.lookup(mint).await.map_err(status)?;
-        Ok(Response::new(stored::LookupTokenResponse { token: entry.encoded.clone() }))
+        let reply = stored::LookupTokenResponse { token: entry.encoded.clone() };
+        Ok(read(reply, || entry.version))
     }
 
     async fn batch_get_tokens(
@@ -61,13 +64,17 @@ impl Contract for TokenService {
         let batch = validate::batch(&request).map_err(invalid)?;
         let found = self.batch(&batch).await.map_err(status)?;
         let mut reply = stored::BatchGetTokensResponse::default();
+        let mut newest = 0;
         for (key, token) in request.ids.into_iter().chain(request.mints).zip(found) {
             match token {
-                Some(token) => reply.tokens.push(token),
+                Some(token) => {
+                    newest = newest.max(token.version);
+                    reply.tokens.push(token.encoded);
+                }
                 None => reply.missing.push(key),
             }
         }
-        Ok(Response::new(reply))
+        Ok(read(reply, || newest))
     }
 
     async fn list_tokens(
@@ -75,7 +82,11 @@ impl Contract for TokenService {
         request: Request<pb::ListTokensRequest>,
     ) -> Result<Response<stored::ListTokensResponse>, Status> {
         let (tokens, next_page_token) = self.list(request.into_inner()).await.map_err(status)?;
-        Ok(Response::new(stored::ListTokensResponse { tokens, next_page_token }))
+        let shown = tokens.clone();
+        let reply = stored::ListTokensResponse { tokens, next_page_token };
+        // The rows of a page are not decoded to be sent, so this is done for who asks for it.
+        let version = |row| pb::Token::decode(row).map_or(0, |token| token.version);
+        Ok(read(reply, || shown.into_iter().map(version).max().unwrap_or(0)))
     }
 
     async fn create_token(
@@ -88,7 +99,8 @@ impl Contract for TokenService {
         let key =
             request_key("forebay.token.v1.TokenService/CreateToken", creation.request_id, &unnamed);
         let token = self.create(&creation, key.as_ref()).await.map_err(status)?;
-        Ok(Response::new(pb::CreateTokenResponse { token: Some(token) }))
+        let version = token.version;
+        Ok(wrote(pb::CreateTokenResponse { token: Some(token) }, version))
     }
 
     async fn update_token(
@@ -101,7 +113,8 @@ impl Contract for TokenService {
         let key =
             request_key("forebay.token.v1.TokenService/UpdateToken", update.request_id, &unnamed);
         let token = self.update(&update, key.as_ref()).await.map_err(status)?;
-        Ok(Response::new(pb::UpdateTokenResponse { token: Some(token) }))
+        let version = token.version;
+        Ok(wrote(pb::UpdateTokenResponse { token: Some(token) }, version))
     }
 
     async fn delete_token(
@@ -113,8 +126,23 @@ impl Contract for TokenService {
         let unnamed = pb::DeleteTokenRequest { request_id: String::new(), ..request };
         let key =
             request_key("forebay.token.v1.TokenService/DeleteToken", deletion.request_id, &unnamed);
-        self.delete(&deletion, key.as_ref()).await.map_err(status)?;
-        Ok(Response::new(pb::DeleteTokenResponse {}))
+        let tombstone = self.delete(&deletion, key.as_ref()).await.map_err(status)?;
+        Ok(wrote(pb::DeleteTokenResponse {}, tombstone))
+    }
+}
+
+/// The reply to a write: its caller may demand from now on to see it.
+fn wrote<T>(reply: T, version: i64) -> Response<T> {
+    let mut response = Response::new(reply);
+    show_version(&mut response, version);
+    response
+}
+
+/// The reply to a read. A caller who says what he has seen is told what he sees.
+fn read<T>(reply: T, version: impl FnOnce() -> i64) -> Response<T> {
+    match current_min_version() {
+        Some(_) => wrote(reply, version()),
+        None => Response::new(reply),
     }
 }
 
@@ -166,6 +194,14 @@ fn status(error: Error) -> Status {
             tracing::warn!(waiting_keys, "the store is slower than it is asked");
             error::unavailable(DOMAIN, "STORE_OVERLOADED", retry_after)
         }
+        Error::UnknownVersion { version, newest } => error::failed_precondition(
+            DOMAIN,
+            "MIN_VERSION_UNKNOWN",
+            "x-forebay-min-version",
+            format!(
+                "{version} was never given out, {newest} is the newest: forget it and read again"
+            ),
+        ),
         Error::Load(cause) => store_status(&cause),
         Error::Store(cause) => store_status(&cause),
         Error::RequestLog(cause) => postgres_status(&cause, &cause),

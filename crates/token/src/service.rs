@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_cache::{Cache, Entity, EntityCache, Entry, ListCache, Loader};
+use forebay_cache::{Ask, Cache, Consistency, Entity, EntityCache, Entry, ListCache, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
+use forebay_grpc::current_min_version;
 use forebay_grpc::page::PageTokens;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
 use forebay_model::{Mint, Token, TokenId, Version};
@@ -75,17 +76,17 @@ impl TokenService {
     }
 
     pub(crate) async fn get(&self, id: TokenId) -> Result<Arc<Entry<TokenById>>, Error> {
-        let found = self.by_id.get(&id, self.by_id.consistency()).await?;
+        let found = self.by_id.get(&id, ask(self.by_id.consistency())).await?;
         found.value.ok_or_else(|| Error::NotFound { name: id.to_string() })
     }
 
     pub(crate) async fn lookup(&self, mint: Mint) -> Result<Arc<Entry<TokenByMint>>, Error> {
-        let found = self.by_mint.get(&mint, self.by_mint.consistency()).await?;
+        let found = self.by_mint.get(&mint, ask(self.by_mint.consistency())).await?;
         found.value.ok_or_else(|| Error::NotFound { name: mint.to_string() })
     }
 
     /// The encoded tokens of a batch in its order, ids first; `None` where there is none.
-    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<Bytes>>, Error> {
+    pub(crate) async fn batch(&self, batch: &Batch) -> Result<Vec<Option<Encoded>>, Error> {
         let (by_id, by_mint) =
             tokio::try_join!(many(&self.by_id, &batch.ids), many(&self.by_mint, &batch.mints))?;
         check_batch_bytes(by_id.bytes + by_mint.bytes)?;
@@ -98,7 +99,7 @@ impl TokenService {
         request: pb::ListTokensRequest,
     ) -> Result<(Vec<Bytes>, String), Error> {
         let request = PageRequest::new(request, &self.page_tokens)?;
-        let found = self.pages.page(&request.query, self.pages.consistency()).await?;
+        let found = self.pages.page(&request.query, ask(self.pages.consistency())).await?;
         let page = &found.page.value;
         Ok((page.items().to_vec(), request.next_page_token(page, &self.page_tokens)))
     }
@@ -161,11 +162,12 @@ impl TokenService {
         self.commit(tx, request, to_message(token)).await
     }
 
+    /// The version of the tombstone.
     pub(crate) async fn delete(
         &self,
         deletion: &Deletion,
         request: Option<&RequestKey>,
-    ) -> Result<(), Error> {
+    ) -> Result<i64, Error> {
         self.store.repeat(request, || self.try_delete(deletion, request)).await
     }
 
@@ -173,11 +175,11 @@ impl TokenService {
         &self,
         deletion: &Deletion,
         request: Option<&RequestKey>,
-    ) -> Result<(), Error> {
+    ) -> Result<i64, Error> {
         let id = deletion.id;
         let mut tx = self.store.begin().await?;
-        if self.kept_reply(&mut tx, request).await?.is_some() {
-            return Ok(());
+        if let Some(token) = self.kept_reply(&mut tx, request).await? {
+            return Ok(token.version);
         }
         let token = locked(&mut tx, id, deletion.etag).await?;
         let tombstone = store::delete(&mut tx, id).await.map_err(|error| match error {
@@ -187,8 +189,8 @@ impl TokenService {
             other => Error::Store(other),
         })?;
         // What is kept of a deletion names both keys and the version to invalidate.
-        self.commit(tx, request, to_message(Token { version: tombstone, ..token })).await?;
-        Ok(())
+        let token = to_message(Token { version: tombstone, ..token });
+        Ok(self.commit(tx, request, token).await?.version)
     }
 
     /// The first reply to a repeated request.
@@ -262,11 +264,29 @@ impl TokenService {
     }
 }
 
+/// A token as the cache holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoded {
+    pub(crate) encoded: Bytes,
+    pub(crate) version: i64,
+}
+
+impl<E: Entity> From<&Entry<E>> for Encoded {
+    fn from(entry: &Entry<E>) -> Self {
+        Self { encoded: entry.encoded.clone(), version: entry.version }
+    }
+}
+
+/// What a read asks the cache for: the usual, and whatever the caller has seen already.
+fn ask(consistency: Consistency) -> Ask {
+    consistency.after(current_min_version().unwrap_or(0))
+}
+
 /// A part of a batch.
 #[derive(Debug, Default)]
 struct Found {
     /// Encoded, in the order of the keys; `None` where there is none.
-    tokens: Vec<Option<Bytes>>,
+    tokens: Vec<Option<Encoded>>,
     /// Bytes of the tokens.
     bytes: usize,
 }
@@ -283,10 +303,10 @@ where
     if keys.is_empty() {
         return Ok(Found::default());
     }
-    let found = cache.get_many(keys, cache.consistency()).await?;
-    let encoded = found.into_iter().map(|found| found.value.map(|entry| entry.encoded.clone()));
-    let tokens: Vec<_> = encoded.collect();
-    let bytes = tokens.iter().flatten().map(Bytes::len).sum();
+    let found = cache.get_many(keys, ask(cache.consistency())).await?;
+    let encoded = |entry: Arc<Entry<E>>| Encoded::from(entry.as_ref());
+    let tokens: Vec<_> = found.into_iter().map(|found| found.value.map(encoded)).collect();
+    let bytes = tokens.iter().flatten().map(|token| Bytes::len(&token.encoded)).sum();
     // Before they are copied: a batch of long tokens can be of hundreds of megabytes.
     check_batch_bytes(bytes)?;
     Ok(Found { tokens, bytes })

@@ -36,12 +36,14 @@ const REACH_MAX: Duration = Duration::from_secs(6 * 3600);
 
 mod base;
 mod history;
+mod look;
 mod poll;
 
 pub(crate) use base::{Base, Snapshot};
 #[cfg(test)]
 pub(crate) use history::SeenChange;
 pub(crate) use history::{History, history};
+pub(crate) use look::Look;
 pub(crate) use poll::{Change, Cursor, Outbox, OutboxError};
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::cache::Entities;
 use crate::changes::announced::Memory;
-use crate::changes::outbox::{Base, Change, Cursor, Outbox, OutboxError};
+use crate::changes::outbox::{Base, Change, Cursor, Look, Outbox, OutboxError};
 use crate::changes::pending::{Invalidation, Pending};
 use crate::changes::progress::Progress;
+use crate::changes::settled::{Asked, Settled};
 use crate::changes::snapshots::Snapshots;
 use crate::l1::local::Local;
 use crate::l2::dataset::{Dataset, Round};
@@ -29,6 +30,7 @@ pub(crate) struct Tail {
     pub(crate) outbox: Outbox,
     pub(crate) interval: Duration,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) settled: Arc<Settled>,
     pub(crate) local: Arc<Local>,
     pub(crate) entities: Entities,
     pub(crate) pending: Arc<Pending>,
@@ -47,8 +49,14 @@ impl Tail {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let (era, looked) = (self.progress.view().era, self.look().await);
             match self.round(base.as_ref()).await {
                 Ok(next) => {
+                    if let Some((look, asked)) = looked
+                        && self.progress.view().era == era
+                    {
+                        self.settled.have_applied(era, look, &asked);
+                    }
                     let ticket = self.pending.next_ticket();
                     self.dataset.set_round(Round { base: next.clone(), ticket });
                     self.snapshots.add(Instant::now(), &next.snapshot);
@@ -66,6 +74,15 @@ impl Tail {
                 }
             }
         }
+    }
+
+    /// Who may still commit a version that was given out, if somebody wants to know. It comes before
+    /// the question for changes, which then finds those of all who had ended.
+    async fn look(&self) -> Option<(Look, Asked)> {
+        let asked = self.settled.take_asked()?;
+        // Why it failed the next question says too, and those who still want to know ask again.
+        let look = self.outbox.look().await.ok()?;
+        Some((look, asked))
     }
 
     /// Applies what has changed since `prev`. Where to go on.
@@ -147,6 +164,7 @@ impl Tail {
         for entity in self.entities.read().iter() {
             entity.forget_pages();
         }
+        self.settled.restart();
         self.progress.restart(instant);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::list::{List, PageLoader, Paged, Pages};
 use crate::reads::lookup::Outcome;
-use crate::{CacheError, Consistency, EntityCache, Entry};
+use crate::{Ask, CacheError, Consistency, EntityCache, Entry};
 
 /// Longest text of a query whose page is cached, in bytes. Filters are as long as callers like.
 const QUERY_BYTES_MAX: usize = 512;
@@ -55,11 +55,12 @@ impl<T: List, L: PageLoader<T>> ListCache<T, L> {
     pub async fn page(
         &self,
         query: &T::Query,
-        consistency: Consistency,
+        ask: impl Into<Ask>,
     ) -> Result<PageLookup<T>, CacheError<L::Error>> {
         let is_long = T::query_text(query).len() > QUERY_BYTES_MAX;
-        let consistency = if is_long { Consistency::Strict } else { consistency };
-        let lookup = self.0.get(query, consistency).await?;
+        let ask = ask.into();
+        let consistency = if is_long { Consistency::Strict } else { ask.consistency };
+        let lookup = self.0.get(query, Ask { consistency, ..ask }).await?;
         // There is always a page, if only an empty one.
         let page = lookup.value.ok_or(CacheError::LoaderPanicked)?;
         Ok(PageLookup { page, outcome: lookup.outcome })

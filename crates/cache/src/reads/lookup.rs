@@ -31,6 +31,30 @@ impl Default for Consistency {
     }
 }
 
+/// What a read asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// How old the answer may be.
+    pub consistency: Consistency,
+    /// The highest version that the caller has seen, of any row; 0 if he does not say. The answer
+    /// contains all that he has seen: his own writes, and nothing older than what he has read.
+    pub min_version: i64,
+}
+
+impl Consistency {
+    /// The same, for a caller who has seen this version and nothing higher.
+    pub fn after(self, min_version: i64) -> Ask {
+        Ask { consistency: self, min_version }
+    }
+}
+
+impl From<Consistency> for Ask {
+    /// Of a caller who does not say what he has seen.
+    fn from(consistency: Consistency) -> Self {
+        consistency.after(0)
+    }
+}
+
 /// Where the answer of a read came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

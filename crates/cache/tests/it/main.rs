@@ -13,6 +13,7 @@ mod outage;
 mod races;
 mod reads;
 mod rolling;
+mod sessions;
 mod store;
 mod tail;
 mod verifier;

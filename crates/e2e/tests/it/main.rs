@@ -8,5 +8,6 @@ mod lifecycle;
 mod plain_sql;
 mod pooler;
 mod real_data;
+mod sessions;
 mod trace;
 mod wrong_input;

@@ -25,7 +25,8 @@ use super::body::{self, CallBody};
 use super::observe::{Ended, Observer, Peer};
 use super::request_body::LimitedBody;
 use super::routes::{Method, Routes};
-use crate::{context, error, timeout, trace};
+use crate::context::{self, Carried};
+use crate::{error, min_version, timeout, trace};
 
 /// Name of the header that tells the caller under which trace to look.
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
@@ -94,6 +95,7 @@ impl Core {
         let request_id = context::accept_or_generate(headers.get(context::REQUEST_ID));
         let traced = self.observer.start(&method, &peer, trace::extract(headers));
         let until = self.until(started, &method, headers);
+        let min_version = min_version::read(headers);
         let request = request.map(|body| {
             Body::new(LimitedBody::new(body, Arc::clone(&method), self.request_bytes_max))
         });
@@ -111,7 +113,14 @@ impl Core {
             Ok(until) => until,
             Err(status) => return call.refuse(&status),
         };
-        match call.run(request, until).await {
+        let min_version = match min_version {
+            Ok(min_version) => min_version,
+            Err(not_a_version) => {
+                let status = not_a_version.into_status(call.method.domain);
+                return call.refuse(&status);
+            }
+        };
+        match call.run(request, until, min_version).await {
             Ok(response) => call.reply(response, until),
             Err(status) => call.refuse(&status),
         }
@@ -225,11 +234,13 @@ impl Call {
         &mut self,
         request: Request<Body>,
         until: Option<Instant>,
+        min_version: Option<i64>,
     ) -> Result<Response<Body>, Status> {
         let method = Arc::clone(&self.method);
         let gate = (!method.kit).then(|| self.core.gate.clone());
         let permit = &mut self.permit;
-        let served = context::scope(self.request_id.clone(), async {
+        let carried = Carried { request_id: self.request_id.clone(), min_version };
+        let served = context::scope(carried, async {
             if let Some(gate) = gate {
                 let admitted = gate.acquire(Location::caller()).await;
                 *permit = Some(admitted.map_err(|refused| turned_away(&refused, &method))?);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::base::{Base, NotASnapshot, Snapshot, Start, Xid};
 
 /// Time one statement may take.
-const TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The changes that the snapshot `$1` did not see, from the position `($2, $3)` on, at most `$4`
 /// of them, and the state of the server beside each; one row without a change if there is none.
@@ -113,6 +113,10 @@ impl Outbox {
     /// Pages have at most `page_max` changes.
     pub(crate) fn new(postgres: PgPool, page_max: i64) -> Self {
         Self { postgres, page_max }
+    }
+
+    pub(super) fn postgres(&self) -> &PgPool {
+        &self.postgres
     }
 
     /// The changes after `cursor` that `seen` did not see; without `seen` none, only the base.
