@@ -61,7 +61,13 @@ impl Ambush {
                 let began_at = Instant::now();
                 match lookup(&mut client, mint).await {
                     Ok(returned) => {
-                        let read = Read { replica, began_at, ended_at: Instant::now(), returned };
+                        let read = Read {
+                            replica,
+                            began_at,
+                            ended_at: Instant::now(),
+                            returned,
+                            seen: None,
+                        };
                         self.ledger.read(self.row, read);
                     }
                     Err(_refused) => drop(self.refused.fetch_add(1, Relaxed)),

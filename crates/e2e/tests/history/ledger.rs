@@ -31,6 +31,8 @@ pub(crate) struct Ledger {
     pub(crate) violations: AtomicU64,
     /// Reads that were older than an earlier one of the same replica. They may be, within the bound.
     pub(crate) regressions: AtomicU64,
+    /// Reads of rows that their readers had seen before, and said so.
+    pub(crate) session_reads: AtomicU64,
     /// Microseconds that a write had been committed for when a read began that did not contain it,
     /// the most of all reads.
     slowest_us: AtomicU64,
@@ -64,6 +66,8 @@ pub(crate) struct Read {
     pub(crate) ended_at: Instant,
     /// A version of the row, or that there is no such row.
     pub(crate) returned: Option<i64>,
+    /// The highest version of the row that the reader has seen, if he said so when he asked.
+    pub(crate) seen: Option<i64>,
 }
 
 impl Ledger {
@@ -76,6 +80,7 @@ impl Ledger {
             writes: AtomicU64::default(),
             violations: AtomicU64::default(),
             regressions: AtomicU64::default(),
+            session_reads: AtomicU64::default(),
             slowest_us: AtomicU64::default(),
         }
     }
@@ -108,7 +113,8 @@ impl Ledger {
 
     /// Judges a read of `row`.
     pub(crate) fn read(&self, row: usize, read: Read) {
-        let Read { replica, began_at, ended_at, returned } = read;
+        let Read { replica, began_at, ended_at, returned, seen } = read;
+        self.session_reads.fetch_add(u64::from(seen.is_some()), Relaxed);
         self.reads.fetch_add(1, Relaxed);
         let mut place = self.rows[row].lock();
         if let (Some(version), Some(newest)) = (returned, place.newest_read.get_mut(replica)) {
@@ -157,11 +163,12 @@ impl Ledger {
     }
 
     fn line(&self, read: &Read) -> String {
-        let Read { replica, began_at, ended_at, returned } = read;
+        let Read { replica, began_at, ended_at, returned, seen } = read;
+        let seen = seen.map_or_else(String::new, |seen| format!(", after version {seen}"));
         let returned =
             returned.map_or_else(|| "no row".to_owned(), |version| format!("version {version}"));
         let (began, ended) = (self.time(*began_at), self.time(*ended_at));
-        format!("  {began} to {ended}: replica {replica} returned {returned}")
+        format!("  {began} to {ended}: replica {replica} returned {returned}{seen}")
     }
 
     fn history(&self, number: usize, row: &Row, what: &str, read: &Read) -> String {
@@ -199,7 +206,17 @@ fn behind(row: &Row, read: &Read) -> Option<Duration> {
 
 /// What is wrong with a read, if something is.
 fn judge(row: &Row, read: &Read) -> Option<&'static str> {
-    let Read { replica, began_at, ended_at, returned } = *read;
+    let Read { replica, began_at, ended_at, returned, seen } = *read;
+    if let Some(seen) = seen {
+        let is_older =
+            returned.map_or_else(|| !may_be_gone(row, seen, ended_at), |version| version < seen);
+        let is_write = row.writes.iter().any(|it| it.version == seen && it.through.is_some());
+        match (is_older, is_write) {
+            (false, _) => {}
+            (true, true) => return Some("a session did not see its own write"),
+            (true, false) => return Some("a session went back in time"),
+        }
+    }
     // A replica contains its own writes at once, and those of others within the bound.
     let belongs = |write: &&Write| {
         let bound = if write.through == Some(replica) { Duration::ZERO } else { BOUND };
@@ -215,13 +232,19 @@ fn judge(row: &Row, read: &Read) -> Option<&'static str> {
         None if floor.is_deletion => None,
         // It existed. It may have been deleted since.
         None => {
-            let deleted = row.writes.iter().any(|write| {
-                write.is_deletion && write.version > floor.version && write.sent_at <= ended_at
-            });
-            let deleting = row.deleting_since.is_some_and(|sent_at| sent_at <= ended_at);
-            (!deleted && !deleting).then_some("a row that exists was not found")
+            let may_be = may_be_gone(row, floor.version, ended_at);
+            (!may_be).then_some("a row that exists was not found")
         }
     }
+}
+
+/// Whether a row that existed in this version may have been deleted since.
+fn may_be_gone(row: &Row, version: i64, ended_at: Instant) -> bool {
+    let deleted = row
+        .writes
+        .iter()
+        .any(|write| write.is_deletion && write.version > version && write.sent_at <= ended_at);
+    deleted || row.deleting_since.is_some_and(|sent_at| sent_at <= ended_at)
 }
 
 #[cfg(test)]
@@ -237,7 +260,7 @@ mod tests {
         let violations = || ledger.violations.load(Relaxed);
         let read = |replica, returned| {
             let (before, now) = (violations(), Instant::now());
-            ledger.read(0, Read { replica, began_at: now, ended_at: now, returned });
+            ledger.read(0, Read { replica, began_at: now, ended_at: now, returned, seen: None });
             violations() > before
         };
         assert!(!read(0, None), "nothing was written");
@@ -257,10 +280,22 @@ mod tests {
         tokio::time::advance(BOUND).await;
         assert!(read(0, Some(2)), "it came back");
         assert!(!read(0, None) && !read(0, Some(4)), "it may have been created again");
+        let after = |seen, returned| {
+            let (before, now) = (violations(), Instant::now());
+            let seen = Some(seen);
+            ledger.read(0, Read { replica: 0, began_at: now, ended_at: now, returned, seen });
+            violations() > before
+        };
+        ledger.wrote(0, 5, false, Instant::now(), Some(1));
+        ledger.wrote(0, 6, false, Instant::now(), None);
+        assert!(!after(5, Some(5)) && !after(4, Some(5)), "within the bound, and seen");
+        assert!(after(5, Some(4)) && after(6, Some(5)) && after(6, None));
         assert_eq!(ledger.slowest(), BOUND, "the slowest is one that was too slow");
         let told = ledger.told();
         assert!(
-            told.contains("a deleted row came back") && told.contains("version 3 deleted by SQL")
+            told.contains("a deleted row came back")
+                && told.contains("a session did not see its own write")
+                && told.contains("version 3 deleted by SQL")
         );
     }
 }

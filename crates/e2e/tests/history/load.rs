@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use forebay_e2e::TokenClient;
+use forebay_grpc::client::Session;
 use forebay_postgres::{PgPool, Sql};
 use forebay_proto::token::v1::{
     BatchGetTokensRequest, LookupTokenRequest, Token, UpdateTokenRequest,
@@ -26,6 +27,8 @@ const BATCH: usize = 100;
 const SINGLE: usize = 8;
 /// Readers of each replica.
 const READERS: usize = 3;
+/// Of those, readers who say what they have seen, and go from replica to replica.
+const SESSIONS: usize = 1;
 /// Writers. Each has rows of its own.
 const WRITERS: usize = 4;
 /// Rows that are read at the worst moments only.
@@ -69,9 +72,12 @@ impl Load {
         let mut tasks = JoinSet::new();
         for number in 0..REPLICAS * READERS {
             let replica = number % REPLICAS;
+            let is_session = number < REPLICAS * SESSIONS;
             let reader = Reader {
-                client: clients[replica].clone(),
+                clients: clients.to_vec(),
                 replica,
+                session: is_session.then(Session::default),
+                seen: vec![None; ROWS],
                 number,
                 mints: Arc::clone(&mints),
                 ledger: Arc::clone(&ledger),
@@ -83,6 +89,7 @@ impl Load {
         for number in 0..WRITERS {
             let writer = Writer {
                 clients: clients.to_vec(),
+                session: Session::default(),
                 postgres: postgres.clone(),
                 number,
                 ledger: Arc::clone(&ledger),
@@ -126,8 +133,12 @@ pub(crate) fn mint(row: usize) -> String {
 }
 
 struct Reader {
-    client: TokenClient,
+    clients: Vec<TokenClient>,
+    /// The one that it asks.
     replica: usize,
+    session: Option<Session>,
+    /// The highest version of each row that the session has seen.
+    seen: Vec<Option<i64>>,
     number: usize,
     mints: Arc<[String]>,
     ledger: Arc<Ledger>,
@@ -140,10 +151,14 @@ impl Reader {
         let mut round = self.number * 31;
         while !self.stop.load(Relaxed) {
             round += 1;
+            if self.session.is_some() {
+                self.replica = round % REPLICAS;
+            }
             let began_at = Instant::now();
             let answered = if round.is_multiple_of(SINGLE) {
                 let row = round / SINGLE % ROWS;
-                let returned = lookup(&mut self.client, &self.mints[row]).await;
+                let client = &mut self.clients[self.replica];
+                let returned = lookup_in(self.session.as_ref(), client, &self.mints[row]).await;
                 returned.map(|returned| vec![(row, returned)])
             } else {
                 self.batch((0..BATCH).map(|place| (round * 7 + place * 13) % ROWS).collect()).await
@@ -155,7 +170,11 @@ impl Reader {
                 continue;
             };
             for (row, returned) in rows {
-                let read = Read { replica: self.replica, began_at, ended_at, returned };
+                let seen = self.seen[row];
+                if self.session.is_some() {
+                    self.seen[row] = seen.max(returned);
+                }
+                let read = Read { replica: self.replica, began_at, ended_at, returned, seen };
                 self.ledger.read(row, read);
             }
         }
@@ -168,7 +187,9 @@ impl Reader {
     ) -> Result<Vec<(usize, Option<i64>)>, tonic::Status> {
         let mints = rows.iter().map(|row| self.mints[*row].clone()).collect();
         let request = BatchGetTokensRequest { mints, ..Default::default() };
-        let reply = self.client.batch_get_tokens(timed(request)).await?.into_inner();
+        let request = said(self.session.as_ref(), request);
+        let reply = self.clients[self.replica].batch_get_tokens(request).await?;
+        let reply = heard(self.session.as_ref(), reply);
         let mut tokens = reply.tokens.iter().peekable();
         // Found tokens are in the order asked.
         let mut version = |row: usize| {
@@ -181,6 +202,8 @@ impl Reader {
 
 struct Writer {
     clients: Vec<TokenClient>,
+    /// What it has written through replicas.
+    session: Session,
     postgres: PgPool,
     number: usize,
     ledger: Arc<Ledger>,
@@ -228,6 +251,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Reads what was just written through another replica. Nobody else writes the row.
+    async fn read_own(&mut self, replica: usize, row: usize, version: i64) {
+        let began_at = Instant::now();
+        let read = lookup_in(Some(&self.session), &mut self.clients[replica], &mint(row)).await;
+        let Ok(returned) = read else {
+            self.refused.fetch_add(1, Relaxed);
+            return;
+        };
+        let (ended_at, seen) = (Instant::now(), Some(version));
+        self.ledger.read(row, Read { replica, began_at, ended_at, returned, seen });
+    }
+
     /// Through a replica, which tells the others. If that fails, nobody knows whether the row was
     /// written; then nothing is entered, and the row may only be newer than the ledger says.
     async fn update_through(
@@ -250,12 +285,14 @@ impl Writer {
                 ..Default::default()
             };
             let sent_at = Instant::now();
-            let reply = client.update_token(timed(request)).await?;
-            Ok::<_, tonic::Status>((sent_at, reply.into_inner().token.unwrap_or_default().version))
+            let reply = client.update_token(said(Some(&self.session), request)).await?;
+            let reply = heard(Some(&self.session), reply);
+            Ok::<_, tonic::Status>((sent_at, reply.token.unwrap_or_default().version))
         };
         match updated.await {
             Ok((sent_at, version)) => {
-                self.ledger.wrote(row, version, false, sent_at, Some(replica))
+                self.ledger.wrote(row, version, false, sent_at, Some(replica));
+                self.read_own((replica + 1) % REPLICAS, row, version).await;
             }
             Err(_unknown) => {
                 self.refused.fetch_add(1, Relaxed);
@@ -270,9 +307,18 @@ pub(crate) async fn lookup(
     client: &mut TokenClient,
     mint: &str,
 ) -> Result<Option<i64>, tonic::Status> {
+    lookup_in(None, client, mint).await
+}
+
+/// As [`lookup`], in a session.
+async fn lookup_in(
+    session: Option<&Session>,
+    client: &mut TokenClient,
+    mint: &str,
+) -> Result<Option<i64>, tonic::Status> {
     let request = LookupTokenRequest { mint: mint.to_owned() };
-    match client.lookup_token(timed(request)).await {
-        Ok(reply) => Ok(reply.into_inner().token.map(|token| token.version)),
+    match client.lookup_token(said(session, request)).await {
+        Ok(reply) => Ok(heard(session, reply).token.map(|token| token.version)),
         Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
         Err(status) => Err(status),
     }
@@ -290,6 +336,24 @@ pub(crate) async fn write(
     let version = upsert(postgres, sql, row, &format!("round {round}")).await?;
     ledger.wrote(row, version, false, sent_at, None);
     Ok(())
+}
+
+/// A request that says what its session has seen.
+fn said<T>(session: Option<&Session>, message: T) -> tonic::Request<T> {
+    let mut request = match session {
+        Some(session) => session.request(message),
+        None => tonic::Request::new(message),
+    };
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+/// The message of a reply; the session has seen what it shows.
+fn heard<T>(session: Option<&Session>, reply: tonic::Response<T>) -> T {
+    if let Some(session) = session {
+        session.has_seen(reply.metadata());
+    }
+    reply.into_inner()
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

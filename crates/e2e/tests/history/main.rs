@@ -66,10 +66,13 @@ async fn every_read_is_within_its_bound() -> anyhow::Result<()> {
     let violations = ledger.violations.load(Relaxed);
     tell(&format!(
         "{reads} reads and {writes} writes over {} replicas under {} faults: {violations} violations, \
-         slowest visible {:?}, {} reads older than an earlier one within the bound, {} calls refused",
+         slowest visible {:?}, {} reads after \
+         what their callers had seen, {} reads older than an earlier one within the bound, {} calls \
+         refused",
         fleet::REPLICAS,
         rounds * FAULTS.len(),
         ledger.slowest(),
+        ledger.session_reads.load(Relaxed),
         ledger.regressions.load(Relaxed),
         refused.load(Relaxed),
     ));
