@@ -14,6 +14,7 @@ mod races;
 mod reads;
 mod rolling;
 mod sessions;
+mod stampede;
 mod store;
 mod tail;
 mod verifier;

@@ -139,6 +139,7 @@ struct Inner {
     peak: AtomicUsize,
     fails: AtomicBool,
     panics: AtomicBool,
+    panics_when_released: AtomicBool,
     holds: AtomicBool,
     held: Notify,
     release: Semaphore,
@@ -175,6 +176,7 @@ impl Store {
             peak: AtomicUsize::default(),
             fails: AtomicBool::default(),
             panics: AtomicBool::default(),
+            panics_when_released: AtomicBool::default(),
             holds: AtomicBool::default(),
             held: Notify::new(),
             release: Semaphore::new(0),
@@ -235,6 +237,11 @@ impl Store {
         self.0.panics.store(panics, SeqCst);
     }
 
+    /// Lets the load that waits panic when it is released, once.
+    pub(crate) fn panic_when_released(&self) {
+        self.0.panics_when_released.store(true, SeqCst);
+    }
+
     /// Lets the next loads read their rows and then wait.
     pub(crate) fn hold(&self) {
         self.0.holds.store(true, SeqCst);
@@ -259,6 +266,7 @@ impl Inner {
         if self.holds.load(SeqCst) {
             self.held.notify_one();
             self.release.acquire().await.expect("never closed").forget();
+            assert!(!self.panics_when_released.swap(false, SeqCst), "the loader was told to panic");
         }
         if self.fails.load(SeqCst) { Err(StoreDown(PgError::Draining)) } else { Ok(found) }
     }
