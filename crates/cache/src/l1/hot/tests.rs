@@ -80,10 +80,18 @@ fn a_seat_holds_no_memory() {
         fill(&local, key, 1);
         read_often(&local, key);
     }
-    local.settle();
+    // moka evicts in portions, and frees when no other thread of the process can be reading.
+    let limit = 64 << 10;
+    for _ in 0..1_000 {
+        local.settle();
+        if local.usage_of(ENTITY).0 <= limit {
+            break;
+        }
+        std::thread::yield_now();
+    }
     let (bytes, entries) = local.usage_of(ENTITY);
     let each = u64::from(slot(1, 10).weight);
-    assert!(bytes <= 64 << 10, "{bytes} bytes of {entries} entries");
+    assert!(bytes <= limit, "{bytes} bytes of {entries} entries");
     assert_eq!(bytes, entries * each);
 }
 
