@@ -100,7 +100,9 @@ mod tests {
                 .collect();
             assert_eq!(decoded, items);
             let stored = page.encoded().as_ptr_range();
-            assert!(page.items().iter().all(|it| stored.contains(&it.as_ptr())));
+            // An item without a byte is nowhere.
+            let mut filled = page.items().iter().filter(|it| !it.is_empty());
+            assert!(filled.all(|it| stored.contains(&it.as_ptr())));
         }
         assert_eq!(StoredPage::new::<Duration>(&[], None).encoded().len(), 0);
         assert!(StoredPage::decode(Bytes::from_static(b"\x0a\x05x")).is_err());

@@ -24,8 +24,8 @@ async fn a_cache_is_shown_and_cleared_through_its_service() -> anyhow::Result<()
     let entity = async || -> anyhow::Result<CacheEntityStats> {
         let reply = ops.clone().get_cache_stats(GetCacheStatsRequest {}).await?.into_inner();
         let names: Vec<_> = reply.entities.iter().map(|one| one.entity.as_str()).collect();
-        assert_eq!(names, ["token", "token_by_mint"]);
-        Ok(reply.entities.into_iter().nth(1).expect("two"))
+        assert_eq!(names, ["token", "token_by_mint", "token_list"]);
+        Ok(reply.entities.into_iter().nth(1).expect("three"))
     };
     let count = |stats: &CacheEntityStats, outcome: &str| {
         stats.outcomes.iter().find(|one| one.reason == outcome).map_or(0, |one| one.count)

@@ -21,8 +21,8 @@ impl PgPool {
     /// without an answer. `cause` finds the [`PgError`] in an error of the work.
     ///
     /// At most five tries within the deadline in scope, each paid for by the retry budget of the
-    /// connection pool or by the connection that was lost. One that an administrator ended is not
-    /// counted. Where the closure needs nothing between its last statement and the commit,
+    /// connection pool or by the connection that was lost. One that an administrator ended
+    /// before the commit was sent is not counted. Where the closure needs nothing between its last statement and the commit,
     /// [`PgPool::tx`] does the same with less.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ impl Repeat {
     pub(crate) fn allows(self, why: Why) -> bool {
         match why {
             Why::NotConnected | Why::Lost(_) | Why::Conflict | Why::Demoted => true,
-            Why::UnknownOutcome(_) => self == Self::Always,
+            Why::UnknownOutcome => self == Self::Always,
         }
     }
 }
@@ -47,7 +47,7 @@ pub(crate) enum Why {
     /// The server takes no writes any more. Another one may, and the router finds it.
     Demoted,
     /// It may have taken effect already.
-    UnknownOutcome(Loss),
+    UnknownOutcome,
 }
 
 /// Whether a connection was lost through no fault of what it carried.
@@ -75,7 +75,7 @@ impl Why {
             }
             PgError::ConnectionLost { .. } => Some(Self::lost(error)),
             PgError::Serialization { .. } => Some(Self::Conflict),
-            PgError::UnknownOutcome { .. } => Some(Self::UnknownOutcome(Loss::of(error))),
+            PgError::UnknownOutcome { .. } => Some(Self::UnknownOutcome),
             PgError::ReadOnly { .. } => Some(Self::Demoted),
             // The gate has already made the caller wait as long as it may, or nothing will change.
             PgError::Shed { .. }
@@ -108,7 +108,10 @@ impl Why {
     /// about it (ADR 0006).
     fn counts(self) -> bool {
         match self {
-            Self::Lost(loss) | Self::UnknownOutcome(loss) => loss != Loss::ByAdmin,
+            Self::Lost(loss) => loss != Loss::ByAdmin,
+            // Each of these may have written. Whoever asks is told so after the usual number of tries,
+            // and not when the deadline or a lock that the last one still holds speaks first.
+            Self::UnknownOutcome => true,
             Self::NotConnected | Self::Conflict | Self::Demoted => true,
         }
     }
