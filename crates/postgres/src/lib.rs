@@ -51,8 +51,8 @@ mod observe;
 mod pool;
 mod reads;
 mod sql;
+mod transactions;
 mod wire;
-mod work;
 
 pub use error::{Cause, PgError};
 pub use lifecycle::budget::{BudgetError, BudgetReport, ConnectionLimit};
@@ -63,10 +63,10 @@ pub use reads::router::{
     Consistency, Lsn, ParseLsnError, PgReader, ReplicaState, ReplicaStats, RouterStats,
 };
 pub use sql::Sql;
-pub use work::closures::PgTx;
-pub use work::repeat::Repetition;
-pub use work::sweeper::{Sweep, Sweeper};
-pub use work::transaction::{Isolation, PgTransaction, TxOptions};
+pub use transactions::closures::PgTx;
+pub use transactions::repeat::Repetition;
+pub use transactions::sweeper::{Sweep, Sweeper};
+pub use transactions::transaction::{Isolation, PgTransaction, TxOptions};
 
 /// State of one Postgres connection pool.
 pub use forebay_pooling::PoolStats as PgPoolStats;

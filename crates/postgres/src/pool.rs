@@ -19,10 +19,10 @@ use crate::lifecycle::budget::{BudgetError, BudgetReport, ConnectionLimit, SERVE
 use crate::lifecycle::checkout::Freshness;
 use crate::reads::pipeline::Piped;
 use crate::reads::router::Router;
+use crate::transactions::retry::{ATTEMPTS_MAX, Tries, Why};
+use crate::transactions::transaction::PgTransaction;
 use crate::wire::answer::Answer;
 use crate::wire::failure::Failure;
-use crate::work::retry::{ATTEMPTS_MAX, Tries, Why};
-use crate::work::transaction::PgTransaction;
 use crate::{PgError, PgPoolStats, PipelineStats, Sql, TxOptions};
 
 pub(crate) use shared::Shared;

@@ -11,9 +11,9 @@ use tokio_postgres::types::ToSql;
 use crate::lifecycle::checkout::Freshness;
 use crate::lifecycle::lease::Lease;
 use crate::pool::{Shared, at_most_one, exactly_one};
+use crate::transactions::retry::{Tries, Why};
 use crate::wire::answer::Answer;
 use crate::wire::failure::{Failure, by};
-use crate::work::retry::{Tries, Why};
 use crate::{Lsn, PgError, Sql};
 
 pub use options::{Isolation, TxOptions};

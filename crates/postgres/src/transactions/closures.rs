@@ -8,8 +8,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::pool::Shared;
-use crate::work::retry::{ATTEMPTS_MAX, Repeat, Tries, Why};
-use crate::work::transaction::PgTransaction;
+use crate::transactions::retry::{ATTEMPTS_MAX, Repeat, Tries, Why};
+use crate::transactions::transaction::PgTransaction;
 use crate::{PgError, PgPool, TxOptions};
 
 /// The transaction of a closure. It ends with the closure: committed if that returned `Ok`,

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::work::retry::{ATTEMPTS_MAX, Repeat, Tries, Why};
+use crate::transactions::retry::{ATTEMPTS_MAX, Repeat, Tries, Why};
 use crate::{PgError, PgPool};
 
 /// What it takes to do work again.
