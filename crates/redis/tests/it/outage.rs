@@ -218,6 +218,7 @@ async fn a_server_that_hangs_for_five_seconds() {
     let server = PrivateRedis::start();
     let mut load = Load::start(&config(&server.url())).await;
     server.stop();
+    // The fault itself has this length; nothing is waited for.
     let hangs = tokio::time::sleep(Duration::from_secs(5));
     hangs.await;
     server.cont();
