@@ -86,6 +86,16 @@ pub trait Loader<E: Entity>: Send + Sync + 'static {
         &self,
         keys: Vec<E::Key>,
     ) -> impl Future<Output = Result<Rows<E>, Self::Error>> + Send;
+
+    /// As [`load_many`](Loader::load_many), and certainly from the server that takes writes. Asked if
+    /// a caller wants the store itself, and if what `load_many` brought is older than what is known to
+    /// have been committed.
+    fn load_newest(
+        &self,
+        keys: Vec<E::Key>,
+    ) -> impl Future<Output = Result<Rows<E>, Self::Error>> + Send {
+        self.load_many(keys)
+    }
 }
 
 /// The rows that exist, each with its key, in any order.

@@ -175,6 +175,13 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
     pub async fn invalidate(&self, changes: &[(E::Key, i64)]) {
         self.0.invalidate(changes, false).await;
     }
+
+    /// As [`EntityCache::invalidate`], for keys that may have changed and may not: nobody knows what
+    /// became of the commit, so no version of it may be expected of the store.
+    pub async fn doubt(&self, keys: &[E::Key]) {
+        let changes: Vec<_> = keys.iter().map(|key| (key.clone(), 0)).collect();
+        self.0.invalidate(&changes, true).await;
+    }
 }
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {

@@ -25,6 +25,15 @@ pub enum CacheError<L: Error + Send + Sync + 'static> {
         /// The newest version that was given out.
         newest: i64,
     },
+    /// The store answered with something older than what is known to have been committed, also when
+    /// it was asked again. It is not cached.
+    #[error("the store answered with version {found}, and {known} is known to be committed")]
+    Behind {
+        /// The version that is known.
+        known: i64,
+        /// What the store had.
+        found: i64,
+    },
     /// As many loads as may be are under way, and as many keys as may wait for one do.
     #[error("{waiting_keys} keys wait to be loaded already")]
     Overloaded {
@@ -41,6 +50,7 @@ impl<L: Error + Send + Sync + 'static> Clone for CacheError<L> {
             Self::Load(cause) => Self::Load(Arc::clone(cause)),
             Self::LoaderPanicked => Self::LoaderPanicked,
             Self::Deadline => Self::Deadline,
+            Self::Behind { known, found } => Self::Behind { known: *known, found: *found },
             Self::UnknownVersion { version, newest } => {
                 Self::UnknownVersion { version: *version, newest: *newest }
             }

@@ -1,5 +1,6 @@
 //! The way of one read: L1, L2, the store, and back.
 
+pub(crate) mod behind;
 pub(crate) mod collector;
 pub(crate) mod fetch;
 pub(crate) mod flight;

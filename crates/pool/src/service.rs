@@ -276,8 +276,10 @@ impl PoolService {
             let committed = tx.commit().await;
             // When the answer to the commit was lost the row may be there, and telling the
             // caches of a change that did not happen costs them one load.
-            if matches!(committed, Ok(()) | Err(PgError::UnknownOutcome { .. })) {
-                service.invalidate(&pool).await;
+            match &committed {
+                Ok(()) => service.invalidate(&pool).await,
+                Err(PgError::UnknownOutcome { .. }) => service.doubt(&pool).await,
+                Err(_unchanged) => {}
             }
             match committed {
                 Ok(()) => Ok(pool),
@@ -290,6 +292,17 @@ impl PoolService {
         // A task of its own: a caller who goes away now must not take the invalidation along.
         let task = self.commits.spawn(commit.with_current_context().in_current_span());
         task.await.map_err(Error::CommitTask)?
+    }
+
+    /// Nobody knows whether `pool` was committed.
+    async fn doubt(&self, pool: &pb::Pool) {
+        if let Ok(id) = pool.id.parse() {
+            self.by_id.doubt(&[id]).await;
+        }
+        if let Ok(key) = pool.pool_address.parse() {
+            self.by_address.doubt(&[key]).await;
+        }
+        self.pages.changed(&[pool.version]).await;
     }
 
     async fn invalidate(&self, pool: &pb::Pool) {

@@ -107,6 +107,14 @@ pub enum Error {
         /// When those should have been loaded.
         retry_after: Duration,
     },
+    /// The store answered with something older than what is known to be committed.
+    #[error("the store answered with version {found}, and {known} is known to be committed")]
+    Behind {
+        /// The version that is known.
+        known: i64,
+        /// What the store had.
+        found: i64,
+    },
     /// The caller says that he has seen a version that was never given out.
     #[error("version {version} was never given out, the newest is {newest}")]
     UnknownVersion {
@@ -160,6 +168,7 @@ impl Error {
             | Self::Load(..)
             | Self::Overloaded { .. }
             | Self::LoaderPanicked
+            | Self::Behind { .. }
             | Self::UnknownVersion { .. }
             | Self::Store(StoreError::Column { .. } | StoreError::Corrupt { .. })
             | Self::KeptReply(..)
@@ -174,6 +183,7 @@ impl From<CacheError<StoreError>> for Error {
             CacheError::Load(cause) => Self::Load(cause),
             CacheError::LoaderPanicked => Self::LoaderPanicked,
             CacheError::Deadline => Self::Deadline,
+            CacheError::Behind { known, found } => Self::Behind { known, found },
             CacheError::UnknownVersion { version, newest } => {
                 Self::UnknownVersion { version, newest }
             }

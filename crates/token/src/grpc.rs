@@ -194,6 +194,10 @@ fn status(error: Error) -> Status {
             tracing::warn!(waiting_keys, "the store is slower than it is asked");
             error::unavailable(DOMAIN, "STORE_OVERLOADED", retry_after)
         }
+        Error::Behind { known, found } => {
+            tracing::warn!(known, found, "the store is behind what it has committed");
+            error::unavailable(DOMAIN, "STORE_BEHIND", RETRY_AFTER)
+        }
         Error::UnknownVersion { version, newest } => error::failed_precondition(
             DOMAIN,
             "MIN_VERSION_UNKNOWN",

@@ -230,8 +230,10 @@ impl TokenService {
             let committed = tx.commit().await;
             // When the answer to the commit was lost the row may be there, and telling the
             // caches of a change that did not happen costs them one load.
-            if matches!(committed, Ok(()) | Err(PgError::UnknownOutcome { .. })) {
-                service.invalidate(&token).await;
+            match &committed {
+                Ok(()) => service.invalidate(&token).await,
+                Err(PgError::UnknownOutcome { .. }) => service.doubt(&token).await,
+                Err(_unchanged) => {}
             }
             match committed {
                 Ok(()) => Ok(token),
@@ -244,6 +246,17 @@ impl TokenService {
         // A task of its own: a caller who goes away now must not take the invalidation along.
         let task = self.commits.spawn(commit.with_current_context().in_current_span());
         task.await.map_err(Error::CommitTask)?
+    }
+
+    /// Nobody knows whether `token` was committed.
+    async fn doubt(&self, token: &pb::Token) {
+        if let Ok(id) = token.id.parse() {
+            self.by_id.doubt(&[id]).await;
+        }
+        if let Ok(key) = token.mint.parse() {
+            self.by_mint.doubt(&[key]).await;
+        }
+        self.pages.changed(&[token.version]).await;
     }
 
     async fn invalidate(&self, token: &pb::Token) {

@@ -6,6 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::l2::remote::TOMBSTONE_TTL;
 
 /// Announcements remembered; the oldest is forgotten for one more.
 const REMEMBERED_MAX: usize = 65_536;
@@ -49,16 +52,27 @@ pub(crate) struct Memory(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    by_key: HashMap<String, Announced>,
+    by_key: HashMap<String, Known>,
     order: VecDeque<String>,
+    /// When the database had another history the last time.
+    lost_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Known {
+    announced: Announced,
+    /// It came so soon after a history was lost that it may be of that one: others learn of the loss
+    /// later, and the log may be behind.
+    is_doubtful: bool,
 }
 
 impl Memory {
     pub(crate) fn remember(&self, entry_key: &str, announced: Announced) {
         let mut remembered = self.0.lock();
+        let is_doubtful = remembered.lost_at.is_some_and(|at| at.elapsed() <= TOMBSTONE_TTL);
         if let Some(known) = remembered.by_key.get_mut(entry_key) {
-            if known.version <= announced.version {
-                *known = announced;
+            if known.announced.version <= announced.version {
+                *known = Known { announced, is_doubtful };
             }
             return;
         }
@@ -68,17 +82,31 @@ impl Memory {
             remembered.by_key.remove(&oldest);
         }
         remembered.order.push_back(entry_key.to_owned());
-        remembered.by_key.insert(entry_key.to_owned(), announced);
+        remembered.by_key.insert(entry_key.to_owned(), Known { announced, is_doubtful });
     }
 
     /// Where this version of a key, or a newer one, was announced.
     pub(crate) fn of(&self, entry_key: &str, version: i64) -> Option<Announced> {
         let remembered = self.0.lock();
-        remembered.by_key.get(entry_key).filter(|known| known.version >= version).cloned()
+        let known = remembered.by_key.get(entry_key)?;
+        (known.announced.version >= version).then(|| known.announced.clone())
+    }
+
+    /// The newest version of a key that was announced and is certainly of this history.
+    pub(crate) fn committed_version_of(&self, entry_key: &str) -> Option<i64> {
+        let remembered = self.0.lock();
+        let known = remembered.by_key.get(entry_key).filter(|known| !known.is_doubtful)?;
+        Some(known.announced.version)
     }
 
     pub(crate) fn clear(&self) {
-        *self.0.lock() = Remembered::default();
+        let mut remembered = self.0.lock();
+        *remembered = Remembered { lost_at: remembered.lost_at, ..Remembered::default() };
+    }
+
+    /// The database has another history now: versions that were announced may never have been.
+    pub(crate) fn lose_history(&self) {
+        *self.0.lock() = Remembered { lost_at: Some(Instant::now()), ..Remembered::default() };
     }
 }
 
@@ -100,6 +128,11 @@ mod tests {
         }
         assert_eq!(memory.of("a", 5), None, "the oldest is forgotten");
         assert!(memory.of("0", 1).is_some());
+        assert_eq!(memory.committed_version_of("0"), Some(1));
+        memory.lose_history();
+        memory.remember("0", announced(7, 4));
+        assert!(memory.of("0", 7).is_some());
+        assert_eq!(memory.committed_version_of("0"), None, "it may be of the history before");
         assert_eq!(Chain::named(chain.as_str()), Some(chain));
         assert_eq!(Chain::named("x"), None);
     }

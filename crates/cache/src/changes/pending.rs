@@ -173,6 +173,19 @@ impl Pending {
         Some(if force { i64::MAX } else { version })
     }
 
+    /// The newest version of an entry that was committed, if a change of it waits.
+    pub(crate) fn committed_version_of(&self, entry_key: &str) -> Option<i64> {
+        // What an operator drops has not changed.
+        self.version_of(entry_key).filter(|version| *version != i64::MAX)
+    }
+
+    /// Forgets everything: what waits is of a history that is lost. A new epoch must be required.
+    pub(crate) fn clear(&self) {
+        self.changes.lock().by_key.clear();
+        self.count.store(0, Ordering::SeqCst);
+        self.settled.notify_waiters();
+    }
+
     pub(crate) fn contains(&self, entry_key: &str) -> bool {
         self.version_of(entry_key).is_some()
     }

@@ -94,6 +94,7 @@ impl Tail {
             return Ok(first.base);
         };
         if let Some(gap) = prev.gap_to(&first.base) {
+            self.lose_history();
             self.forget_all(gap.as_str(), first.sent_at);
             return Ok(first.base);
         }
@@ -110,6 +111,7 @@ impl Tail {
             let Some(cursor) = next else { break };
             let page = self.outbox.unseen(seen, cursor).await?;
             if let Some(gap) = prev.gap_to(&page.base) {
+                self.lose_history();
                 self.forget_all(gap.as_str(), page.sent_at);
                 return Ok(page.base);
             }
@@ -130,9 +132,13 @@ impl Tail {
         let mut unconfirmed = Vec::new();
         let mut keys = Vec::new();
         for change in changes {
-            let Some((id, key)) = &change.row else { continue };
+            let Some((id, key)) = &change.row else {
+                continue;
+            };
             for entity in entities.iter().filter(|entity| entity.source() == change.source) {
-                let Some(key_text) = entity.key_text_of(id, key) else { continue };
+                let Some(key_text) = entity.key_text_of(id, key) else {
+                    continue;
+                };
                 let waiting = entity.invalidation(&key_text, change.version);
                 unconfirmed.extend(waiting.filter(|waiting| !self.is_told(waiting)));
                 keys.push((entity, key_text, change.version));
@@ -152,6 +158,13 @@ impl Tail {
         let announced = self.memory.of(&change.memory_key(), change.version);
         let trust = self.dataset.trust();
         announced.zip(trust).is_some_and(|(announced, trust)| announced.chain == trust.chain)
+    }
+
+    /// Versions that are known may be of commits that are lost, and no row will ever have them.
+    fn lose_history(&self) {
+        self.dataset.require_epoch(None, false);
+        self.pending.clear();
+        self.memory.lose_history();
     }
 
     /// Anything may have changed. Changes are followed from `instant` on.

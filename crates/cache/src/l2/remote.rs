@@ -17,7 +17,7 @@ use crate::l2::wire::{self, Content, Epoch, Stored};
 use crate::metrics::Metrics;
 
 pub(crate) use crate::l2::space::Space;
-pub(crate) use steps::{Claim, Step, Synchronized, Told};
+pub(crate) use steps::{Claim, Step, Synchronized, TOMBSTONE_TTL, Told};
 
 mod collect;
 mod steps;

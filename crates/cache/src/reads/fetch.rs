@@ -12,12 +12,12 @@ use crate::entity_cache::EntityInner;
 use crate::l1::local::Slot;
 use crate::l2::remote::{Fill, Filled, Found, Seen, There};
 use crate::l2::wire::{self, Content, Epoch, Header, Stored};
+use crate::reads::behind::{Known, Wanted};
 use crate::reads::collector::Ride;
 use crate::reads::flight::Ticket;
-use crate::reads::loads::Loaded;
 use crate::reads::misses::Party;
 use crate::reads::turn::Turn;
-use crate::{Entity, Entry, Loader, Lookup, Outcome};
+use crate::{CacheError, Entity, Entry, Loader, Lookup, Outcome};
 
 /// What a batch knows before it reads anything.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +40,12 @@ pub(super) struct Miss<E: Entity, L: Loader<E>> {
     pub(super) there: There,
 }
 
+impl<E: Entity, L: Loader<E>> Miss<E, L> {
+    fn wanted(&self) -> Wanted<E> {
+        Wanted::new(&self.ticket, &self.entry_key, self.version)
+    }
+}
+
 /// What L2 said about a key.
 struct Hit<E: Entity> {
     /// Absent if there is no such row.
@@ -57,6 +63,14 @@ struct Answer<E: Entity> {
     key: E::Key,
     hash: u64,
     too_large: bool,
+}
+
+impl<E: Entity> Answer<E> {
+    /// Nothing to be kept: it gives the lease back.
+    fn none<L: Loader<E>>(ticket: &Ticket<E, L>, entry_key: String, lease: Option<String>) -> Self {
+        let (key, hash) = (ticket.key.clone(), ticket.hash);
+        Self { entry: None, version: 0, entry_key, lease, key, hash, too_large: true }
+    }
 }
 
 /// Reads all keys of a batch and answers everyone who waits for them. `ride` ends when L2 has
@@ -163,10 +177,11 @@ pub(super) async fn load<E: Entity, L: Loader<E>>(
     if misses.is_empty() {
         return;
     }
-    let keys = misses.iter().map(|miss| miss.ticket.key.clone()).collect();
-    match inner.load(keys).await {
-        Ok(loaded) => {
-            let answers = land_rows(inner, misses, &loaded, departure);
+    let wanted: Vec<_> = misses.iter().map(Miss::wanted).collect();
+    // Who does not ask L2 wants the store as it is now.
+    match inner.load_known(&wanted, !departure.asks_l2).await {
+        Ok(known) => {
+            let answers = land_rows(inner, misses, &known, departure);
             if let Some(epoch) = epoch {
                 fill_l2(inner, answers, epoch).await;
             }
@@ -196,12 +211,18 @@ pub(super) async fn load<E: Entity, L: Loader<E>>(
 fn land_rows<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     misses: Vec<Miss<E, L>>,
-    loaded: &Loaded<E>,
+    Known { loaded, at_least }: &Known<E>,
     departure: Departure,
 ) -> Vec<Answer<E>> {
     let mut answers = Vec::with_capacity(misses.len());
-    for Miss { ticket, entry_key, version: known, lease, .. } in misses {
+    for (miss, at_least) in misses.into_iter().zip(at_least) {
+        let Miss { ticket, entry_key, version: known, lease, .. } = miss;
         let entry = loaded.get(&ticket.key).map(Arc::clone);
+        if let Some(found) = entry.as_ref().map(|entry| entry.version).filter(|it| it < at_least) {
+            answers.push(Answer::none(&ticket, entry_key, lease));
+            ticket.land(Err(CacheError::Behind { known: *at_least, found }));
+            continue;
+        }
         // An absent row has no version of its own. The newest that was known before the load is
         // one that it has been through, and any change after it is newer.
         let version = entry.as_ref().map_or(known, |entry| entry.version);

@@ -58,6 +58,8 @@ struct Usual(AtomicU64);
 #[derive(Debug)]
 struct Request<E: Entity, L: Loader<E>> {
     keys: Vec<E::Key>,
+    /// From the server that takes writes.
+    newest: bool,
     answer: oneshot::Sender<Answer<E, L>>,
     span: Span,
 }
@@ -69,6 +71,18 @@ impl<E: Entity, L: Loader<E>> Passenger for Request<E, L> {
 }
 
 impl<E: Entity> Loaded<E> {
+    /// The same with the rows of some keys from another load.
+    pub(crate) fn replaced(&self, keys: &[E::Key], newer: &Self) -> Self {
+        let mut entries = self.entries.clone();
+        for key in keys {
+            match newer.get(key) {
+                Some(entry) => drop(entries.insert(key.clone(), Arc::clone(entry))),
+                None => drop(entries.remove(key)),
+            }
+        }
+        Self { entries }
+    }
+
     /// The row of a key, or `None` if there is none.
     pub(crate) fn get(&self, key: &E::Key) -> Option<&Arc<Entry<E>>> {
         self.entries.get(key)
@@ -160,9 +174,9 @@ fn keys_max<E: Entity>() -> usize {
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     /// Reads keys from the store, with others if many are asked for now.
-    pub(crate) async fn load(self: &Arc<Self>, keys: Vec<E::Key>) -> Answer<E, L> {
+    pub(crate) async fn load(self: &Arc<Self>, keys: Vec<E::Key>, newest: bool) -> Answer<E, L> {
         let (answer, answered) = oneshot::channel();
-        let request = Request { keys, answer, span: Span::current() };
+        let request = Request { keys, newest, answer, span: Span::current() };
         let collector = &self.loads.collector;
         match collector.depart_alone(request) {
             Ok(batch) => Arc::clone(self).run(batch).await,
@@ -202,7 +216,8 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         let mut keys = HashSet::with_capacity(passengers.iter().map(Passenger::keys).sum());
         keys.extend(passengers.iter().flat_map(|request| request.keys.iter().cloned()));
         let begun = self.loads.begin();
-        let answer = self.ask_loader(keys.into_iter().collect()).await;
+        let newest = passengers.iter().any(|request| request.newest);
+        let answer = self.ask_loader(keys.into_iter().collect(), newest).await;
         let took = begun.begun_at.elapsed();
         drop(begun);
         self.loads.took.add(took);
@@ -217,11 +232,17 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         }
     }
 
-    async fn ask_loader(&self, keys: Vec<E::Key>) -> Answer<E, L> {
+    async fn ask_loader(&self, keys: Vec<E::Key>, newest: bool) -> Answer<E, L> {
         self.cache.metrics.loading(E::NAME, keys.len());
         // The loader runs inside a function of its own future, so a panic before its first await
         // is caught as well.
-        let load = async { self.loader.load_many(keys).await };
+        let load = async {
+            if newest {
+                self.loader.load_newest(keys).await
+            } else {
+                self.loader.load_many(keys).await
+            }
+        };
         let load = AssertUnwindSafe(Deadline::after(LOAD_TIMEOUT).scope(load)).catch_unwind();
         let rows = match tokio::time::timeout(LOAD_TIMEOUT, load).await {
             Err(_elapsed) => return Err(CacheError::Deadline),

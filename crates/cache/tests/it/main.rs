@@ -6,6 +6,7 @@ mod damage;
 mod dataset;
 mod faults;
 mod killed;
+mod lagging;
 mod leases;
 mod lists;
 mod operators;

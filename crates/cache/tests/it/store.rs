@@ -1,5 +1,6 @@
 //! The truth: rows with versions, and a loader that can be counted, held up and made to fail.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use forebay_cache::{ChangedRow, DecodeError, Entity, List, Loader, PageLoader};
 use forebay_postgres::maintenance::Maintenance;
 use forebay_postgres::{PgError, PgPool, Sql};
 use forebay_testkit::{self as testkit, TestDatabase};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 /// A row of the tests. It is stored as `version text`.
@@ -141,6 +143,10 @@ struct Inner {
     panics: AtomicBool,
     panics_when_released: AtomicBool,
     holds: AtomicBool,
+    /// What a server that lags answers, if loads are to come from one.
+    lagging: Mutex<Option<HashMap<u64, (i64, String)>>>,
+    /// The server that takes writes lags too.
+    lags_wholly: AtomicBool,
     held: Notify,
     release: Semaphore,
     /// Dropped with the last clone; a server of the test's own has none.
@@ -178,6 +184,8 @@ impl Store {
             panics: AtomicBool::default(),
             panics_when_released: AtomicBool::default(),
             holds: AtomicBool::default(),
+            lagging: Mutex::default(),
+            lags_wholly: AtomicBool::default(),
             held: Notify::new(),
             release: Semaphore::new(0),
             database,
@@ -253,6 +261,43 @@ impl Store {
         held.await.expect("a load was expected");
     }
 
+    /// From now on loads see the rows of these keys as they are now, as on a server that has stopped
+    /// to follow; `wholly` also those from the server that takes writes.
+    pub(crate) async fn lag(&self, keys: &[u64], wholly: bool) {
+        let now = self.read(keys).await.expect("the rows");
+        let now = now.into_iter().map(|(key, row)| (key, (row.version, row.text))).collect();
+        *self.0.lagging.lock() = Some(now);
+        self.0.lags_wholly.store(wholly, SeqCst);
+    }
+
+    /// Loads see what there is.
+    pub(crate) fn catch_up(&self) {
+        *self.0.lagging.lock() = None;
+    }
+
+    async fn read(&self, keys: &[u64]) -> Result<Vec<(u64, Row)>, StoreDown> {
+        let names: Vec<_> = keys.iter().map(u64::to_string).collect();
+        let rows = self.0.postgres.query(&LOAD, &[&names]).await.map_err(StoreDown)?;
+        let row = |row: &forebay_postgres::Row| {
+            let name: &str = row.try_get(0).expect("a name");
+            let version = row.try_get(1).expect("a version");
+            let text = row.try_get(2).expect("a text");
+            (name.parse().expect("a number"), Row { version, text })
+        };
+        Ok(rows.iter().map(row).collect())
+    }
+
+    /// What a server that lags holds of some keys, if loads come from one.
+    fn lagging(&self, keys: &[u64]) -> Option<Vec<(u64, Row)>> {
+        let lagging = self.0.lagging.lock();
+        let held = lagging.as_ref()?;
+        let row = |key: &u64| {
+            let (version, text) = held.get(key)?.clone();
+            Some((*key, Row { version, text }))
+        };
+        Some(keys.iter().filter_map(row).collect())
+    }
+
     /// Lets one waiting load go on, and later ones pass.
     pub(crate) fn release(&self) {
         self.0.holds.store(false, SeqCst);
@@ -296,18 +341,20 @@ impl Loader<Row> for Store {
         inner.keys_loaded.fetch_add(keys.len(), SeqCst);
         let _counted = inner.enter();
         assert!(!inner.panics.load(SeqCst), "the loader was told to panic");
-        let names: Vec<_> = keys.iter().map(u64::to_string).collect();
-        let rows = inner.postgres.query(&LOAD, &[&names]).await.map_err(StoreDown)?;
-        let found: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                let name: &str = row.try_get(0).expect("a name");
-                let version = row.try_get(1).expect("a version");
-                let text = row.try_get(2).expect("a text");
-                (name.parse().expect("a number"), Row { version, text })
-            })
-            .collect();
+        let found = match self.lagging(&keys) {
+            Some(old) => old,
+            None => self.read(&keys).await?,
+        };
         inner.pass(found).await
+    }
+
+    async fn load_newest(&self, keys: Vec<u64>) -> Result<Vec<(u64, Row)>, StoreDown> {
+        let lags = self.0.lagging.lock().is_some();
+        if !lags || self.0.lags_wholly.load(SeqCst) {
+            return Loader::<Row>::load_many(self, keys).await;
+        }
+        self.0.loads.fetch_add(1, SeqCst);
+        self.read(&keys).await
     }
 }
 

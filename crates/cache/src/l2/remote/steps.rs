@@ -12,7 +12,7 @@ use crate::l2::wire::{self, Epoch};
 
 /// How long a tombstone is kept. It turns away fills that were read from a server that lags behind;
 /// all others are turned away because their lease is void.
-const TOMBSTONE_TTL: Duration = Duration::from_secs(120);
+pub(crate) const TOMBSTONE_TTL: Duration = Duration::from_secs(120);
 /// How long a mark is kept after the last step. A process that takes longer begins a new one.
 const MARK_TTL: Duration = Duration::from_secs(3600);
 /// Entries of the log at least. One is about 100 bytes.
@@ -135,7 +135,9 @@ impl Remote {
             call = call.arg(if *force { "1" } else { "0" }).arg(message);
         }
         let answer = self.patient.eval(&self.synchronize, &call).await;
-        let Some(Reply::List(parts)) = self.counted("synchronize", answer) else { return None };
+        let Some(Reply::List(parts)) = self.counted("synchronize", answer) else {
+            return None;
+        };
         let synchronized: Option<Vec<_>> = parts
             .chunks_exact(2)
             .map(|pair| match pair {
