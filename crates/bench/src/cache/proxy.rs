@@ -1,7 +1,8 @@
-//! A proxy in front of Redis that can hold traffic up, slow it down, cut it, and count commands.
+//! A proxy in front of Redis that can hold traffic up, slow it down, cut it, and count commands and
+//! round trips.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,8 +28,15 @@ pub struct Proxy {
     /// Where it listens.
     pub url: String,
     mood: watch::Sender<Mood>,
-    commands: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     accept: AbortHandle,
+}
+
+/// What clients have sent.
+#[derive(Debug, Default)]
+struct Counts {
+    commands: AtomicU64,
+    round_trips: AtomicU64,
 }
 
 impl Proxy {
@@ -42,14 +50,14 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("redis://{}", listener.local_addr()?);
         let (mood, moods) = watch::channel(Mood::default());
-        let commands = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&commands);
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
         let accept = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, server.clone(), moods.clone(), Arc::clone(&counter)));
+                tokio::spawn(serve(client, server.clone(), moods.clone(), Arc::clone(&counted)));
             }
         });
-        Ok(Self { url, mood, commands, accept: accept.abort_handle() })
+        Ok(Self { url, mood, counts, accept: accept.abort_handle() })
     }
 
     /// Keeps what clients send until [`Proxy::release`].
@@ -72,9 +80,11 @@ impl Proxy {
         self.mood.send_modify(|mood| mood.cut += 1);
     }
 
-    /// Commands that clients have sent since the last call.
-    pub fn take_commands(&self) -> u64 {
-        self.commands.swap(0, Ordering::SeqCst)
+    /// Commands that clients have sent since the last call, and their round trips. One begins on a
+    /// connection with what is sent after an answer came: what is on its way together shares it.
+    pub fn take_counts(&self) -> (u64, u64) {
+        let Counts { commands, round_trips } = &*self.counts;
+        (commands.swap(0, Ordering::SeqCst), round_trips.swap(0, Ordering::SeqCst))
     }
 }
 
@@ -89,7 +99,7 @@ async fn serve(
     client: TcpStream,
     server: String,
     mut moods: watch::Receiver<Mood>,
-    commands: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 ) {
     let cut = moods.borrow().cut;
     let Ok(server) = TcpStream::connect(server).await else { return };
@@ -98,9 +108,10 @@ async fn serve(
     }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let is_answered = AtomicBool::new(true);
     tokio::select! {
-        _ended = up(from_client, to_server, moods.clone(), &commands) => {}
-        _ended = down(from_server, to_client) => {}
+        _ended = up(from_client, to_server, moods.clone(), (&counts, &is_answered)) => {}
+        _ended = down(from_server, to_client, &is_answered) => {}
         _cut = moods.wait_for(|mood| mood.cut != cut) => {}
     }
 }
@@ -111,7 +122,7 @@ async fn up(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut moods: watch::Receiver<Mood>,
-    commands: &AtomicU64,
+    (counts, is_answered): (&Counts, &AtomicBool),
 ) -> std::io::Result<()> {
     let (sender, mut late) = tokio::sync::mpsc::unbounded_channel();
     let delays = moods.clone();
@@ -123,7 +134,9 @@ async fn up(
             if count == 0 {
                 return Ok(());
             }
-            commands.fetch_add(counter.count(&buffer[..count]), Ordering::SeqCst);
+            counts.commands.fetch_add(counter.count(&buffer[..count]), Ordering::SeqCst);
+            let is_next = is_answered.swap(false, Ordering::SeqCst);
+            counts.round_trips.fetch_add(u64::from(is_next), Ordering::SeqCst);
             let due = tokio::time::Instant::now() + delays.borrow().delay;
             if sender.send((due, buffer[..count].to_vec())).is_err() {
                 return Ok(());
@@ -143,8 +156,21 @@ async fn up(
     tokio::try_join!(read, write).map(|_: ((), ())| ())
 }
 
-async fn down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Result<()> {
-    tokio::io::copy(&mut from, &mut to).await.map(|_| ())
+async fn down(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    is_answered: &AtomicBool,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        // Before the client can send what it sends because of this.
+        is_answered.store(true, Ordering::SeqCst);
+        to.write_all(&buffer[..count]).await?;
+    }
 }
 
 /// Counts commands in a stream of them: arrays of bulk strings, each with its length before it.

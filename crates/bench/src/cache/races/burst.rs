@@ -19,7 +19,7 @@ pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
     let node = peer.start(&through).await?;
     settle(std::slice::from_ref(&node), &site).await?;
     let keys = rows(&site, KEYS).await?;
-    proxy.take_commands();
+    proxy.take_counts();
     let started = Instant::now();
     let reads = keys.into_iter().map(|key| {
         let node = node.clone();
@@ -31,9 +31,11 @@ pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let answered = answers.iter().filter(|answer| matches!(answer, Ok(Ok(_)))).count();
     let (statements, _) = site.truth.take_counts();
-    let commands = proxy.take_commands();
+    let (commands, round_trips) = proxy.take_counts();
     if peer.is_ours() {
-        at_most("1,000 distinct misses at once: SQL", "statements", statements, BOUND);
+        let what = "1,000 distinct misses at once";
+        at_most(&format!("{what}: SQL"), "statements", statements, BOUND);
+        at_most(&format!("{what}: Redis"), "round trips", round_trips, BOUND);
     }
     let answered = if answered == KEYS {
         format!("{answered} answered")
@@ -41,5 +43,8 @@ pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
         format!("**{answered} of {KEYS} answered**")
     };
     let statements = counted(statements, BOUND, "SQL");
-    Ok(format!("{answered} in {took:.0} ms, {statements}, {commands} Redis commands"))
+    Ok(format!(
+        "{answered} in {took:.0} ms, {statements}, {commands} Redis commands in {round_trips} round \
+         trips"
+    ))
 }
