@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Debug};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use forebay_config::EntityCacheConfig;
 use forebay_pooling::Deadline;
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt as _;
-use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
 use crate::cache::CacheInner;
 use crate::changes::settled::Standing;
+use crate::l1::key::KnownHash;
 use crate::l1::local::{EntityId, Local, Slot};
 use crate::lists::collection::Collection;
 use crate::metrics::Outcomes;
@@ -114,12 +115,15 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         ask: impl Into<Ask>,
     ) -> Result<Lookup<E>, CacheError<L::Error>> {
         let (inner, ask) = (&self.0, ask.into());
-        let terms = inner.terms(ask, inner.standing(ask));
+        let standing = inner.standing(ask);
+        let terms = inner.terms(ask, standing);
         let span = inner.span("cache.get", &inner.span_names.get, None);
         let answer = match inner.answer_l1(key, &terms) {
             Some(lookup) => Ok(lookup),
             // On the heap, or every hit would carry along what a miss needs.
-            None => Box::pin(inner.read_one(key, ask).instrument(span.clone())).await,
+            None => {
+                Box::pin(inner.read_one(key, ask, standing, &terms).instrument(span.clone())).await
+            }
         };
         match &answer {
             Ok(lookup) => {
@@ -146,15 +150,17 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         keys: &[E::Key],
         ask: impl Into<Ask>,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
-        let (began_at, ask) = (Instant::now(), ask.into());
-        let span = self.0.span("cache.get_many", &self.0.span_names.get_many, Some(keys.len()));
-        let answers = self.0.read(keys, ask).instrument(span.clone()).await;
+        let (inner, ask) = (&self.0, ask.into());
+        let standing = inner.standing(ask);
+        let terms = inner.terms(ask, standing);
+        let span = inner.span("cache.get_many", &inner.span_names.get_many, Some(keys.len()));
+        let answers = inner.read(keys, ask, standing, &terms).instrument(span.clone()).await;
         match &answers {
             Ok(lookups) => {
                 for (key, lookup) in keys.iter().zip(lookups) {
-                    let before = self.0.outcomes.count(lookup.outcome);
-                    if self.0.is_checked(before) {
-                        self.0.have_verified(key, lookup, ask.consistency, began_at);
+                    let before = inner.outcomes.count(lookup.outcome);
+                    if inner.is_checked(before) {
+                        inner.have_verified(key, lookup, ask.consistency, terms.view.at);
                     }
                 }
                 let hits = lookups.iter().filter(|lookup| lookup.outcome.is_hit()).count();
@@ -221,7 +227,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         self.look(hash, key, terms)
     }
 
-    fn look(&self, hash: u64, key: &E::Key, terms: &Terms) -> Option<Lookup<E>> {
+    pub(crate) fn look(&self, hash: u64, key: &E::Key, terms: &Terms) -> Option<Lookup<E>> {
         terms.bound?;
         let slot = self.local.get(self.id, hash, key)?;
         if !terms.accept(&slot) || !self.is_current(&slot) {
@@ -242,49 +248,52 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         }
     }
 
-    async fn read_one(self: &Arc<Self>, key: &E::Key, ask: Ask) -> Landed<E, L> {
-        let mut answers = self.read(std::slice::from_ref(key), ask).await?;
-        Ok(answers.pop().expect("one key has one answer"))
+    /// Reads a key that L1 has not answered under these terms.
+    async fn read_one(
+        self: &Arc<Self>,
+        key: &E::Key,
+        ask: Ask,
+        standing: Option<Standing>,
+        terms: &Terms,
+    ) -> Landed<E, L> {
+        let plan = self.plan(ask, standing, terms).await?;
+        let hash = self.local.hash(self.id, key);
+        match self.board(key, hash, &plan, None) {
+            Boarding::Answered(lookup) => Ok(lookup),
+            Boarding::Joined(arrival) => self.wait(key, arrival, ask.consistency, terms).await,
+            Boarding::Leads(ticket, arrival) => {
+                self.depart(vec![ticket], plan.asks_l2);
+                self.wait(key, arrival, ask.consistency, terms).await
+            }
+        }
     }
 
     async fn read(
         self: &Arc<Self>,
         keys: &[E::Key],
         ask: Ask,
+        standing: Option<Standing>,
+        terms: &Terms,
     ) -> Result<Vec<Lookup<E>>, CacheError<L::Error>> {
-        let standing = self.standing(ask);
-        if let Some(Standing::Doubtful) = standing {
-            Box::pin(self.check_version(ask.min_version)).await?;
-        }
-        let terms = self.terms(ask, standing);
-        let asks_l2 = terms.allow_l2() && self.is_calm();
-        let fresh_at = if asks_l2 { terms.view.caught_up_at } else { terms.view.at };
-        let since = terms.since(fresh_at);
+        let plan = self.plan(ask, standing, terms).await?;
         let mut tickets = Vec::new();
         let mut places: Vec<Place<E, L>> = Vec::with_capacity(keys.len());
         // A key may be asked for twice; a strict read would otherwise read it twice.
-        let mut seen = HashMap::with_capacity(keys.len());
+        let mut missed: HashMap<_, _, BuildHasherDefault<KnownHash>> = HashMap::default();
         for key in keys {
-            if let Some(&first) = seen.get(key) {
-                places.push(Place::Same(first));
-                continue;
-            }
-            seen.insert(key, places.len());
             let hash = self.local.hash(self.id, key);
+            let left = self.flights.left(hash);
             // Most keys are here; only the others need the lock of the flights.
-            if let Some(lookup) = self.look(hash, key, &terms) {
+            if let Some(lookup) = self.look(hash, key, terms) {
                 places.push(Place::Here(lookup));
                 continue;
             }
-            let boarding = self.flights.board(
-                key,
-                hash,
-                since,
-                fresh_at,
-                || self.generation(hash),
-                || self.look(hash, key, &terms),
-            );
-            places.push(match boarding {
+            let first = *missed.entry(hash).or_insert(places.len());
+            if first < places.len() && keys[first] == *key {
+                places.push(Place::Same(first));
+                continue;
+            }
+            places.push(match self.board(key, hash, &plan, Some(left)) {
                 Boarding::Answered(lookup) => Place::Here(lookup),
                 Boarding::Joined(arrival) => Place::Awaited(arrival),
                 Boarding::Leads(ticket, arrival) => {
@@ -294,14 +303,14 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             });
         }
         if !tickets.is_empty() {
-            self.depart(tickets, asks_l2);
+            self.depart(tickets, plan.asks_l2);
         }
         let mut answers: Vec<Lookup<E>> = Vec::with_capacity(places.len());
         for (key, place) in keys.iter().zip(places) {
             answers.push(match place {
                 Place::Here(lookup) => lookup,
                 Place::Same(first) => answers[first].clone(),
-                Place::Awaited(arrival) => self.wait(key, arrival, ask.consistency, &terms).await?,
+                Place::Awaited(arrival) => self.wait(key, arrival, ask.consistency, terms).await?,
             });
         }
         Ok(answers)

@@ -7,5 +7,6 @@ pub(crate) mod flight;
 pub(crate) mod loads;
 pub(crate) mod lookup;
 pub(crate) mod misses;
+pub(crate) mod plan;
 pub(crate) mod terms;
 mod turn;

@@ -22,7 +22,7 @@ const SEATS: usize = 4;
 /// moka is told of that many reads of a key that has a new seat: it counts no further, ...
 const FIRST: u32 = 16;
 /// ... and then of one in so many.
-const EVERY: u32 = 16;
+const EVERY: u32 = 32;
 /// One in so many reads of keys without a seat gets one: what is read all the time soon has it, and
 /// what is read once seldom takes it away from others.
 const SEATED: u32 = 8;

@@ -93,6 +93,7 @@ impl BuildHasher for HashIsKnown {
     }
 }
 
+#[derive(Debug, Default)]
 pub(crate) struct KnownHash(u64);
 
 impl Hasher for KnownHash {

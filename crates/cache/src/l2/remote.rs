@@ -1,5 +1,6 @@
 //! L2: one Redis string per key, written only by scripts that compare versions.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,9 +18,11 @@ use crate::l2::wire::{self, Content, Epoch, Stored};
 use crate::metrics::Metrics;
 
 pub(crate) use crate::l2::space::Space;
+pub(crate) use fills::{Fill, Filled};
 pub(crate) use steps::{Claim, Step, Synchronized, TOMBSTONE_TTL, Told};
 
 mod collect;
+mod fills;
 mod steps;
 
 /// Time a script of the background may take. Nobody waits for it.
@@ -97,30 +100,6 @@ pub(crate) enum Lease {
     Held { ripe_in: Duration },
 }
 
-/// One entry to be stored under a lease.
-#[derive(Debug)]
-pub(crate) struct Fill {
-    pub(crate) entry_key: String,
-    /// As it was granted.
-    pub(crate) lease: String,
-    pub(crate) version: i64,
-    /// Empty to give the lease back.
-    pub(crate) value: Vec<u8>,
-    pub(crate) ttl: Duration,
-}
-
-/// What became of a fill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Filled {
-    Stored,
-    /// A newer version or tombstone is there: what was read is out of date.
-    Outdated,
-    /// The lease was void: it expired, or the row changed since it was given.
-    Fenced,
-    /// Not stored for any other reason.
-    Dropped,
-}
-
 impl Remote {
     pub(crate) fn new(
         pool: &RedisPool,
@@ -167,7 +146,7 @@ impl Remote {
     pub(crate) async fn read(
         &self,
         space: Space,
-        entry_keys: &[String],
+        entry_keys: &[&str],
         with_leases: bool,
     ) -> Option<Found> {
         // In this order: a change that does not wait any more is covered by the mark.
@@ -180,11 +159,11 @@ impl Remote {
         let (epoch, mark) = (*trust.epochs.get(&space.id)?, trust.mark());
         let call = self.breaker.call()?;
         let mut names = Vec::with_capacity(2 * entry_keys.len() + 3);
-        names.extend([space.epoch_key(), trust.chain.mark_key()]);
-        names.extend(space.is_list.then(|| space.collection_key()));
-        names.extend(entry_keys.iter().cloned());
+        names.extend([Cow::Owned(space.epoch_key()), Cow::Owned(trust.chain.mark_key())]);
+        names.extend(space.is_list.then(|| Cow::Owned(space.collection_key())));
+        names.extend(entry_keys.iter().map(|key| Cow::Borrowed(*key)));
         if with_leases {
-            names.extend(entry_keys.iter().map(|key| lease_key(key)));
+            names.extend(entry_keys.iter().map(|key| Cow::Owned(lease_key(key))));
         }
         let expected = names.len();
         let answer = self.quick.mget(&names).await;
@@ -253,41 +232,6 @@ impl Remote {
         worked(call, &answer);
         let answers = self.counted("lease", answer)?;
         answers.into_iter().map(|answer| lease_of(&self.counted("lease", answer)?)).collect()
-    }
-
-    /// Stores entries under their leases with one pipeline, each unless something newer is there.
-    pub(crate) async fn fill(&self, space: Space, epoch: Epoch, fills: &[Fill]) -> Vec<Filled> {
-        let Some(call) = self.breaker.call() else {
-            return vec![Filled::Dropped; fills.len()];
-        };
-        let calls: Vec<_> = fills
-            .iter()
-            .map(|fill| {
-                ScriptCall::new()
-                    .key(space.fence_key())
-                    .key(fill.entry_key.as_str())
-                    .key(lease_key(&fill.entry_key))
-                    .arg(epoch.as_bytes())
-                    .arg(&fill.lease)
-                    .arg(wire::version_text(fill.version))
-                    .arg(&fill.value)
-                    .arg(millis(fill.ttl))
-            })
-            .collect();
-        let answer = self.quick.eval_many(&self.fill, &calls).await;
-        worked(call, &answer);
-        let Some(answers) = self.counted("fill", answer) else {
-            return vec![Filled::Dropped; fills.len()];
-        };
-        answers
-            .into_iter()
-            .map(|answer| match self.counted("fill", answer) {
-                Some(Reply::Int(1)) => Filled::Stored,
-                Some(Reply::Int(-1)) => Filled::Outdated,
-                Some(Reply::Int(0)) => Filled::Fenced,
-                _ => Filled::Dropped,
-            })
-            .collect()
     }
 
     /// The epochs that this process knows, for an operator.

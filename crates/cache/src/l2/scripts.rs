@@ -45,26 +45,37 @@ if ARGV[4] == '2' then
 end
 return {0, tombstone, lease}";
 
-/// `KEYS: epoch, entry, lease. ARGV: epoch, lease, version, value, milliseconds to live.`
-/// 1 if stored; 0 if the lease is gone: it expired, or the row changed; -1 if a newer version is
-/// there; -2 if another epoch is in force. Without a value the lease is given back, unless somebody
-/// has had a turn since.
+/// `KEYS: epoch, then entry and lease of each fill. ARGV: epoch, then for each fill: lease, version,
+/// value, milliseconds to live.`
+/// For each fill 1 if stored; 0 if the lease is gone: it expired, or the row changed; -1 if a newer
+/// version is there; -2 if another epoch is in force, or there is no room. Without a value the lease is
+/// given back, unless somebody has had a turn since.
 pub(crate) const FILL: &str = r"
-local held = redis.call('GET', KEYS[3]) or ''
-if ARGV[4] == '' then
-  if held == ARGV[2] then redis.call('DEL', KEYS[3]) end
-  return 0
+local is_current = redis.call('GETRANGE', KEYS[1], 0, 15) == ARGV[1]
+local function fill(entry, lease, token, version, value, ttl)
+  local held = redis.call('GET', lease) or ''
+  if value == '' then
+    if held == token then redis.call('DEL', lease) end
+    return 0
+  end
+  if string.sub(held, 1, 16) ~= string.sub(token, 1, 16) then return 0 end
+  redis.call('DEL', lease)
+  if not is_current then return -2 end
+  local stored = redis.pcall('GETRANGE', entry, 0, 32)
+  if type(stored) == 'string' and string.find(stored, '^[VNT]%x+') and #stored == 33 then
+    local counts = string.sub(stored, 1, 1) == 'T' or string.sub(stored, 18) == ARGV[1]
+    if counts and string.sub(stored, 2, 17) > version then return -1 end
+  end
+  local set = redis.pcall('SET', entry, value, 'PX', ttl)
+  if type(set) == 'table' and set.err then return -2 end
+  return 1
 end
-if string.sub(held, 1, 16) ~= string.sub(ARGV[2], 1, 16) then return 0 end
-redis.call('DEL', KEYS[3])
-if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return -2 end
-local stored = redis.pcall('GETRANGE', KEYS[2], 0, 32)
-if type(stored) == 'string' and string.find(stored, '^[VNT]%x+') and #stored == 33 then
-  local counts = string.sub(stored, 1, 1) == 'T' or string.sub(stored, 18) == ARGV[1]
-  if counts and string.sub(stored, 2, 17) > ARGV[3] then return -1 end
+local filled = {}
+for at = 0, (#KEYS - 1) / 2 - 1 do
+  filled[at + 1] = fill(KEYS[2 + 2 * at], KEYS[3 + 2 * at], ARGV[2 + 4 * at], ARGV[3 + 4 * at],
+    ARGV[4 + 4 * at], ARGV[5 + 4 * at])
 end
-redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
-return 1";
+return filled";
 
 /// `KEYS: mark, log, then entry and lease of each change. ARGV: the mark before and after,
 /// milliseconds of the mark, milliseconds of a tombstone, entries of the log, then for each change:

@@ -54,6 +54,13 @@ struct Hit<E: Entity> {
     ttl: Duration,
 }
 
+impl<E: Entity> Hit<E> {
+    fn lookup(&self) -> Lookup<E> {
+        let outcome = if self.entry.is_some() { Outcome::HitL2 } else { Outcome::NegativeL2 };
+        Lookup { value: self.entry.as_ref().map(Arc::clone), outcome }
+    }
+}
+
 /// What the store said about a key.
 struct Answer<E: Entity> {
     entry: Option<Arc<Entry<E>>>,
@@ -79,16 +86,22 @@ pub(crate) async fn fetch<E: Entity, L: Loader<E>>(
     inner: Arc<EntityInner<E, L>>,
     tickets: Vec<Ticket<E, L>>,
     departure: Departure,
-    ride: Option<Ride<Party<E, L>>>,
+    mut ride: Option<Ride<Party<E, L>>>,
 ) {
+    let prefix = inner.space().entry_key("");
     let mut misses: Vec<_> = tickets
         .into_iter()
         .map(|ticket| {
-            let entry_key = inner.space().entry_key(&E::key_text(&ticket.key));
+            let key_text = E::key_text(&ticket.key);
+            let entry_key = [prefix.as_str(), &key_text].concat();
             Miss { ticket, entry_key, version: 0, lease: None, there: There::Nothing }
         })
         .collect();
-    let asked = if departure.asks_l2 { ask_l2(&inner, &mut misses, departure).await } else { None };
+    let asked = if departure.asks_l2 {
+        ask_l2(&inner, &mut misses, departure, &mut ride).await
+    } else {
+        None
+    };
     let Some(epoch) = asked else {
         drop(ride);
         return load(&inner, misses, None, departure).await;
@@ -105,9 +118,14 @@ async fn ask_l2<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     misses: &mut Vec<Miss<E, L>>,
     departure: Departure,
+    ride: &mut Option<Ride<Party<E, L>>>,
 ) -> Option<Epoch> {
-    let keys: Vec<_> = misses.iter().map(|miss| miss.entry_key.clone()).collect();
+    let keys: Vec<_> = misses.iter().map(|miss| miss.entry_key.as_str()).collect();
     let Found { epoch, seen, .. } = inner.cache.remote.read(inner.space(), &keys, false).await?;
+    // Nobody will have to be loaded, so those who come later need not wait for this batch.
+    if seen.iter().all(|seen| matches!(seen, Seen::Usable(_))) {
+        drop(ride.take());
+    }
     land_hits(inner, misses, seen, departure);
     Some(epoch)
 }
@@ -119,7 +137,8 @@ pub(super) fn land_hits<E: Entity, L: Loader<E>>(
     seen: Vec<Seen>,
     departure: Departure,
 ) {
-    let mut left = Vec::with_capacity(misses.len());
+    let (mut left, mut landed) = (Vec::new(), Vec::new());
+    let waits = misses.len() > 1;
     for (mut miss, seen) in misses.drain(..).zip(seen) {
         miss.there = There::Nothing;
         match seen {
@@ -129,19 +148,25 @@ pub(super) fn land_hits<E: Entity, L: Loader<E>>(
             Seen::Damaged => miss.there = There::Damaged,
             Seen::Usable(stored) => {
                 miss.version = stored.version;
-                if let Some(Hit { entry, version, ttl }) = hit(inner, stored) {
-                    let is_there = entry.is_some();
-                    let outcome = if is_there { Outcome::HitL2 } else { Outcome::NegativeL2 };
-                    // What L2 holds contains what this process knew to have changed, and no more.
-                    let as_of = departure.view.caught_up_at;
-                    inner.fill_l1(&miss.ticket, entry.as_ref(), version, ttl, as_of, departure);
-                    miss.ticket.land(Ok(Lookup { value: entry, outcome }));
+                if let Some(hit) = hit(inner, stored) {
+                    // Others of the batch need not wait until this one is in L1.
+                    if waits {
+                        miss.ticket.tell(Ok(hit.lookup()));
+                    }
+                    landed.push((miss, hit));
                     continue;
                 }
                 miss.there = There::Unusable;
             }
         }
         left.push(miss);
+    }
+    for (miss, hit) in landed {
+        // What L2 holds contains what this process knew to have changed, and no more.
+        let as_of = departure.view.caught_up_at;
+        let Hit { entry, version, ttl } = &hit;
+        inner.fill_l1(&miss, entry.as_ref(), *version, *ttl, as_of, departure);
+        miss.ticket.land(Ok(hit.lookup()));
     }
     *misses = left;
 }
@@ -216,22 +241,23 @@ fn land_rows<E: Entity, L: Loader<E>>(
 ) -> Vec<Answer<E>> {
     let mut answers = Vec::with_capacity(misses.len());
     for (miss, at_least) in misses.into_iter().zip(at_least) {
-        let Miss { ticket, entry_key, version: known, lease, .. } = miss;
-        let entry = loaded.get(&ticket.key).map(Arc::clone);
+        let entry = loaded.get(&miss.ticket.key).map(Arc::clone);
         if let Some(found) = entry.as_ref().map(|entry| entry.version).filter(|it| it < at_least) {
+            let Miss { ticket, entry_key, lease, .. } = miss;
             answers.push(Answer::none(&ticket, entry_key, lease));
             ticket.land(Err(CacheError::Behind { known: *at_least, found }));
             continue;
         }
         // An absent row has no version of its own. The newest that was known before the load is
         // one that it has been through, and any change after it is newer.
-        let version = entry.as_ref().map_or(known, |entry| entry.version);
+        let version = entry.as_ref().map_or(miss.version, |entry| entry.version);
         let too_large =
             entry.as_ref().is_some_and(|entry| entry.encoded.len() > inner.config.value_bytes_max);
         if !too_large {
             let ttl = inner.ttl_of(entry.is_some());
-            inner.fill_l1(&ticket, entry.as_ref(), version, ttl, departure.view.at, departure);
+            inner.fill_l1(&miss, entry.as_ref(), version, ttl, departure.view.at, departure);
         }
+        let Miss { ticket, entry_key, lease, .. } = miss;
         answers.push(Answer {
             entry: entry.clone(),
             version,
@@ -301,17 +327,17 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     fn fill_l1(
         &self,
-        ticket: &Ticket<E, L>,
+        miss: &Miss<E, L>,
         entry: Option<&Arc<Entry<E>>>,
         version: i64,
         ttl: Duration,
         fetched_at: Instant,
         departure: Departure,
     ) {
-        let key_bytes = E::key_text(&ticket.key).len() + size_of::<E::Key>();
+        let key_bytes = miss.entry_key.len() + size_of::<E::Key>();
         let era = departure.view.era;
         let slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, era);
-        self.store(ticket, slot);
+        self.store(&miss.ticket, slot);
     }
 
     /// The time to live of a fresh entry, less up to a tenth, so that entries filled together do

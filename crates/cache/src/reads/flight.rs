@@ -1,15 +1,16 @@
 //! Single flight: at most one read of a key is under way at a time.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Place;
 use std::fmt::{self, Debug};
-use std::sync::Arc;
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::l1::key::KnownHash;
 use crate::{CacheError, Entity, Loader, Lookup};
 
 /// Shards of the map, so that reads of different keys seldom meet.
@@ -17,19 +18,27 @@ const SHARDS: usize = 64;
 
 /// The answer of a flight.
 pub(crate) type Landed<E, L> = Result<Lookup<E>, CacheError<<L as Loader<E>>::Error>>;
-/// Where the answer appears. It ends without one if the flight was lost, by a panic.
-pub(crate) type Arrival<E, L> = watch::Receiver<Option<Landed<E, L>>>;
+/// Where the answer appears.
+pub(crate) type Arrival<E, L> = Arc<Gate<E, L>>;
 
-/// The reads under way of one entity.
-pub(crate) struct Flights<E: Entity, L: Loader<E>> {
-    shards: Vec<Mutex<Shard<E, L>>>,
-    next_number: AtomicU64,
+/// Where those wait who are on a flight.
+pub(crate) struct Gate<E: Entity, L: Loader<E>> {
+    answer: OnceLock<Landed<E, L>>,
+    answered: Notify,
 }
 
-type Shard<E, L> = HashMap<<E as Entity>::Key, Flight<E, L>>;
+/// The reads under way of one entity.
+pub(crate) struct Flights<E: Entity, L: Loader<E>>(Vec<Shard<E, L>>);
+
+struct Shard<E: Entity, L: Loader<E>> {
+    /// By the hash of the key. Should two keys have the same one, the later flight takes the place.
+    flights: Mutex<HashMap<u64, Flight<E, L>, BuildHasherDefault<KnownHash>>>,
+    /// Flights that have left the map.
+    left: AtomicU64,
+}
 
 struct Flight<E: Entity, L: Loader<E>> {
-    number: u64,
+    key: E::Key,
     /// The answer contains every change committed before this.
     fresh_at: Instant,
     generation: u64,
@@ -52,92 +61,117 @@ pub(crate) struct Ticket<E: Entity, L: Loader<E>> {
     pub(crate) hash: u64,
     /// The generation of the key's stripe before the read began.
     pub(crate) generation: u64,
-    number: u64,
     flights: Arc<Flights<E, L>>,
-    sender: watch::Sender<Option<Landed<E, L>>>,
+    arrival: Arrival<E, L>,
+    is_aboard: bool,
 }
 
 impl<E: Entity, L: Loader<E>> Flights<E, L> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
-            next_number: AtomicU64::new(0),
-        })
+        let shard = || Shard { flights: Mutex::default(), left: AtomicU64::new(0) };
+        Arc::new(Self((0..SHARDS).map(|_| shard()).collect()))
+    }
+
+    /// How many flights have left the part of the map where a key is.
+    pub(crate) fn left(&self, hash: u64) -> u64 {
+        self.shard(hash).left.load(Ordering::SeqCst)
     }
 
     /// Joins the flight of a key or starts one.
     ///
     /// A flight is joined only if its answer contains every change committed before `since`, so that
-    /// it is as fresh as the caller asks for, and if the key was not invalidated since: whoever reads after his own write
-    /// must not be handed what was read before it. Without an instant no flight is joined.
-    /// A flight that is started contains every change committed before `fresh_at`.
+    /// it is as fresh as the caller asks for, and if the key was not invalidated since: whoever reads
+    /// after his own write must not be handed what was read before it. Without an instant no flight
+    /// is joined. A flight that is started contains every change committed before `fresh_at`.
     ///
     /// `generation` and `look_again` are asked under the lock. A flight stores its answer before
-    /// it leaves the map, so a caller who finds no flight finds the answer by looking again.
+    /// it leaves the map, so a caller who finds no flight finds the answer by looking again. That
+    /// is left out if no more have left it than `left`, noted before L1 was looked at.
     pub(crate) fn board(
         self: &Arc<Self>,
-        key: &E::Key,
-        hash: u64,
-        since: Option<Instant>,
-        fresh_at: Instant,
+        (key, hash): (&E::Key, u64),
+        (since, fresh_at): (Option<Instant>, Instant),
+        left: Option<u64>,
         generation: impl FnOnce() -> u64,
         look_again: impl FnOnce() -> Option<Lookup<E>>,
     ) -> Boarding<E, L> {
-        let mut shard = self.shard(hash).lock();
+        let shard = self.shard(hash);
+        let mut flights = shard.flights.lock();
         let generation = generation();
         if let Some(since) = since {
-            if let Some(answer) = look_again() {
+            if left.is_none_or(|left| shard.left.load(Ordering::SeqCst) != left)
+                && let Some(answer) = look_again()
+            {
                 return Boarding::Answered(answer);
             }
-            if let Some(flight) = shard.get(key)
+            if let Some(flight) = flights.get(&hash)
+                && flight.key == *key
                 && flight.generation == generation
                 && flight.fresh_at >= since
             {
-                return Boarding::Joined(flight.arrival.clone());
+                return Boarding::Joined(Arc::clone(&flight.arrival));
             }
         }
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let (sender, arrival) = watch::channel(None);
-        let flight = Flight { number, fresh_at, generation, arrival: arrival.clone() };
+        let arrival = Arc::new(Gate { answer: OnceLock::new(), answered: Notify::new() });
+        let own = Arc::clone(&arrival);
+        let flight = Flight { key: key.clone(), fresh_at, generation, arrival: own };
         // A flight that cannot be joined any more goes on for those who wait for it.
-        shard.insert(key.clone(), flight);
-        let flights = Arc::clone(self);
-        let ticket = Ticket { key: key.clone(), hash, generation, number, flights, sender };
+        flights.insert(hash, flight);
+        drop(flights);
+        let (flights, own) = (Arc::clone(self), Arc::clone(&arrival));
+        let key = key.clone();
+        let ticket = Ticket { key, hash, generation, flights, arrival: own, is_aboard: true };
         Boarding::Leads(ticket, arrival)
     }
 
     /// Keys that are being read and may be joined.
     pub(crate) fn under_way(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.0.iter().map(|shard| shard.flights.lock().len()).sum()
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<Shard<E, L>> {
-        let shards = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
+    fn shard(&self, hash: u64) -> &Shard<E, L> {
+        let shards = u64::try_from(self.0.len()).unwrap_or(u64::MAX);
         // The low bits choose the fence's stripe; the high ones spread just as well.
-        &self.shards[usize::try_from((hash >> 32) % shards).unwrap_or(0)]
+        &self.0[usize::try_from((hash >> 32) % shards).unwrap_or(0)]
     }
 }
 
 impl<E: Entity, L: Loader<E>> Ticket<E, L> {
     /// Gives the answer to everyone who waits. It must be in L1 by now.
-    pub(crate) fn land(self, answer: Landed<E, L>) {
+    pub(crate) fn land(mut self, answer: Landed<E, L>) {
         self.leave_map();
-        self.sender.send_replace(Some(answer));
+        self.tell(answer);
     }
 
-    fn leave_map(&self) {
-        let mut shard = self.flights.shard(self.hash).lock();
-        if let Place::Occupied(place) = shard.entry(self.key.clone())
-            && place.get().number == self.number
-        {
-            place.remove();
+    /// Gives the answer to everyone who waits and whoever comes until the ticket is dropped. It must
+    /// be in L1 by then.
+    pub(crate) fn tell(&self, answer: Landed<E, L>) {
+        // The first answer is the answer.
+        if self.arrival.answer.set(answer).is_ok() {
+            self.arrival.answered.notify_waiters();
         }
+    }
+
+    fn leave_map(&mut self) {
+        if !std::mem::replace(&mut self.is_aboard, false) {
+            return;
+        }
+        let shard = self.flights.shard(self.hash);
+        let mut flights = shard.flights.lock();
+        let is_own = |flight: &Flight<E, L>| Arc::ptr_eq(&flight.arrival, &self.arrival);
+        if flights.get(&self.hash).is_some_and(is_own) {
+            flights.remove(&self.hash);
+        }
+        // Under the lock, and for all: one that was replaced has stored its answer as well.
+        shard.left.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 impl<E: Entity, L: Loader<E>> Drop for Ticket<E, L> {
     fn drop(&mut self) {
         self.leave_map();
+        // Lost, if it has no answer by now.
+        self.tell(Err(CacheError::LoaderPanicked));
     }
 }
 
@@ -148,13 +182,16 @@ impl<E: Entity, L: Loader<E>> Debug for Flights<E, L> {
 }
 
 /// Waits for the answer of a flight.
-pub(crate) async fn arrive<E: Entity, L: Loader<E>>(mut arrival: Arrival<E, L>) -> Landed<E, L> {
-    match arrival.wait_for(Option::is_some).await {
-        Ok(answer) => match answer.as_ref() {
-            Some(answer) => answer.clone(),
-            None => Err(CacheError::LoaderPanicked),
-        },
-        // The flight was lost without an answer.
-        Err(_closed) => Err(CacheError::LoaderPanicked),
+pub(crate) async fn arrive<E: Entity, L: Loader<E>>(arrival: Arrival<E, L>) -> Landed<E, L> {
+    loop {
+        // Made before the look, so an answer between the two is not missed.
+        let answered = arrival.answered.notified();
+        if let Some(answer) = arrival.answer.get() {
+            return answer.clone();
+        }
+        answered.await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use crate::reads::fetch::{Departure, Miss, land_hits, load};
 use crate::{Entity, Loader};
 
 /// First and longest pause before L2 is asked again for what another process is about to fill.
-const POLL_MIN: Duration = Duration::from_millis(5);
+const POLL_MIN: Duration = Duration::from_millis(1);
 const POLL_MAX: Duration = Duration::from_millis(25);
 
 /// What a batch asks for leases with.
@@ -93,7 +93,7 @@ impl Turn {
         {
             tokio::time::sleep_until((Instant::now() + pause).min(ripe_at)).await;
             pause = (2 * pause).min(POLL_MAX);
-            let keys: Vec<_> = held.iter().map(|held| held.miss.entry_key.clone()).collect();
+            let keys: Vec<_> = held.iter().map(|held| held.miss.entry_key.as_str()).collect();
             let found = inner.cache.remote.read(inner.space(), &keys, true).await;
             let Some(Found { epoch, seen, leased }) = found else { break };
             if epoch != self.epoch {

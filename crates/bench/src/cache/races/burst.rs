@@ -10,7 +10,7 @@ use crate::cache::{Stage, ms_since};
 
 /// Keys.
 const KEYS: usize = 1_000;
-/// Statements that it may take.
+/// Statements that it may take, and round trips.
 const BOUND: u64 = 8;
 
 pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {

@@ -23,6 +23,19 @@ fn what_was_written_is_read() {
     assert_eq!(decode(&stored), Some(Stored { content: Content::Tombstone, version: 5 }));
 }
 
+/// Releases share a Redis: what one of them takes for damaged it deletes, so each has to read what the
+/// others store. Fails when the stored form changes; then the keys must change with it.
+#[test]
+fn the_stored_form_stays_as_it_is() {
+    let epoch = Epoch::parse(b"00112233445566aa").expect("an epoch");
+    let header = Header { epoch, schema: 7, filled_at_ms: 1_700_000_000_000 };
+    let stored = encode(Some(b"a body of 18 bytes"), 42, &header);
+    let expected = "V000000000000002a00112233445566aa00070000018bcfe5680000000012";
+    let text = String::from_utf8(stored).expect("text");
+    assert_eq!(text, format!("{expected}481c4f4f52719849a body of 18 bytes"));
+    assert_eq!(tombstone(5), "T0000000000000005b2cc8144a74936d7");
+}
+
 /// Fails without the length or the checksum: most of the damaged values would decode.
 #[test]
 fn every_damage_is_noticed() {

@@ -112,9 +112,12 @@ fn was_made_here(entry: &[u8]) -> bool {
     !is_of_a_release || body.len() > 4_096 || str::from_utf8(body).is_err()
 }
 
-/// FNV-1a, as the product has it.
+/// FNV-1a over eight bytes at a time, as the product has it.
 fn checksum(parts: &[&[u8]]) -> u64 {
-    parts.iter().copied().flatten().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    parts.iter().flat_map(|part| part.chunks(8)).fold(0xcbf2_9ce4_8422_2325, |sum: u64, word| {
+        let mut bytes = [0; 8];
+        bytes[..word.len()].copy_from_slice(word);
+        let sum = (sum ^ u64::from_le_bytes(bytes)).wrapping_mul(0x0000_0100_0000_01b3);
+        sum ^ (sum >> 32)
     })
 }

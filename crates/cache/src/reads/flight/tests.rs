@@ -1,0 +1,115 @@
+//! Who leads a flight, who joins it, and who looks again.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{ChangedRow, DecodeError, Outcome};
+
+const HASH: u64 = 7;
+
+struct Number;
+
+impl Entity for Number {
+    type Key = u64;
+    type Value = ();
+    const NAME: &'static str = "number";
+    const SOURCE: &'static str = "number";
+    const SCHEMA: u16 = 1;
+
+    fn key_text(key: &u64) -> String {
+        key.to_string()
+    }
+
+    fn parse_key(text: &str) -> Option<u64> {
+        text.parse().ok()
+    }
+
+    fn key_of(row: ChangedRow<'_>) -> Option<u64> {
+        row.key.parse().ok()
+    }
+
+    fn version((): &()) -> i64 {
+        0
+    }
+
+    fn encode((): &()) -> Bytes {
+        Bytes::new()
+    }
+
+    fn decode(_bytes: Bytes) -> Result<(), DecodeError> {
+        Ok(())
+    }
+}
+
+struct Numbers;
+
+impl Loader<Number> for Numbers {
+    type Error = DecodeError;
+
+    async fn load_many(&self, _keys: Vec<u64>) -> Result<Vec<(u64, ())>, DecodeError> {
+        Ok(Vec::new())
+    }
+}
+
+fn absent() -> Lookup<Number> {
+    Lookup { value: None, outcome: Outcome::Absent }
+}
+
+/// Boards for a key whose answer L1 has, if it looks.
+fn board(flights: &Arc<Flights<Number, Numbers>>, key: u64, left: u64) -> &'static str {
+    let now = Instant::now();
+    let times = (Some(now), now);
+    match flights.board((&key, HASH), times, Some(left), || 0, || Some(absent())) {
+        Boarding::Answered(_) => "answered",
+        Boarding::Joined(_) => "joined",
+        Boarding::Leads(..) => "leads",
+    }
+}
+
+fn lead(
+    flights: &Arc<Flights<Number, Numbers>>,
+    key: u64,
+) -> (Ticket<Number, Numbers>, Arrival<Number, Numbers>) {
+    let now = Instant::now();
+    match flights.board((&key, HASH), (None, now), None, || 0, || None) {
+        Boarding::Leads(ticket, arrival) => (ticket, arrival),
+        Boarding::Answered(_) | Boarding::Joined(_) => panic!("a strict read leads"),
+    }
+}
+
+/// Fails if a flight that landed after L1 was looked at is not looked for: the key would be read
+/// again.
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_after_a_flight_has_left_looks_again() {
+    let flights = Flights::new();
+    let left = flights.left(HASH);
+    let (ticket, arrival) = lead(&flights, 1);
+    assert_eq!(board(&flights, 1, left), "joined");
+    assert_eq!(board(&flights, 2, left), "leads", "another key, even with the same hash");
+    ticket.land(Ok(absent()));
+    assert!(arrive(arrival).await.is_ok());
+    assert_eq!(board(&flights, 1, left), "answered");
+    assert_eq!(board(&flights, 1, flights.left(HASH)), "leads", "nobody left since");
+    assert_eq!(flights.under_way(), 0, "tickets that are dropped leave, too");
+}
+
+/// Fails if an answer that is not in L1 yet is hidden, or if a lost flight is waited for.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_there_from_the_moment_it_is_told() {
+    let flights = Flights::new();
+    let (ticket, arrival) = lead(&flights, 1);
+    let waits = tokio::spawn(arrive(Arc::clone(&arrival)));
+    tokio::task::yield_now().await;
+    ticket.tell(Ok(absent()));
+    assert!(waits.await.expect("task").is_ok());
+    assert_eq!(board(&flights, 1, flights.left(HASH)), "joined");
+    assert!(arrive(arrival).await.is_ok());
+    drop(ticket);
+    assert_eq!(flights.under_way(), 0);
+    let (ticket, arrival) = lead(&flights, 1);
+    let waits = tokio::spawn(arrive(arrival));
+    tokio::task::yield_now().await;
+    drop(ticket);
+    let lost = waits.await.expect("task");
+    assert!(matches!(lost, Err(CacheError::LoaderPanicked)), "{lost:?}");
+}
