@@ -27,16 +27,20 @@ async fn a_hit_in_l1_allocates_nothing_and_encodes_nothing() {
         hit();
     }
     let encoded = ENCODED.load(SeqCst);
-    let AllocationInfo { count_total, bytes_total, .. } = measure(|| {
-        for _ in 0..HITS {
-            hit();
-        }
-    });
+    let mut rounds = [0; 5];
+    for round in &mut rounds {
+        let AllocationInfo { count_total, .. } = measure(|| {
+            for _ in 0..HITS {
+                hit();
+            }
+        });
+        *round = count_total;
+    }
     let encoded = ENCODED.load(SeqCst) - encoded;
-    report(&format!(
-        "{HITS} hits in L1: {count_total} allocations of {bytes_total} bytes, {encoded} encodings"
-    ));
-    // moka keeps house now and then, in whoever's read comes by: buffers of its own, not of a hit.
-    assert!(count_total <= HITS / 50, "{count_total} allocations");
+    report(&format!("{HITS} hits in L1: {rounds:?} allocations, {encoded} encodings"));
+    // moka keeps house now and then, in whoever's read comes by, also after other tests: what a hit
+    // allocates itself, it allocates in every round.
+    rounds.sort_unstable();
+    assert!(rounds[2] <= HITS / 50, "{rounds:?} allocations");
     assert_eq!(encoded, 0);
 }
