@@ -260,6 +260,7 @@ impl Inner {
             subscriptions: counters.subscriptions.load(Ordering::Relaxed),
             subscription_events: counters.subscription_events.load(Ordering::Relaxed),
             subscription_bytes: counters.subscription_bytes.load(Ordering::Relaxed),
+            subscription_bytes_max: self.config.subscription_bytes_max,
             subscription_overflows: read(&counters.subscription_overflows),
         }
     }

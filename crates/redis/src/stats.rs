@@ -79,6 +79,8 @@ pub struct RedisPoolStats {
     pub subscription_events: usize,
     /// Bytes of the messages among them.
     pub subscription_bytes: usize,
+    /// The limit of those for each subscription; with one more it starts over.
+    pub subscription_bytes_max: usize,
     /// Times a subscription started over because its consumer was too slow.
     pub subscription_overflows: u64,
 }

@@ -152,7 +152,7 @@ fn breaker(breaker: Option<&CircuitBreakerStats>) -> String {
     }
 }
 
-fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 10]> {
+fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 11]> {
     let head = [
         "REDIS",
         "CONNECTED",
@@ -164,6 +164,7 @@ fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 10]> {
         "BREAKER",
         "DEDICATED",
         "SUBSCRIPTIONS",
+        "BYTES WAITING",
     ];
     let rows = pools.iter().map(|(name, pool)| {
         let lanes: Vec<&str> = pool.lanes.iter().map(|lane| lane.status.as_str()).collect();
@@ -192,9 +193,18 @@ fn redis_now(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 10]> {
             breaker(pool.breaker.as_ref()),
             dedicated.unwrap_or_else(dash),
             pool.subscriptions.to_string(),
+            subscription_bytes(pool),
         ]
     });
     with_head(head, rows)
+}
+
+/// What waits for the consumers of all subscriptions, beside how much may for each of them.
+fn subscription_bytes(pool: &RedisPoolStats) -> String {
+    if pool.subscriptions == 0 {
+        return dash();
+    }
+    format!("{} of {} each", pool.subscription_bytes, pool.subscription_bytes_max)
 }
 
 fn redis_since_start(pools: &[(String, &RedisPoolStats)]) -> Vec<[String; 7]> {

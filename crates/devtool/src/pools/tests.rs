@@ -95,6 +95,8 @@ fn reconnecting() -> RedisPoolStats {
             ..Default::default()
         }),
         subscriptions: 1,
+        subscription_bytes: 2048,
+        subscription_bytes_max: 4_194_304,
         ..RedisPoolStats::default()
     }
 }
@@ -122,8 +124,8 @@ instance default
   held by  token-server/postgres  crates/token/src/store.rs:120  31.00 s   batch SELECT tokens
   replica  token-server/postgres  replica-1 following            1.000 ms  4096 bytes behind, 12 reads, 0 moved, 0 ejections
 
-  REDIS               CONNECTED  STATUS                              COMMAND QUEUE  OFFLINE QUEUE  WAITING  OLDEST IN FLIGHT  BREAKER  DEDICATED                SUBSCRIPTIONS
-  token-server/redis  yes        ready (lanes: ready, reconnecting)  5 of 2048      0 of 1024      0        -                 -        1 of 8, 1 idle, 0 in use  1
+  REDIS               CONNECTED  STATUS                              COMMAND QUEUE  OFFLINE QUEUE  WAITING  OLDEST IN FLIGHT  BREAKER  DEDICATED                SUBSCRIPTIONS  BYTES WAITING
+  token-server/redis  yes        ready (lanes: ready, reconnecting)  5 of 2048      0 of 1024      0        -                 -        1 of 8, 1 idle, 0 in use  1              2048 of 4194304 each
 
   SINCE START         RECONNECTS  CONNECT FAILURES  TIMEOUTS  SHED  RETRIES  UNKNOWN OUTCOMES
   token-server/redis  2           0                 0         0     0        0
@@ -164,6 +166,7 @@ fn json_has_one_object_for_each_service_with_every_field() {
     assert_eq!(redis["status"], "ready");
     assert_eq!(redis["command_queue_length"], 5);
     assert_eq!(redis["offline_queue_length"], 0);
+    assert_eq!(redis["subscription_bytes"], 2048);
     let postgres = &token["postgres"][0];
     assert_eq!(postgres["shed"], 7);
     assert_eq!(postgres["unknown_outcomes"], 0);

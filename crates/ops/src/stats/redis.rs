@@ -14,7 +14,7 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
         command_queue_max: count(stats.command_queue_max),
         offline_queue_length: count(stats.offline_queue_length),
         offline_queue_max: count(stats.offline_queue_max),
-        offline_queue_bytes: u64::try_from(stats.offline_queue_bytes).unwrap_or(u64::MAX),
+        offline_queue_bytes: bytes(stats.offline_queue_bytes),
         waiting: count(stats.waiting),
         oldest_in_flight: stats.oldest_in_flight.and_then(duration),
         lanes: stats.lanes.iter().map(lane).collect(),
@@ -39,9 +39,15 @@ pub(crate) fn redis(stats: RedisPoolStats) -> pb::RedisPoolStats {
         }),
         subscriptions: count(stats.subscriptions),
         subscription_events: count(stats.subscription_events),
+        subscription_bytes: bytes(stats.subscription_bytes),
+        subscription_bytes_max: bytes(stats.subscription_bytes_max),
         subscription_overflows: stats.subscription_overflows,
         name: stats.name,
     }
+}
+
+fn bytes(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 fn breaker(state: BreakerState, last_cause: Option<&str>) -> pb::CircuitBreakerStats {

@@ -18,7 +18,7 @@ use forebay_ops::{DOMAIN, OpsService};
 use forebay_postgres::PgPool;
 use forebay_proto::ops::v1::ops_service_server::OpsService as _;
 use forebay_proto::ops::v1::*;
-use forebay_redis::RedisPool;
+use forebay_redis::{Event, RedisPool, Script, ScriptCall};
 use forebay_testkit::{
     PrivatePostgres, PrivateReplica, TestDatabase, postgres_config, redis_config, redis_prefix,
     redis_url,
@@ -173,6 +173,38 @@ async fn shows_every_connection_pool() {
     assert_eq!(redis.dedicated.as_ref().expect("always").max_connections, 4);
     // The cache listens for invalidations.
     assert_eq!(redis.subscriptions, 0, "{redis:?}");
+}
+
+/// Fails when what waits for a slow consumer is not shown, or still shown when it was read.
+#[tokio::test]
+async fn shows_what_waits_for_a_subscriber() {
+    let redis = RedisPool::new(&redis_config(&redis_url(), &redis_prefix())).expect("settings");
+    let mut subscription = redis.subscribe("news");
+    let setup = setup().await;
+    let ops = setup.ops.redis(&redis);
+    let shown = async || {
+        let request = Request::new(GetConnectionPoolsRequest {});
+        let pools = ops.get_connection_pools(request).await.expect("an answer").into_inner();
+        pools.redis.into_iter().nth(1).expect("the second")
+    };
+    assert_eq!(subscription.next().await, Event::Connected);
+    let publish = Script::new("publish", "return redis.call('PUBLISH', ARGV[1], ARGV[2])");
+    let call = ScriptCall::new().arg(redis.prefixed("news")).arg("twelve bytes");
+    redis.shared().eval(&publish, &call).await.expect("one subscriber");
+    let waits = async {
+        loop {
+            let stats = shown().await;
+            if stats.subscription_bytes > 0 {
+                return stats;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let stats = tokio::time::timeout(Duration::from_secs(20), waits).await.expect("it arrives");
+    assert_eq!((stats.subscriptions, stats.subscription_bytes), (1, 12), "{stats:?}");
+    assert!(stats.subscription_bytes_max >= 12 && stats.subscription_events >= 1, "{stats:?}");
+    while !matches!(subscription.next().await, Event::Message(_)) {}
+    assert_eq!(shown().await.subscription_bytes, 0);
 }
 
 /// Who holds the only connection, who waits behind, and why a server away is away.

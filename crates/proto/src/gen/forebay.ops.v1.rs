@@ -447,6 +447,12 @@ pub struct RedisPoolStats {
     /// Commands not sent again because too many had been, since the start of the process.
     #[prost(uint64, tag = "24")]
     pub retries_denied: u64,
+    /// Bytes of the messages that wait for their consumers, of all subscriptions.
+    #[prost(uint64, tag = "25")]
+    pub subscription_bytes: u64,
+    /// The limit of those for each subscription; one more, and it starts over.
+    #[prost(uint64, tag = "26")]
+    pub subscription_bytes_max: u64,
 }
 /// Request for SetConnectionPoolLimits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

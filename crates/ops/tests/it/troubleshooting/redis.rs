@@ -5,7 +5,7 @@ use std::time::Duration;
 use forebay_config::RedisConfig;
 use forebay_pooling::Deadline;
 use forebay_redis::{RedisError, RedisPool, Script, ScriptCall};
-use forebay_testkit::{PrivateRedis, redis_config};
+use forebay_testkit::{PrivateRedis, redis_config, redis_url};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -69,6 +69,15 @@ async fn the_offline_queue_is_full() {
     assert!(matches!(error, RedisError::Shed { .. }), "{error:?}");
     quotes("Too many connections", &printed(&error));
     server.cont();
+}
+
+#[tokio::test]
+async fn no_connection_of_ones_own_is_allowed() {
+    let url = redis_url();
+    let redis = pool(&url, |config| config.dedicated_max = 0);
+    let error = redis.dedicated().await.expect_err("there are none");
+    assert!(matches!(error, RedisError::NoneDedicated), "{error:?}");
+    quotes("There are no dedicated connections", &printed(&error));
 }
 
 #[tokio::test]
