@@ -227,7 +227,7 @@ async fn an_overload_is_refused_at_once_and_the_rest_served_in_order() {
     assert_eq!(ours.hesitant, 0, "a refusal waits for nothing: {ours:?}");
     // Some ten microseconds. The slowest is printed only: it is what the machine had to do besides.
     assert!(ours.median < ms(5), "{ours:?}");
-    // None, where the machine does nothing else. Else what was in time when the caller came is too
-    // late when its turn comes, for some of those in the queue at that moment.
-    assert!(ours.timeouts * 10 <= CALLERS, "{ours:?}");
+    // None as a rule. What was in time when the caller came is too late when its turn comes if the
+    // machine stands still for a quarter of a second meanwhile.
+    assert!(ours.timeouts * 100 <= CALLERS, "{ours:?}");
 }
