@@ -31,7 +31,7 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 const BURST: usize = 256;
 
 /// What the services say when a test fails: what went wrong, and why it was not tried again.
-const LOG: &str = "warn,forebay_postgres::work::retry=debug";
+const LOG: &str = "warn,forebay_postgres::transactions::retry=debug";
 
 static ALONE: Mutex<()> = Mutex::const_new(());
 
@@ -73,20 +73,13 @@ impl Chaos {
         Ok(traffic)
     }
 
-    /// As [`Chaos::recover`], and fails when it took longer than [`FULL_AGAIN_MAX`].
-    async fn settle(&self, fault: &str, traffic: Traffic) -> anyhow::Result<Tally> {
-        let (tally, full) = self.recover(fault, traffic).await?;
-        in_time(&[full])?;
-        Ok(tally)
-    }
-
     /// To be called the moment a fault is over: waits until the services are themselves again under
     /// the same load, stops the callers, and waits until every permit is back. Prints what the
-    /// callers saw, and returns how long after the fault the connection pools were full again.
+    /// callers saw.
     ///
-    /// Fails when a caller was given a wrong row, when something is missing for good, and when
-    /// somebody is refused after it.
-    async fn recover(&self, fault: &str, traffic: Traffic) -> anyhow::Result<(Tally, Duration)> {
+    /// Fails when a caller was given a wrong row, when the connection pools are not full again
+    /// within [`FULL_AGAIN_MAX`], and when somebody is refused after it.
+    async fn settle(&self, fault: &str, traffic: Traffic) -> anyhow::Result<Tally> {
         let over = Instant::now();
         self.look(over, is_healed).await?;
         let healed = over.elapsed();
@@ -97,7 +90,8 @@ impl Chaos {
         let (healed_ms, full_ms) = (healed.as_millis(), full.as_millis());
         tell(&format!("{fault}: {tally}; healed {healed_ms} ms after it, full after {full_ms} ms"));
         self.burst().await?;
-        Ok((tally, full))
+        anyhow::ensure!(full < FULL_AGAIN_MAX, "full again only {full:?} after: {fault}");
+        Ok(tally)
     }
 
     /// Every connection serves: many more callers than connections, all at once.
@@ -159,14 +153,6 @@ fn is_full(pools: &GetConnectionPoolsResponse) -> bool {
     is_healed(pools)
         && pools.postgres.iter().all(|pool| pool.in_use_connections == 0)
         && pools.redis.iter().all(|pool| pool.command_queue_length == 0)
-}
-
-/// Fails when the connection pools were not full again within [`FULL_AGAIN_MAX`] of any of these
-/// faults. After one of them the machine may have stood still.
-fn in_time(full: &[Duration]) -> anyhow::Result<()> {
-    let is_in_time = full.iter().any(|full| *full < FULL_AGAIN_MAX);
-    anyhow::ensure!(is_in_time, "full again only {full:?} after the fault");
-    Ok(())
 }
 
 /// Tokens to work with.

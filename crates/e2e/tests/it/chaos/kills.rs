@@ -15,12 +15,11 @@ const KILL_ALL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
 /// A way to kill, how often, and how many calls are answered between two times.
 ///
 /// A call of 16 callers may meet several kills; that an administrator ends its session is no fault of
-/// the call and counts for nothing but a pause (ADR 0006). What bounds the pace is the retry budget:
-/// a connection that was ended before it served anybody brings no token, and with 20 answers between
-/// two kills of all backends there are at times more of them than tokens.
+/// the call and uses up no try (ADR 0006). What bounds the pace is the retry budget: a connection that
+/// was ended before it served anybody brings no token.
 const KILLS: [(&str, u32, u64, &str); 2] = [
     (KILL_ONE, 100, 5, "a backend killed 100 times"),
-    (KILL_ALL, 20, 60, "all backends killed 20 times"),
+    (KILL_ALL, 20, 20, "all backends killed 20 times"),
 ];
 
 /// Fails when a write whose backend was killed before its commit is not done again, and when a read
