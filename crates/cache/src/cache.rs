@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
+use crate::chance::Chance;
 use crate::changes::announced::Memory;
 use crate::changes::log::LogReader;
 use crate::changes::newest::Newest;
@@ -54,6 +55,9 @@ pub(crate) struct CacheInner {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) verifier: Verifier,
     pub(crate) clock: WallClock,
+    pub(crate) chance: Chance,
+    pub(crate) refresh_beta: f64,
+    pub(crate) ttl_jitter: f64,
     pub(crate) fill_permits: Semaphore,
     pub(crate) lists: ListCacheConfig,
     pub(crate) l2_timeout: Duration,
@@ -81,6 +85,16 @@ impl Cache {
         postgres: PgPool,
         redis: RedisPool,
         clock: WallClock,
+    ) -> Self {
+        Self::with_chance(config, postgres, redis, clock, Chance::default())
+    }
+
+    pub(crate) fn with_chance(
+        config: &CacheConfig,
+        postgres: PgPool,
+        redis: RedisPool,
+        clock: WallClock,
+        chance: Chance,
     ) -> Self {
         let metrics = Metrics::new();
         let local = Arc::new(Local::new(config.l1_bytes_max, config.l1_negative_bytes_max));
@@ -138,6 +152,9 @@ impl Cache {
             metrics,
             verifier,
             clock,
+            chance,
+            refresh_beta: config.refresh_beta,
+            ttl_jitter: config.ttl_jitter,
             fill_permits: Semaphore::new(FILLS_MAX),
             lists: config.list.clone(),
             l2_timeout: config.l2_timeout,

@@ -22,6 +22,7 @@ use crate::reads::flight::{Arrival, Boarding, Flights, Landed, arrive};
 use crate::reads::loads::Loads;
 use crate::reads::lookup::common_outcome;
 use crate::reads::misses::Misses;
+use crate::reads::refresh::Refreshes;
 use crate::reads::terms::Terms;
 use crate::{Ask, CacheError, Consistency, Entity, Loader, Lookup, Outcome, Reach};
 
@@ -40,6 +41,7 @@ pub(crate) struct EntityInner<E: Entity, L: Loader<E>> {
     pub(crate) flights: Arc<Flights<E, L>>,
     pub(crate) misses: Misses<E, L>,
     pub(crate) loads: Loads<E, L>,
+    pub(crate) refreshes: Refreshes,
     pub(crate) outcomes: Arc<Outcomes>,
     span_names: SpanNames,
 }
@@ -48,6 +50,7 @@ pub(crate) struct EntityInner<E: Entity, L: Loader<E>> {
 struct SpanNames {
     get: String,
     get_many: String,
+    refresh: String,
 }
 
 /// A key of a `get_many` on its way to an answer.
@@ -69,6 +72,7 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         let span_names = SpanNames {
             get: format!("cache.get {}", E::NAME),
             get_many: format!("cache.get_many {}", E::NAME),
+            refresh: format!("cache.refresh {}", E::NAME),
         };
         let (local, collection) = match E::REACH {
             Reach::Key => (&cache.local, None),
@@ -79,6 +83,7 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
             flights: Flights::new(),
             misses: Misses::new(&config),
             loads: Loads::new(&config),
+            refreshes: Refreshes::new(cache.refresh_beta, &config),
             local: Arc::clone(local),
             collection,
             cache,
@@ -219,15 +224,32 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         span
     }
 
+    /// A span of its own for a refresh, which is not part of the request that happened to begin it.
+    pub(crate) fn refresh_span(&self) -> Span {
+        tracing::info_span!(
+            parent: None,
+            "cache",
+            otel.name = self.span_names.refresh,
+            forebay.cache.operation = "cache.refresh",
+            forebay.cache.entity = E::NAME,
+        )
+    }
+
     /// The answer of L1, if it is fresh enough.
-    fn answer_l1(&self, key: &E::Key, terms: &Terms) -> Option<Lookup<E>> {
+    fn answer_l1(self: &Arc<Self>, key: &E::Key, terms: &Terms) -> Option<Lookup<E>> {
         // Whoever wants the store itself need not look.
         terms.bound?;
         let hash = self.local.hash(self.id, key);
-        self.look(hash, key, terms)
+        self.answer(hash, key, terms)
     }
 
-    pub(crate) fn look(&self, hash: u64, key: &E::Key, terms: &Terms) -> Option<Lookup<E>> {
+    /// What L1 holds of a key, if it is fresh enough.
+    pub(crate) fn found(
+        &self,
+        hash: u64,
+        key: &E::Key,
+        terms: &Terms,
+    ) -> Option<(Arc<Slot>, Lookup<E>)> {
         terms.bound?;
         let slot = self.local.get(self.id, hash, key)?;
         if !terms.accept(&slot) || !self.is_current(&slot) {
@@ -235,7 +257,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         }
         let value = slot.value::<E>()?;
         let outcome = if value.is_some() { Outcome::HitL1 } else { Outcome::NegativeL1 };
-        Some(Lookup { value, outcome })
+        Some((slot, Lookup { value, outcome }))
     }
 
     /// How old an answer may be; `None` for the store itself.
@@ -284,7 +306,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             let hash = self.local.hash(self.id, key);
             let left = self.flights.left(hash);
             // Most keys are here; only the others need the lock of the flights.
-            if let Some(lookup) = self.look(hash, key, terms) {
+            if let Some(lookup) = self.answer(hash, key, terms) {
                 places.push(Place::Here(lookup));
                 continue;
             }

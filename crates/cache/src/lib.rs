@@ -66,6 +66,7 @@
 //! ```
 
 mod cache;
+mod chance;
 mod changes;
 mod clock;
 mod entity;

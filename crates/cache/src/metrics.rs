@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     loads: Counter<u64>,
     keys_loaded: Counter<u64>,
     loads_refused: Counter<u64>,
+    refreshes: Counter<u64>,
     /// What some of the instruments were told, for operators: an instrument cannot be read.
     l2_failures: AtomicU64,
     fills_told: Tally,
@@ -68,6 +69,10 @@ impl Metrics {
             loads_refused: counter(
                 "forebay.cache.loads.refused",
                 "Requests for a load that were refused because too many waited.",
+            ),
+            refreshes: counter(
+                "forebay.cache.refreshes",
+                "Entries that were read again before they expired, by what became of it.",
             ),
             l2_failures: AtomicU64::new(0),
             fills_told: Tally::default(),
@@ -136,6 +141,11 @@ impl Metrics {
 
     pub(crate) fn load_refused(&self, entity: &'static str) {
         self.loads_refused.add(1, &[KeyValue::new("forebay.cache.entity", entity)]);
+    }
+
+    pub(crate) fn refreshed(&self, entity: &'static str, result: &'static str) {
+        let entity = KeyValue::new("forebay.cache.entity", entity);
+        self.refreshes.add(1, &[entity, KeyValue::new("forebay.cache.result", result)]);
     }
 
     pub(crate) fn tail_read(&self, changes: usize) {

@@ -8,5 +8,6 @@ pub(crate) mod loads;
 pub(crate) mod lookup;
 pub(crate) mod misses;
 pub(crate) mod plan;
+pub(crate) mod refresh;
 pub(crate) mod terms;
 mod turn;

@@ -83,15 +83,20 @@ impl<'a> Reader<'a> {
 
     /// A share from 0 to 1.
     pub(crate) fn ratio(&mut self, key: &str) -> Option<f64> {
-        self.value(key, "expected a number from 0.0 to 1.0", |raw| {
-            let ratio = match raw {
+        self.number(key, 0.0..=1.0)
+    }
+
+    /// A number within bounds, whole or not.
+    pub(crate) fn number(&mut self, key: &str, bounds: RangeInclusive<f64>) -> Option<f64> {
+        let expected = format!("expected a number from {:?} to {:?}", bounds.start(), bounds.end());
+        self.value(key, &expected, |raw| {
+            let number = match raw {
                 Raw::Text(text) => text.parse().ok()?,
-                Raw::Toml(Value::Float(ratio)) => *ratio,
-                Raw::Toml(Value::Integer(0)) => 0.0,
-                Raw::Toml(Value::Integer(1)) => 1.0,
+                Raw::Toml(Value::Float(number)) => *number,
+                Raw::Toml(Value::Integer(number)) => f64::from(i32::try_from(*number).ok()?),
                 Raw::Toml(_) => return None,
             };
-            (0.0..=1.0).contains(&ratio).then(|| (format!("{ratio:?}"), ratio))
+            bounds.contains(&number).then(|| (format!("{number:?}"), number))
         })
     }
 

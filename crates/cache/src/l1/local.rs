@@ -57,6 +57,8 @@ pub(crate) struct Slot {
     pub(crate) era: u64,
     pub(crate) expires_at: Instant,
     pub(crate) version: i64,
+    /// What the entry of L2 says of when it was filled from which, or with which, this one was.
+    pub(crate) filled_at_ms: u64,
     pub(crate) weight: u32,
     retention: Duration,
     /// An `Arc<Entry<E>>`; absent for a negative entry.
@@ -91,6 +93,7 @@ impl Slot {
             era,
             expires_at: fetched_at + ttl,
             version,
+            filled_at_ms: 0,
             weight: u32::try_from(key_bytes + value_bytes + OVERHEAD_BYTES).unwrap_or(u32::MAX),
             retention: ttl.saturating_mul(RETENTION_FACTOR),
             value: value

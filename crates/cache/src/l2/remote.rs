@@ -87,6 +87,21 @@ pub(crate) enum There {
     Unusable,
     /// It is to be deleted: not even its version can be believed.
     Damaged,
+    /// It may be served, and is to be replaced before it expires, unless it was filled at another
+    /// time than this one.
+    Due(u64),
+}
+
+impl There {
+    /// As the script wants it.
+    fn to_argument(self) -> Cow<'static, str> {
+        match self {
+            Self::Nothing => "0".into(),
+            Self::Unusable => "1".into(),
+            Self::Damaged => "2".into(),
+            Self::Due(filled_at_ms) => ["3", &wire::filled_at_text(filled_at_ms)].concat().into(),
+        }
+    }
 }
 
 /// What a request for a lease was answered.
@@ -220,11 +235,7 @@ impl Remote {
                     .arg(epoch.as_bytes())
                     .arg(token)
                     .arg(&px)
-                    .arg(match there {
-                        There::Nothing => "0",
-                        There::Unusable => "1",
-                        There::Damaged => "2",
-                    })
+                    .arg(there.to_argument().as_ref())
                     .arg(&patience)
             })
             .collect();

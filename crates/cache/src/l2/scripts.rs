@@ -8,7 +8,9 @@
 /// milliseconds of patience.`
 /// `{code, tombstone, lease}` with the code 0: the lease is the caller's; 1: an entry is there by now;
 /// 2: somebody else has the lease; 3: another epoch is in force. If the caller found something `1`
-/// unusable or `2` damaged, it does not count. What is damaged is deleted, since nobody can say which
+/// unusable or `2` damaged, it does not count. If he forces it with a `3`, the entry that was filled at
+/// the time that follows does not count either: he replaces it before it expires, and any other means
+/// that somebody has. What is damaged is deleted, since nobody can say which
 /// version a fill of it has to have. (A tombstone that took its place meanwhile may go with it: the
 /// lease that it voided is not the one that is given here.)
 ///
@@ -18,12 +20,13 @@
 pub(crate) const LEASE: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return {3, '', ''} end
-local stored = redis.pcall('GETRANGE', KEYS[2], 0, 32)
+local stored = redis.pcall('GETRANGE', KEYS[2], 0, 52)
 local tombstone = ''
-if type(stored) == 'string' and #stored == 33 then
-  if string.sub(stored, 1, 1) == 'T' then tombstone = stored end
-  local live = string.find(stored, '^[VN]%x+') and string.sub(stored, 18) == ARGV[1]
-  if live and ARGV[4] == '0' then return {1, '', ''} end
+if type(stored) == 'string' and #stored >= 33 then
+  if string.sub(stored, 1, 1) == 'T' then tombstone = string.sub(stored, 1, 33) end
+  local live = string.find(stored, '^[VN]%x+') and string.sub(stored, 18, 33) == ARGV[1]
+  local is_due = ARGV[4] == '3' .. string.sub(stored, 38)
+  if live and string.find(ARGV[4], '^[03]') and not is_due then return {1, '', ''} end
 end
 local lease = ARGV[2] .. '0'
 local held = redis.call('GET', KEYS[3])

@@ -76,6 +76,11 @@ pub(crate) fn version_text(version: i64) -> String {
     format!("{:016x}", version.max(0))
 }
 
+/// When an entry was filled, as it is stored.
+pub(crate) fn filled_at_text(filled_at_ms: u64) -> String {
+    format!("{filled_at_ms:016x}")
+}
+
 /// A tombstone as it is stored.
 pub(crate) fn tombstone(version: i64) -> String {
     let mut stored = format!("T{}", version_text(version));
@@ -91,7 +96,8 @@ pub(crate) fn encode(body: Option<&[u8]>, version: i64, header: &Header) -> Vec<
     let mut stored = Vec::with_capacity(HEADER_BYTES + body.len());
     stored.extend_from_slice(format!("{kind}{}", version_text(version)).as_bytes());
     stored.extend_from_slice(header.epoch.as_bytes());
-    let rest = format!("{:04x}{:016x}{:08x}", header.schema, header.filled_at_ms, body.len());
+    let (filled_at, length) = (filled_at_text(header.filled_at_ms), body.len());
+    let rest = format!("{:04x}{filled_at}{length:08x}", header.schema);
     stored.extend_from_slice(rest.as_bytes());
     let sum = checksum(&[&stored, body]);
     stored.extend_from_slice(format!("{sum:016x}").as_bytes());

@@ -52,6 +52,7 @@ struct Hit<E: Entity> {
     entry: Option<Arc<Entry<E>>>,
     version: i64,
     ttl: Duration,
+    filled_at_ms: u64,
 }
 
 impl<E: Entity> Hit<E> {
@@ -61,10 +62,19 @@ impl<E: Entity> Hit<E> {
     }
 }
 
+/// How long an entry of L1 lives, and from when on.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    ttl: Duration,
+    fetched_at: Instant,
+    filled_at_ms: u64,
+}
+
 /// What the store said about a key.
 struct Answer<E: Entity> {
     entry: Option<Arc<Entry<E>>>,
     version: i64,
+    ttl: Duration,
     entry_key: String,
     lease: Option<String>,
     key: E::Key,
@@ -76,7 +86,8 @@ impl<E: Entity> Answer<E> {
     /// Nothing to be kept: it gives the lease back.
     fn none<L: Loader<E>>(ticket: &Ticket<E, L>, entry_key: String, lease: Option<String>) -> Self {
         let (key, hash) = (ticket.key.clone(), ticket.hash);
-        Self { entry: None, version: 0, entry_key, lease, key, hash, too_large: true }
+        let ttl = Duration::ZERO;
+        Self { entry: None, version: 0, ttl, entry_key, lease, key, hash, too_large: true }
     }
 }
 
@@ -149,6 +160,12 @@ pub(super) fn land_hits<E: Entity, L: Loader<E>>(
             Seen::Usable(stored) => {
                 miss.version = stored.version;
                 if let Some(hit) = hit(inner, stored) {
+                    if miss.ticket.renews == Some(hit.filled_at_ms) {
+                        // It is what L1 has, and may be about to expire.
+                        miss.there = There::Due(hit.filled_at_ms);
+                        left.push(miss);
+                        continue;
+                    }
                     // Others of the batch need not wait until this one is in L1.
                     if waits {
                         miss.ticket.tell(Ok(hit.lookup()));
@@ -163,9 +180,10 @@ pub(super) fn land_hits<E: Entity, L: Loader<E>>(
     }
     for (miss, hit) in landed {
         // What L2 holds contains what this process knew to have changed, and no more.
-        let as_of = departure.view.caught_up_at;
-        let Hit { entry, version, ttl } = &hit;
-        inner.fill_l1(&miss, entry.as_ref(), *version, *ttl, as_of, departure);
+        let Hit { entry, version, ttl, filled_at_ms } = &hit;
+        let fetched_at = departure.view.caught_up_at;
+        let life = Life { ttl: *ttl, fetched_at, filled_at_ms: *filled_at_ms };
+        inner.fill_l1(&miss, entry.as_ref(), *version, life, departure);
         miss.ticket.land(Ok(hit.lookup()));
     }
     *misses = left;
@@ -188,8 +206,8 @@ fn hit<E: Entity, L: Loader<E>>(inner: &EntityInner<E, L>, stored: Stored) -> Op
     if header.schema != E::SCHEMA {
         return None;
     }
-    let ttl = clock::left(&inner.cache.clock, header.filled_at_ms, ttl);
-    Some(Hit { entry, version, ttl })
+    let ttl = clock::left(&inner.cache.clock, header.filled_at_ms, inner.shorten(ttl));
+    Some(Hit { entry, version, ttl, filled_at_ms: header.filled_at_ms })
 }
 
 /// Reads from the store, and fills L2 in `epoch` where there is leave to.
@@ -206,9 +224,10 @@ pub(super) async fn load<E: Entity, L: Loader<E>>(
     // Who does not ask L2 wants the store as it is now.
     match inner.load_known(&wanted, !departure.asks_l2).await {
         Ok(known) => {
-            let answers = land_rows(inner, misses, &known, departure);
+            let filled_at_ms = inner.cache.clock.unix_ms();
+            let answers = land_rows(inner, misses, &known, departure, filled_at_ms);
             if let Some(epoch) = epoch {
-                fill_l2(inner, answers, epoch).await;
+                fill_l2(inner, answers, epoch, filled_at_ms).await;
             }
         }
         Err(error) => {
@@ -238,6 +257,7 @@ fn land_rows<E: Entity, L: Loader<E>>(
     misses: Vec<Miss<E, L>>,
     Known { loaded, at_least }: &Known<E>,
     departure: Departure,
+    filled_at_ms: u64,
 ) -> Vec<Answer<E>> {
     let mut answers = Vec::with_capacity(misses.len());
     for (miss, at_least) in misses.into_iter().zip(at_least) {
@@ -253,14 +273,17 @@ fn land_rows<E: Entity, L: Loader<E>>(
         let version = entry.as_ref().map_or(miss.version, |entry| entry.version);
         let too_large =
             entry.as_ref().is_some_and(|entry| entry.encoded.len() > inner.config.value_bytes_max);
+        let ttl = if entry.is_some() { inner.config.ttl } else { inner.config.negative_ttl };
+        let ttl = inner.shorten(ttl);
         if !too_large {
-            let ttl = inner.ttl_of(entry.is_some());
-            inner.fill_l1(&miss, entry.as_ref(), version, ttl, departure.view.at, departure);
+            let life = Life { ttl, fetched_at: departure.view.at, filled_at_ms };
+            inner.fill_l1(&miss, entry.as_ref(), version, life, departure);
         }
         let Miss { ticket, entry_key, lease, .. } = miss;
         answers.push(Answer {
             entry: entry.clone(),
             version,
+            ttl,
             entry_key,
             lease,
             key: ticket.key.clone(),
@@ -278,6 +301,7 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     mut answers: Vec<Answer<E>>,
     epoch: Epoch,
+    filled_at_ms: u64,
 ) {
     answers.retain(|answer| answer.lease.is_some());
     if answers.is_empty() {
@@ -287,7 +311,6 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
         inner.cache.metrics.filled(E::NAME, "shed");
         return;
     };
-    let filled_at_ms = inner.cache.clock.unix_ms();
     let header = Header { epoch, schema: E::SCHEMA, filled_at_ms };
     let fills: Vec<_> = answers
         .iter()
@@ -303,7 +326,7 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
                 lease: answer.lease.clone()?,
                 version: answer.version,
                 value,
-                ttl: inner.ttl_of(answer.entry.is_some()),
+                ttl: answer.ttl,
             })
         })
         .collect();
@@ -330,20 +353,18 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         miss: &Miss<E, L>,
         entry: Option<&Arc<Entry<E>>>,
         version: i64,
-        ttl: Duration,
-        fetched_at: Instant,
+        life: Life,
         departure: Departure,
     ) {
         let key_bytes = miss.entry_key.len() + size_of::<E::Key>();
+        let Life { ttl, fetched_at, filled_at_ms } = life;
         let era = departure.view.era;
-        let slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, era);
+        let mut slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, era);
+        slot.filled_at_ms = filled_at_ms;
         self.store(&miss.ticket, slot);
     }
 
-    /// The time to live of a fresh entry, less up to a tenth, so that entries filled together do
-    /// not expire together.
-    fn ttl_of(&self, exists: bool) -> Duration {
-        let ttl = if exists { self.config.ttl } else { self.config.negative_ttl };
-        ttl.mul_f64(1.0 - 0.1 * rand::random::<f64>())
+    fn shorten(&self, ttl: Duration) -> Duration {
+        self.cache.chance.shorten(ttl, self.cache.ttl_jitter)
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Ticket<E: Entity, L: Loader<E>> {
     pub(crate) hash: u64,
     /// The generation of the key's stripe before the read began.
     pub(crate) generation: u64,
+    /// When that entry was filled that is to be replaced by a newer one, if one is.
+    pub(crate) renews: Option<u64>,
     flights: Arc<Flights<E, L>>,
     arrival: Arrival<E, L>,
     is_aboard: bool,
@@ -120,8 +122,10 @@ impl<E: Entity, L: Loader<E>> Flights<E, L> {
         drop(flights);
         let (flights, own) = (Arc::clone(self), Arc::clone(&arrival));
         let key = key.clone();
-        let ticket = Ticket { key, hash, generation, flights, arrival: own, is_aboard: true };
-        Boarding::Leads(ticket, arrival)
+        Boarding::Leads(
+            Ticket { key, hash, generation, renews: None, flights, arrival: own, is_aboard: true },
+            arrival,
+        )
     }
 
     /// Keys that are being read and may be joined.

@@ -20,6 +20,13 @@ pub(crate) struct Plan<'a> {
     since: Option<Instant>,
 }
 
+impl Plan<'_> {
+    /// What a flight must contain that is joined, and what one contains that is begun.
+    pub(crate) fn times(&self) -> (Option<Instant>, Instant) {
+        (self.since, self.fresh_at)
+    }
+}
+
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     /// # Errors
     /// If the caller names a version that was never given out.
@@ -32,9 +39,14 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         if let Some(Standing::Doubtful) = standing {
             Box::pin(self.check_version(ask.min_version)).await?;
         }
+        Ok(self.plan_of(terms))
+    }
+
+    /// The same for whoever has named no version that is in doubt.
+    pub(crate) fn plan_of<'a>(&self, terms: &'a Terms) -> Plan<'a> {
         let asks_l2 = terms.allow_l2() && self.is_calm();
         let fresh_at = if asks_l2 { terms.view.caught_up_at } else { terms.view.at };
-        Ok(Plan { terms, asks_l2, fresh_at, since: terms.since(fresh_at) })
+        Plan { terms, asks_l2, fresh_at, since: terms.since(fresh_at) }
     }
 
     /// Joins a read of the key that is under way, or begins one.
@@ -47,10 +59,10 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     ) -> Boarding<E, L> {
         self.flights.board(
             (key, hash),
-            (plan.since, plan.fresh_at),
+            plan.times(),
             left,
             || self.generation(hash),
-            || self.look(hash, key, plan.terms),
+            || self.found(hash, key, plan.terms).map(|(_, lookup)| lookup),
         )
     }
 }

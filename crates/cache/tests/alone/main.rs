@@ -101,6 +101,8 @@ fn cache_config(l2_timeout: Duration) -> CacheConfig {
         outbox_interval: Duration::from_millis(250),
         lease_ttl: Duration::from_secs(2),
         lease_wait: Duration::from_millis(50),
+        refresh_beta: 0.0,
+        ttl_jitter: 0.2,
         verify_share: 0.001,
         verified_per_second_max: 10,
         token: entity_config(),

@@ -13,6 +13,7 @@ mod operators;
 mod outage;
 mod races;
 mod reads;
+mod refresh;
 mod rolling;
 mod sessions;
 mod stampede;
@@ -55,6 +56,9 @@ fn cache_config() -> CacheConfig {
         lease_ttl: Duration::from_secs(2),
         // Long for the same reason.
         lease_wait: Duration::from_secs(2),
+        // Tests of it set their own.
+        refresh_beta: 0.0,
+        ttl_jitter: 0.2,
         verify_share: 0.001,
         verified_per_second_max: 10,
         token: entity_config(),

@@ -220,7 +220,7 @@ async fn a_read_joins_none_that_began_before_its_bound() {
 }
 
 #[tokio::test]
-async fn redis_keeps_entries_for_their_time_to_live_less_a_tenth_at_most() {
+async fn redis_keeps_entries_for_their_time_to_live_less_a_fifth_at_most() {
     let store = Store::new().await;
     let negative_ttl = Duration::from_secs(60);
     let config = EntityCacheConfig { negative_ttl, ..entity_config() };
@@ -232,7 +232,7 @@ async fn redis_keeps_entries_for_their_time_to_live_less_a_tenth_at_most() {
         a.l2_version(key, version).await;
         let left = a.redis.shared().pttl(&format!("cache:row:3:{key}")).await;
         let left = left.expect("pttl").expect("expires");
-        assert!(left <= ttl && left > ttl.mul_f64(0.9) - Duration::from_secs(15), "{left:?}");
+        assert!(left <= ttl && left > ttl.mul_f64(0.8) - Duration::from_secs(15), "{left:?}");
     }
 }
 

@@ -21,6 +21,10 @@ pub struct CacheConfig {
     pub lease_ttl: Duration,
     /// How long others wait for whoever has that leave before one of them reads the row as well.
     pub lease_wait: Duration,
+    /// How early entries that are read often are refreshed, before they expire; zero for never.
+    pub refresh_beta: f64,
+    /// Share of its time to live by which an entry lives shorter at most, drawn for each.
+    pub ttl_jitter: f64,
     /// Share of the hits that are checked against Postgres.
     pub verify_share: f64,
     /// Hits that are checked in a second at most.
@@ -36,7 +40,7 @@ pub struct CacheConfig {
 /// How long entries of one entity live.
 #[derive(Debug, Clone)]
 pub struct EntityCacheConfig {
-    /// Time to live in both levels, less up to 10 % so that entries do not expire together.
+    /// Time to live in both levels at most: each entry lives shorter by up to `ttl_jitter`.
     pub ttl: Duration,
     /// Time to live of "there is no such row".
     pub negative_ttl: Duration,
@@ -55,7 +59,7 @@ pub struct EntityCacheConfig {
 pub struct ListCacheConfig {
     /// Bytes that L1 may hold of pages, beside `l1_bytes_max`.
     pub l1_bytes_max: u64,
-    /// Time to live in both levels, less up to 10 % so that pages do not expire together.
+    /// Time to live in both levels at most: each page lives shorter by up to `ttl_jitter`.
     pub ttl: Duration,
     /// Age up to which a page is served when Postgres fails; zero if never.
     pub stale_max: Duration,
@@ -83,6 +87,8 @@ impl CacheConfig {
         let lease_ttl = reader.duration("cache.lease_ttl", leases);
         let waits = Duration::from_millis(1)..=Duration::from_secs(60);
         let lease_wait = reader.duration("cache.lease_wait", waits);
+        let refresh_beta = reader.number("cache.refresh_beta", 0.0..=100.0);
+        let ttl_jitter = reader.number("cache.ttl_jitter", 0.0..=0.5);
         let verify_share = reader.ratio("cache.verify_share");
         let verified_per_second_max = reader.integer("cache.verified_per_second_max", 1..=1000);
         let token = EntityCacheConfig::read(reader, "cache.token");
@@ -96,6 +102,8 @@ impl CacheConfig {
             outbox_interval: outbox_interval?,
             lease_ttl: lease_ttl?,
             lease_wait: lease_wait?,
+            refresh_beta: refresh_beta?,
+            ttl_jitter: ttl_jitter?,
             verify_share: verify_share?,
             verified_per_second_max: verified_per_second_max?,
             token: token?,

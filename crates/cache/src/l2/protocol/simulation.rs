@@ -13,7 +13,7 @@ mod data;
 mod differential;
 mod reader;
 
-use self::data::{Data, Entry, Lease, Mark, Stepped};
+use self::data::{Data, Entry, Found, Lease, Mark, Stepped};
 
 const KEYS: usize = 2;
 const PROCESSES: usize = 2;
@@ -64,10 +64,10 @@ struct Poll {
 enum Stage {
     Look,
     Ask { trust: Trust, waits_for: u64 },
-    Lease { epoch: u64 },
+    Lease { epoch: u64, found: Found },
     Load { lease: Option<Lease> },
     Loaded { lease: Option<Lease>, sent: u64, version: u64 },
-    Fill { lease: Lease, version: u64 },
+    Fill { lease: Lease, version: u64, filled_at: u64 },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,18 @@ struct Read {
     began: u64,
     caught_up: Option<u64>,
     generation: u64,
+    /// When that entry was filled that its caller got, and that it is about to replace.
+    renews: Option<u64>,
     stage: Stage,
+}
+
+/// An entry of L1.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    version: u64,
+    /// When it was certainly the newest.
+    as_of: u64,
+    filled_at: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,8 +99,7 @@ struct Process {
     trust: Option<Trust>,
     syncing: Option<Trust>,
     step: Option<Step>,
-    /// Version and when it was certainly the newest.
-    l1: [Option<(u64, u64)>; KEYS],
+    l1: [Option<Held>; KEYS],
     generations: [u64; KEYS],
     read: Option<Read>,
 }
@@ -105,6 +115,7 @@ struct World {
     history: Vec<Data>,
     processes: [Process; PROCESSES],
     served: u64,
+    refreshed: u64,
     stale: u64,
 }
 
@@ -120,11 +131,12 @@ impl World {
             history: vec![Data::default()],
             processes: [Process::default(); PROCESSES],
             served: 0,
+            refreshed: 0,
             stale: 0,
         }
     }
 
-    fn run(mut self) -> (u64, u64) {
+    fn run(mut self) -> (u64, u64, u64) {
         // Each schedule is slow in another way.
         let (follows, keeps) =
             (self.rng.random_range(15..45), [2, 6, 25][self.rng.random_range(0..3)]);
@@ -143,7 +155,7 @@ impl World {
                 _ => self.read(process, key),
             }
         }
-        (self.served, self.stale)
+        (self.served, self.refreshed, self.stale)
     }
 
     fn name(&mut self) -> u64 {
@@ -183,7 +195,7 @@ impl World {
         let process = &mut self.processes[process];
         process.pending[key] = process.pending[key].max(version);
         process.generations[key] += 1;
-        if process.l1[key].is_some_and(|(held, _)| held < version) {
+        if process.l1[key].is_some_and(|held| held.version < version) {
             process.l1[key] = None;
         }
     }
@@ -299,17 +311,28 @@ impl World {
     }
 }
 
-fn run(schedules: u64, off: Off) -> (u64, u64, Option<u64>) {
-    let (mut served, mut stale, mut first) = (0, 0, None);
+/// What the answers of many schedules were.
+#[derive(Debug, Default)]
+struct Answers {
+    served: u64,
+    refreshed: u64,
+    stale: u64,
+    /// The first seed with an answer that is too old.
+    first: Option<u64>,
+}
+
+fn run(schedules: u64, off: Off) -> Answers {
+    let mut all = Answers::default();
     for seed in 0..schedules {
-        let (one, wrong) = World::new(seed, off).run();
-        served += one;
-        stale += wrong;
-        if wrong > 0 && first.is_none() {
-            first = Some(seed);
+        let (served, refreshed, stale) = World::new(seed, off).run();
+        all.served += served;
+        all.refreshed += refreshed;
+        all.stale += stale;
+        if stale > 0 && all.first.is_none() {
+            all.first = Some(seed);
         }
     }
-    (served, stale, first)
+    all
 }
 
 /// Fails with any of the mechanisms off: the second test runs it so.
@@ -317,10 +340,13 @@ fn run(schedules: u64, off: Off) -> (u64, u64, Option<u64>) {
 #[expect(clippy::print_stdout, reason = "the figures of a test are for its reader")]
 fn no_schedule_gives_an_answer_older_than_the_bound() {
     const SCHEDULES: u64 = 100_000;
-    let (served, stale, first) = run(SCHEDULES, Off::Nothing);
-    println!("{SCHEDULES} schedules of {ACTIONS} actions: {served} answers, {stale} too old");
+    let Answers { served, refreshed, stale, first } = run(SCHEDULES, Off::Nothing);
+    println!(
+        "{SCHEDULES} schedules of {ACTIONS} actions: {served} answers, {stale} too old, \
+         {refreshed} early refreshes"
+    );
     assert_eq!((stale, first), (0, None), "run the seed again");
-    assert!(served > SCHEDULES, "{served}");
+    assert!(served > SCHEDULES && refreshed > SCHEDULES, "{served}, {refreshed}");
 }
 
 /// Fails if the schedules would not notice that a mechanism is missing.
@@ -336,7 +362,7 @@ fn the_schedules_notice_every_mechanism_that_is_off() {
         Off::NewChainAfterLoss,
         Off::Replay,
     ] {
-        let (served, stale, first) = run(30_000, off);
+        let Answers { served, stale, first, .. } = run(30_000, off);
         println!("without {off:?}: {stale} of {served} answers too old, first with seed {first:?}");
         assert!(stale > 0, "{off:?}");
     }

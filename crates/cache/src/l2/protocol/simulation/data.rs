@@ -14,6 +14,7 @@ pub(super) enum Entry {
     Value {
         version: u64,
         epoch: u64,
+        filled_at: u64,
     },
 }
 
@@ -86,6 +87,8 @@ pub(super) enum Found {
     Nothing,
     Unusable,
     Damaged,
+    /// It is to be replaced before it expires, unless it was filled at another time.
+    Due(u64),
 }
 
 impl Data {
@@ -94,9 +97,14 @@ impl Data {
         if !self.is_in_force(lease.epoch) {
             return Leased::OtherEpoch;
         }
-        let is_live = matches!(entry, Entry::Value { epoch, .. } if epoch == lease.epoch);
-        if is_live && found == Found::Nothing {
-            return Leased::Filled;
+        if let Entry::Value { epoch, filled_at, .. } = entry
+            && epoch == lease.epoch
+        {
+            match found {
+                Found::Nothing => return Leased::Filled,
+                Found::Due(held) if held != filled_at => return Leased::Filled,
+                Found::Due(_) | Found::Unusable | Found::Damaged => {}
+            }
         }
         if self.leases[key] != 0 && self.leases[key] != lease.token {
             return Leased::Held;
@@ -109,31 +117,32 @@ impl Data {
         Leased::Granted(if let Entry::Tombstone(version) = entry { version } else { 0 })
     }
 
-    /// Without a version the lease is given back. `is_fenced` is what the schedules switch off.
+    /// Version and time of the fill; without them the lease is given back. `is_fenced` is what the
+    /// schedules switch off.
     pub(super) fn fill(
         &mut self,
         key: usize,
         lease: Lease,
-        version: Option<u64>,
+        filled: Option<(u64, u64)>,
         is_fenced: bool,
     ) -> Filled {
         if self.leases[key] != lease.token {
             return Filled::Fenced;
         }
         self.leases[key] = 0;
-        let Some(version) = version else { return Filled::Fenced };
+        let Some((version, filled_at)) = filled else { return Filled::Fenced };
         if !self.is_in_force(lease.epoch) {
             return Filled::OtherEpoch;
         }
         let counts = match self.entries[key] {
             Entry::Nothing | Entry::Garbage => None,
             Entry::Tombstone(known) => Some(known),
-            Entry::Value { version, epoch } => (epoch == lease.epoch).then_some(version),
+            Entry::Value { version, epoch, .. } => (epoch == lease.epoch).then_some(version),
         };
         if is_fenced && counts.is_some_and(|known| known > version) {
             return Filled::Outdated;
         }
-        self.entries[key] = Entry::Value { version, epoch: lease.epoch };
+        self.entries[key] = Entry::Value { version, epoch: lease.epoch, filled_at };
         Filled::Stored
     }
 

@@ -48,6 +48,8 @@ fn config() -> CacheConfig {
         outbox_interval: HOUR,
         lease_ttl: HOUR,
         lease_wait: HOUR,
+        refresh_beta: 0.0,
+        ttl_jitter: 0.2,
         verify_share: 0.0,
         verified_per_second_max: 1,
         token: entity.clone(),
@@ -123,6 +125,11 @@ impl Pair {
         Mark { process, chain, before }
     }
 
+    /// Some time of the wall clock.
+    fn filled_at(&mut self) -> u64 {
+        self.rng.random_range(1..3) << 40
+    }
+
     /// The epoch in force, most often.
     fn epoch(&mut self) -> u64 {
         if self.rng.random_bool(0.9) { self.data.epoch } else { 0 }
@@ -137,8 +144,8 @@ impl Pair {
     }
 
     /// What is stored for a version: some are of rows that do not exist.
-    fn stored(&self, version: u64, epoch: u64) -> Vec<u8> {
-        let header = Header { epoch: self.epochs[&epoch], schema: 1, filled_at_ms: 7 };
+    fn stored(&self, version: u64, epoch: u64, filled_at_ms: u64) -> Vec<u8> {
+        let header = Header { epoch: self.epochs[&epoch], schema: 1, filled_at_ms };
         let body = (!version.is_multiple_of(3)).then(|| version.to_string());
         wire::encode(body.as_deref().map(str::as_bytes), signed(version), &header)
     }
@@ -160,11 +167,13 @@ impl Pair {
 
     async fn lease(&mut self, key: usize) -> (String, String, String) {
         let (epoch, token) = (self.epoch(), self.rng.random_range(1..4));
+        let held = self.filled_at();
         let (found, there) = [
             (Found::Nothing, There::Nothing),
             (Found::Unusable, There::Unusable),
             (Found::Damaged, There::Damaged),
-        ][self.rng.random_range(0..3)];
+            (Found::Due(held), There::Due(held)),
+        ][self.rng.random_range(0..4)];
         let what = format!("lease {key} {epoch} {token} {found:?}");
         let expected = match self.data.lease(key, Lease { epoch, token }, found) {
             Leased::Granted(version) => format!("granted {version} {}", lease_text(token)),
@@ -192,9 +201,10 @@ impl Pair {
         // Whoever has the lease, more often than by chance.
         let held = self.data.leases[key];
         let token = if held != 0 && self.rng.random_bool(0.6) { held } else { token };
-        let version = self.rng.random_bool(0.9).then_some(version);
-        let what = format!("fill {key} {epoch} {token} {version:?}");
-        let expected = match self.data.fill(key, Lease { epoch, token }, version, true) {
+        let filled_at = self.filled_at();
+        let filled = self.rng.random_bool(0.9).then_some((version, filled_at));
+        let what = format!("fill {key} {epoch} {token} {filled:?}");
+        let expected = match self.data.fill(key, Lease { epoch, token }, filled, true) {
             Filled::Stored => remote::Filled::Stored,
             Filled::Outdated => remote::Filled::Outdated,
             Filled::Fenced => remote::Filled::Fenced,
@@ -203,8 +213,8 @@ impl Pair {
         let fill = Fill {
             entry_key: Self::entry_key(key),
             lease: lease_text(token),
-            version: signed(version.unwrap_or(0)),
-            value: version.map_or_else(Vec::new, |version| self.stored(version, epoch)),
+            version: signed(filled.map_or(0, |(version, _)| version)),
+            value: filled.map_or_else(Vec::new, |(version, at)| self.stored(version, epoch, at)),
             ttl: HOUR,
         };
         let epoch = self.epochs[&epoch];
@@ -302,8 +312,9 @@ impl Pair {
             self.redis.del(&[gone]).await.expect("del");
         } else if what == 4 {
             // A value of an epoch that was in force before.
-            self.data.entries[key] = Entry::Value { version, epoch: 0 };
-            let stored = self.stored(version, 0);
+            let filled_at = self.filled_at();
+            self.data.entries[key] = Entry::Value { version, epoch: 0, filled_at };
+            let stored = self.stored(version, 0, filled_at);
             self.redis.set_px(&name, stored, HOUR).await.expect("set");
         } else {
             let kinds: [&[u8]; 4] = [b"", b"T", b"X0000000000000005 and more than that", b"V 5"];
@@ -328,7 +339,9 @@ impl Pair {
                 Entry::Nothing => None,
                 Entry::Garbage => Some(self.garbage[key].clone()),
                 Entry::Tombstone(version) => text(wire::tombstone(signed(version))),
-                Entry::Value { version, epoch } => Some(self.stored(version, epoch).into()),
+                Entry::Value { version, epoch, filled_at } => {
+                    Some(self.stored(version, epoch, filled_at).into())
+                }
             });
         }
         held.extend(
