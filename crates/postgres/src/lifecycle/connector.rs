@@ -17,6 +17,7 @@ use crate::PgError;
 use crate::lifecycle::budget::Limits;
 use crate::lifecycle::live::{self, Live};
 use crate::wire::dsn::{Place, Target};
+use crate::wire::last_words::LastWords;
 use crate::wire::stream::{Peer, Socket, UntilClosed};
 use crate::wire::tls;
 
@@ -51,6 +52,8 @@ pub(crate) struct Opened {
     pub(crate) client: Client,
     /// The task that moves the bytes; it ends when the connection does.
     pub(crate) driver: JoinHandle<()>,
+    /// Why the connection has ended, if the server said so unasked.
+    pub(crate) last_words: LastWords,
     /// What [`Connector::cancel`] needs.
     pub(crate) canceller: Canceller,
     /// [`Connector::generation`] when [`Connector::open`] was asked for it; else zero.
@@ -193,11 +196,12 @@ impl Connector {
                 .await
                 .map(|opened| spawn(opened, entry)),
         };
-        let (client, driver) = started.map_err(|error| PgError::from_connect(&address, error))?;
+        let (client, driver, last_words) =
+            started.map_err(|error| PgError::from_connect(&address, error))?;
         let canceller = Canceller { token: client.cancel_token(), peer, host };
         let handle = live::Handle { canceller: canceller.clone(), driver: driver.abort_handle() };
         self.0.live.add(id, handle);
-        Ok(Opened { client, driver, canceller, generation: 0 })
+        Ok(Opened { client, driver, last_words, canceller, generation: 0 })
     }
 }
 
@@ -223,20 +227,25 @@ async fn dial(place: &Place) -> io::Result<(Socket, Peer)> {
 fn spawn<T>(
     (client, connection): (Client, Connection<Socket, T>),
     entry: live::Entry,
-) -> (Client, JoinHandle<()>)
+) -> (Client, JoinHandle<()>, LastWords)
 where
     T: TlsStream + Send + Unpin + 'static,
 {
+    let last_words = LastWords::default();
+    let noted = last_words.clone();
     let driver = tokio::spawn(async move {
         // Goes with the socket, also when the task is aborted.
         let _entry = entry;
+        // Here until the end is noted: whoever finds it closed is to find out why as well.
+        let mut connection = connection;
         // Every statement in flight gets the error too, and is where it is handled.
-        if let Err(error) = connection.await {
-            let error: &dyn std::error::Error = &error;
+        if let Err(end) = (&mut connection).await {
+            let error: &dyn std::error::Error = &end;
             tracing::debug!(error, "postgres connection ended");
+            noted.note(end);
         }
     });
-    (client, driver)
+    (client, driver, last_words)
 }
 
 fn make_tls<S>(

@@ -15,6 +15,7 @@ use crate::wire::answer::Answer;
 use crate::wire::cut_off::CutOff;
 use crate::wire::dsn::Mode;
 use crate::wire::failure::Failure;
+use crate::wire::last_words::LastWords;
 use crate::wire::statements::{Prepared, Statements, custom_types};
 use crate::{PgError, Sql};
 
@@ -45,6 +46,7 @@ const JITTER: f64 = 0.1;
 pub(crate) struct PgConnection {
     client: Client,
     driver: JoinHandle<()>,
+    last_words: LastWords,
     canceller: Canceller,
     statements: Statements,
     cut_off: CutOff,
@@ -78,13 +80,14 @@ pub(crate) enum Activity {
 impl PgConnection {
     /// A connection that is to be replaced after `lifetime_max`, or somewhat earlier.
     pub(crate) fn new(opened: Opened, mode: Mode, lifetime_max: Duration) -> Self {
-        let Opened { client, driver, canceller, generation } = opened;
+        let Opened { client, driver, last_words, canceller, generation } = opened;
         let now = Instant::now();
         let earlier = 1.0 - JITTER * rand::random::<f64>();
         let either_way = 1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0);
         Self {
             client,
             driver,
+            last_words,
             canceller,
             statements: Statements::default(),
             cut_off: CutOff::default(),
@@ -376,7 +379,7 @@ impl PgConnection {
             }
             Err(error) => {
                 let is_answer = error.as_db_error().is_some();
-                let failure = Failure::of_driver(error);
+                let failure = Failure::in_session(error, &self.last_words);
                 self.saw_read_only |= matches!(failure.error, PgError::ReadOnly { .. });
                 if failure.is_lost {
                     self.poison(CloseReason::Broken);

@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 
 use crate::PgError;
 use crate::error::{is_fatal, was_not_sent};
+use crate::wire::last_words::LastWords;
 
 /// A statement that failed, with what its caller needs to know to repeat it.
 #[derive(Debug)]
@@ -37,6 +38,18 @@ impl Failure {
         // A pooler that refuses has not passed the statement on.
         let is_outcome_known = is_known || matches!(error, PgError::Pooler { .. });
         Self { error, is_lost, reached_server: true, is_outcome_known }
+    }
+
+    /// As [`Failure::of_driver`], in a session that may have ended before the statement was sent.
+    pub(crate) fn in_session(error: tokio_postgres::Error, last_words: &LastWords) -> Self {
+        let is_answer = error.as_db_error().is_some();
+        let failure = Self::of_driver(error);
+        match last_words.heard() {
+            Some(error) if failure.is_lost && !is_answer => {
+                Self { error, is_lost: true, reached_server: false, is_outcome_known: true }
+            }
+            Some(_) | None => failure,
+        }
     }
 
     /// Our own deadline came first.

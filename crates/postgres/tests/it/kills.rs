@@ -10,7 +10,7 @@ use forebay_pooling::Priority;
 use forebay_postgres::{PgError, PgPool, PgTx, Sql, ToSql, TxOptions};
 use tokio::time::Instant;
 
-use crate::support::{CREATE_TABLE, Fixture, SLEEP, ms};
+use crate::support::{CREATE_TABLE, Fixture, INSERT, PID, SLEEP, ms};
 
 const CONNECTIONS: u32 = 8;
 const READERS: usize = 8;
@@ -176,6 +176,56 @@ async fn who_is_ended_by_an_administrator_has_used_up_no_try() {
         assert!(retried >= TIMES, "ended {retried} times only");
     }
     assert_eq!(it.postgres.stats().retries_denied, 0);
+}
+
+/// Between two statements of a transaction nobody waits for an answer: what the server says when it
+/// ends the session then is heard by the task that moves the bytes.
+///
+/// Fails when nobody asks that task, so that such an end counts as a try.
+#[tokio::test]
+async fn who_is_ended_between_two_statements_has_used_up_no_try() {
+    const TIMES: u32 = 8;
+    let it = Fixture::new(2).await;
+    let tries = AtomicU32::new(0);
+    let work = |mut tx: PgTx| {
+        let (it, number) = (&it, tries.fetch_add(1, Ordering::Relaxed));
+        async move {
+            tx.query(&PID, &[]).await?;
+            if number < TIMES {
+                it.terminate_backends().await;
+                it.wait_for_backends("%", 0).await;
+            }
+            tx.query(&PID, &[]).await.map(drop)
+        }
+    };
+    let outcome = it.postgres.tx(TxOptions::default(), work).await;
+    let tries = tries.load(Ordering::Relaxed);
+    println!("between two statements: {tries} tries, {outcome:?}");
+    outcome.expect("what was ended so often is done in the end");
+    assert_eq!(tries, TIMES + 1);
+}
+
+/// Fails when a commit counts as sent whose session had been ended before: nobody may do such work
+/// again.
+#[tokio::test]
+async fn a_commit_that_was_never_sent_is_no_unknown_outcome() {
+    let it = Fixture::new(2).await;
+    it.postgres.execute(&CREATE_TABLE, &[]).await.expect("a table");
+    let tries = AtomicU32::new(0);
+    let work = |mut tx: PgTx| {
+        let (it, is_first) = (&it, tries.fetch_add(1, Ordering::Relaxed) == 0);
+        async move {
+            tx.execute(&INSERT, &[&1_i64]).await?;
+            if is_first {
+                it.terminate_backends().await;
+                it.wait_for_backends("%", 0).await;
+            }
+            Ok::<_, PgError>(())
+        }
+    };
+    let outcome = it.postgres.tx(TxOptions::default(), work).await;
+    outcome.expect("it is done again: nothing had happened");
+    assert_eq!((tries.load(Ordering::Relaxed), it.count().await), (2, 1));
 }
 
 async fn write(postgres: PgPool, writer: u32, stop: Arc<AtomicBool>) -> Written {
