@@ -21,7 +21,8 @@
 //!    is a miss.
 //! 6. **Bounds.** L1 is bounded in bytes, over all entities, and keys that have no row have a bound
 //!    of their own, so that a flood of them pushes no value out; one load per key is under way at a
-//!    time, normally in all processes together; a caller who goes away harms nobody; a panicking loader is an error of those who wait.
+//!    time, normally in all processes together; a caller who goes away harms nobody, and what only
+//!    he waited for leaves the queue; a panicking loader is an error of those who wait.
 //! 7. **Batches.** Misses that come together ask Redis together, and what it does not hold is
 //!    loaded together: 1,000 reads of different keys at the same time cost a handful of round
 //!    trips. A miss that comes alone waits for nobody; one that comes while others are under way

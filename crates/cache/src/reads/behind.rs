@@ -10,24 +10,25 @@
 
 use std::sync::Arc;
 
-use super::flight::Ticket;
-use super::loads::Loaded;
+use super::flight::{Ticket, Waiters};
+use super::loads::{Brought, Loaded};
 use crate::entity_cache::EntityInner;
 use crate::{CacheError, Entity, Loader, Reach};
 
 /// A key that is loaded.
-pub(crate) struct Wanted<E: Entity> {
+pub(crate) struct Wanted<E: Entity, L: Loader<E>> {
     pub(crate) key: E::Key,
     pub(crate) hash: u64,
     pub(crate) entry_key: String,
     /// The newest version that L2 knows of; zero if none.
     pub(crate) in_l2: i64,
+    pub(crate) waiters: Waiters<E, L>,
 }
 
-impl<E: Entity> Wanted<E> {
-    pub(crate) fn new<L: Loader<E>>(ticket: &Ticket<E, L>, entry_key: &str, in_l2: i64) -> Self {
+impl<E: Entity, L: Loader<E>> Wanted<E, L> {
+    pub(crate) fn new(ticket: &Ticket<E, L>, entry_key: &str, in_l2: i64) -> Self {
         let (key, hash, entry_key) = (ticket.key.clone(), ticket.hash, entry_key.to_owned());
-        Self { key, hash, entry_key, in_l2 }
+        Self { key, hash, entry_key, in_l2, waiters: ticket.waiters() }
     }
 }
 
@@ -43,35 +44,40 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     /// what is known is read again from there.
     pub(crate) async fn load_known(
         self: &Arc<Self>,
-        wanted: &[Wanted<E>],
+        wanted: &[Wanted<E, L>],
         newest: bool,
     ) -> Result<Known<E>, CacheError<L::Error>> {
         // Before the load: what is committed while it is under way it need not have seen.
         let at_least: Vec<_> = wanted.iter().map(|wanted| self.committed_version(wanted)).collect();
-        let keys = wanted.iter().map(|wanted| wanted.key.clone()).collect();
-        let loaded = self.load(keys, newest).await?;
+        let all: Vec<_> = wanted.iter().collect();
+        let loaded = self.load(&all, newest).await?;
         if newest {
             return Ok(Known { loaded, at_least });
         }
         // A tombstone may be of a history that another process knows to be lost, so it is a reason
         // to look again, and none to refuse what is found then.
-        let is_behind = |(wanted, at_least): &(&Wanted<E>, &i64)| {
+        let is_behind = |(wanted, at_least): &(&Wanted<E, L>, &i64)| {
             let known = wanted.in_l2.max(**at_least);
-            loaded.get(&wanted.key).map_or(known > 0, |entry| entry.version < known)
+            match loaded.get(&wanted.key) {
+                Brought::Row(entry) => entry.version < known,
+                Brought::NoRow => known > 0,
+                Brought::NotLoaded => false,
+            }
         };
-        let behind: Vec<_> = wanted.iter().zip(&at_least).filter(is_behind).collect();
+        let pairs = wanted.iter().zip(&at_least).filter(is_behind);
+        let behind: Vec<_> = pairs.map(|(wanted, _)| wanted).collect();
         if behind.is_empty() {
             return Ok(Known { loaded, at_least });
         }
-        let behind: Vec<_> = behind.into_iter().map(|(wanted, _)| wanted.key.clone()).collect();
         self.cache.metrics.filled(E::NAME, "behind");
-        let newest = self.load(behind.clone(), true).await?;
-        let loaded = Arc::new(Loaded::replaced(&loaded, &behind, &newest));
+        let newest = self.load(&behind, true).await?;
+        let keys = behind.into_iter().map(|wanted| &wanted.key);
+        let loaded = Arc::new(loaded.replaced(keys, &newest));
         Ok(Known { loaded, at_least })
     }
 
     /// The newest version of a key that this process knows to have been committed; zero if none is.
-    fn committed_version(&self, wanted: &Wanted<E>) -> i64 {
+    fn committed_version(&self, wanted: &Wanted<E, L>) -> i64 {
         // Pages have no versions: a change makes them old, and nothing compares them.
         if E::REACH == Reach::Collection {
             return 0;

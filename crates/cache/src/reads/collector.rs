@@ -5,7 +5,7 @@
 //! most, or until a batch is full. So a burst costs a handful of batches however many requests it
 //! has, and the busier the store is, the larger its batches are.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +47,11 @@ pub(crate) struct Limits {
 }
 
 struct State<T> {
-    waiting: VecDeque<T>,
+    /// By their number, in the order in which they came.
+    waiting: BTreeMap<u64, T>,
     waiting_keys: usize,
+    /// The number of the next to come.
+    next_number: u64,
     /// When the first of those who wait came.
     opened_at: Instant,
     under_way: usize,
@@ -59,10 +62,10 @@ struct State<T> {
 /// What became of a request.
 #[derive(Debug)]
 pub(crate) enum Joined<T> {
-    /// It will depart with others.
-    Waiting,
-    /// It waits, and the caller must run [`Collector::next`] until there is no more.
-    Conducts,
+    /// It has this number, and will depart with others.
+    Waiting(u64),
+    /// It waits as well, and the caller must run [`Collector::next`] until there is no more.
+    Conducts(u64),
     /// Too many wait.
     Refused(T),
 }
@@ -79,8 +82,9 @@ pub(crate) struct Ride<T: Passenger>(Arc<Collector<T>>);
 impl<T: Passenger> Collector<T> {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         let state = State {
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
             waiting_keys: 0,
+            next_number: 0,
             opened_at: Instant::now(),
             under_way: 0,
             is_conducted: false,
@@ -113,21 +117,38 @@ impl<T: Passenger> Collector<T> {
         }
         let was_full = state.waiting_keys >= self.limits.batch_keys_max;
         state.waiting_keys += keys;
-        state.waiting.push_back(passenger);
+        let number = state.next_number;
+        state.next_number += 1;
+        state.waiting.insert(number, passenger);
         let is_full = state.waiting_keys >= self.limits.batch_keys_max;
         if !std::mem::replace(&mut state.is_conducted, true) {
-            return Joined::Conducts;
+            return Joined::Conducts(number);
         }
         drop(state);
         if is_full && !was_full {
             self.changed.notify_one();
         }
-        Joined::Waiting
+        Joined::Waiting(number)
     }
 
-    /// Waits until a batch may depart. The flag says whether nobody waits after it: then whoever
-    /// asked is done, and the next to come conducts.
-    pub(crate) async fn next(self: &Arc<Self>) -> (Batch<T>, bool) {
+    /// Lets a passenger ask for less, and leave if that is nothing; the keys that he still asks for.
+    /// `None` if he has departed.
+    pub(crate) fn ask_less(&self, number: u64, change: impl FnOnce(&mut T)) -> Option<usize> {
+        let mut state = self.state.lock();
+        let passenger = state.waiting.get_mut(&number)?;
+        let before = passenger.keys();
+        change(passenger);
+        let after = passenger.keys();
+        state.waiting_keys = state.waiting_keys + after - before;
+        let gone = if after == 0 { state.waiting.remove(&number) } else { None };
+        drop(state);
+        drop(gone);
+        Some(after)
+    }
+
+    /// Waits until a batch may depart, or until all have left. The flag says whether nobody waits
+    /// after it: then whoever asked is done, and the next to come conducts.
+    pub(crate) async fn next(self: &Arc<Self>) -> Option<(Batch<T>, bool)> {
         let mut rounds = 0;
         loop {
             let changed = self.changed.notified();
@@ -151,6 +172,10 @@ impl<T: Passenger> Collector<T> {
             tokio::task::yield_now().await;
             rounds += 1;
             let mut state = self.state.lock();
+            if state.waiting.is_empty() {
+                state.is_conducted = false;
+                return None;
+            }
             let is_growing = state.waiting.len() > waiting;
             if is_growing && state.waiting_keys < self.limits.batch_keys_max && rounds < ROUNDS_MAX
             {
@@ -161,7 +186,7 @@ impl<T: Passenger> Collector<T> {
             let is_last = state.waiting.is_empty();
             state.is_conducted = !is_last;
             drop(state);
-            return (Batch { passengers, ride: Ride(Arc::clone(self)) }, is_last);
+            return Some((Batch { passengers, ride: Ride(Arc::clone(self)) }, is_last));
         }
     }
 
@@ -195,17 +220,18 @@ impl<T: Passenger> State<T> {
     /// Those who depart now, in the order in which they came: as many as fit, one at least.
     fn take(&mut self, keys_max: usize) -> Vec<T> {
         let mut keys = 0;
-        let mut count = 0;
-        for passenger in &self.waiting {
+        let mut first_left = self.next_number;
+        for (count, (number, passenger)) in self.waiting.iter().enumerate() {
             if count > 0 && keys + passenger.keys() > keys_max {
+                first_left = *number;
                 break;
             }
             keys += passenger.keys();
-            count += 1;
         }
         self.waiting_keys -= keys;
         // Those who are left have waited already, so their window is not renewed.
-        self.waiting.drain(..count).collect()
+        let left = self.waiting.split_off(&first_left);
+        std::mem::replace(&mut self.waiting, left).into_values().collect()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::l2::wire::{self, Content, Epoch, Header, Stored};
 use crate::reads::behind::{Known, Wanted};
 use crate::reads::collector::Ride;
 use crate::reads::flight::Ticket;
+use crate::reads::loads::Brought;
 use crate::reads::misses::Party;
 use crate::reads::turn::Turn;
 use crate::{CacheError, Entity, Entry, Loader, Lookup, Outcome};
@@ -41,7 +42,7 @@ pub(super) struct Miss<E: Entity, L: Loader<E>> {
 }
 
 impl<E: Entity, L: Loader<E>> Miss<E, L> {
-    fn wanted(&self) -> Wanted<E> {
+    fn wanted(&self) -> Wanted<E, L> {
         Wanted::new(&self.ticket, &self.entry_key, self.version)
     }
 }
@@ -261,7 +262,16 @@ fn land_rows<E: Entity, L: Loader<E>>(
 ) -> Vec<Answer<E>> {
     let mut answers = Vec::with_capacity(misses.len());
     for (miss, at_least) in misses.into_iter().zip(at_least) {
-        let entry = loaded.get(&miss.ticket.key).map(Arc::clone);
+        let entry = match loaded.get(&miss.ticket.key) {
+            Brought::Row(entry) => Some(Arc::clone(entry)),
+            Brought::NoRow => None,
+            // Nobody waits for it.
+            Brought::NotLoaded => {
+                let Miss { ticket, entry_key, lease, .. } = miss;
+                answers.push(Answer::none(&ticket, entry_key, lease));
+                continue;
+            }
+        };
         if let Some(found) = entry.as_ref().map(|entry| entry.version).filter(|it| it < at_least) {
             let Miss { ticket, entry_key, lease, .. } = miss;
             answers.push(Answer::none(&ticket, entry_key, lease));

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::{self, Debug};
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Context;
 
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -18,13 +20,16 @@ const SHARDS: usize = 64;
 
 /// The answer of a flight.
 pub(crate) type Landed<E, L> = Result<Lookup<E>, CacheError<<L as Loader<E>>::Error>>;
-/// Where the answer appears.
-pub(crate) type Arrival<E, L> = Arc<Gate<E, L>>;
+/// One who waits for the answer, and where it appears.
+pub(crate) struct Arrival<E: Entity, L: Loader<E>>(Arc<Gate<E, L>>);
 
 /// Where those wait who are on a flight.
-pub(crate) struct Gate<E: Entity, L: Loader<E>> {
+struct Gate<E: Entity, L: Loader<E>> {
     answer: OnceLock<Landed<E, L>>,
     answered: Notify,
+    waiting: AtomicUsize,
+    /// Is told when nobody waits any more.
+    deserted: AtomicWaker,
 }
 
 /// The reads under way of one entity.
@@ -32,17 +37,19 @@ pub(crate) struct Flights<E: Entity, L: Loader<E>>(Vec<Shard<E, L>>);
 
 struct Shard<E: Entity, L: Loader<E>> {
     /// By the hash of the key. Should two keys have the same one, the later flight takes the place.
-    flights: Mutex<HashMap<u64, Flight<E, L>, BuildHasherDefault<KnownHash>>>,
+    flights: Mutex<ByHash<E, L>>,
     /// Flights that have left the map.
     left: AtomicU64,
 }
+
+type ByHash<E, L> = HashMap<u64, Flight<E, L>, BuildHasherDefault<KnownHash>>;
 
 struct Flight<E: Entity, L: Loader<E>> {
     key: E::Key,
     /// The answer contains every change committed before this.
     fresh_at: Instant,
     generation: u64,
-    arrival: Arrival<E, L>,
+    gate: Arc<Gate<E, L>>,
 }
 
 /// What a caller found when it wanted to read a key.
@@ -64,8 +71,15 @@ pub(crate) struct Ticket<E: Entity, L: Loader<E>> {
     /// When that entry was filled that is to be replaced by a newer one, if one is.
     pub(crate) renews: Option<u64>,
     flights: Arc<Flights<E, L>>,
-    arrival: Arrival<E, L>,
+    gate: Arc<Gate<E, L>>,
     is_aboard: bool,
+}
+
+/// Those who wait for one ticket.
+pub(crate) struct Waiters<E: Entity, L: Loader<E>> {
+    hash: u64,
+    flights: Arc<Flights<E, L>>,
+    gate: Arc<Gate<E, L>>,
 }
 
 impl<E: Entity, L: Loader<E>> Flights<E, L> {
@@ -111,21 +125,25 @@ impl<E: Entity, L: Loader<E>> Flights<E, L> {
                 && flight.generation == generation
                 && flight.fresh_at >= since
             {
-                return Boarding::Joined(Arc::clone(&flight.arrival));
+                return Boarding::Joined(Arrival::at(&flight.gate));
             }
         }
-        let arrival = Arc::new(Gate { answer: OnceLock::new(), answered: Notify::new() });
-        let own = Arc::clone(&arrival);
-        let flight = Flight { key: key.clone(), fresh_at, generation, arrival: own };
+        let gate = Arc::new(Gate {
+            answer: OnceLock::new(),
+            answered: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            deserted: AtomicWaker::new(),
+        });
+        let arrival = Arrival::at(&gate);
+        let own = Arc::clone(&gate);
+        let flight = Flight { key: key.clone(), fresh_at, generation, gate: own };
         // A flight that cannot be joined any more goes on for those who wait for it.
         flights.insert(hash, flight);
         drop(flights);
-        let (flights, own) = (Arc::clone(self), Arc::clone(&arrival));
-        let key = key.clone();
-        Boarding::Leads(
-            Ticket { key, hash, generation, renews: None, flights, arrival: own, is_aboard: true },
-            arrival,
-        )
+        let (key, flights) = (key.clone(), Arc::clone(self));
+        let renews = None;
+        let ticket = Ticket { key, hash, generation, renews, flights, gate, is_aboard: true };
+        Boarding::Leads(ticket, arrival)
     }
 
     /// Keys that are being read and may be joined.
@@ -151,9 +169,15 @@ impl<E: Entity, L: Loader<E>> Ticket<E, L> {
     /// be in L1 by then.
     pub(crate) fn tell(&self, answer: Landed<E, L>) {
         // The first answer is the answer.
-        if self.arrival.answer.set(answer).is_ok() {
-            self.arrival.answered.notify_waiters();
+        if self.gate.answer.set(answer).is_ok() {
+            self.gate.answered.notify_waiters();
         }
+    }
+
+    /// Those who wait for it.
+    pub(crate) fn waiters(&self) -> Waiters<E, L> {
+        let (flights, gate) = (Arc::clone(&self.flights), Arc::clone(&self.gate));
+        Waiters { hash: self.hash, flights, gate }
     }
 
     fn leave_map(&mut self) {
@@ -162,12 +186,50 @@ impl<E: Entity, L: Loader<E>> Ticket<E, L> {
         }
         let shard = self.flights.shard(self.hash);
         let mut flights = shard.flights.lock();
-        let is_own = |flight: &Flight<E, L>| Arc::ptr_eq(&flight.arrival, &self.arrival);
-        if flights.get(&self.hash).is_some_and(is_own) {
-            flights.remove(&self.hash);
-        }
+        remove(&mut flights, self.hash, &self.gate);
         // Under the lock, and for all: one that was replaced has stored its answer as well.
         shard.left.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn remove<E: Entity, L: Loader<E>>(flights: &mut ByHash<E, L>, hash: u64, gate: &Arc<Gate<E, L>>) {
+    if flights.get(&hash).is_some_and(|flight| Arc::ptr_eq(&flight.gate, gate)) {
+        flights.remove(&hash);
+    }
+}
+
+impl<E: Entity, L: Loader<E>> Waiters<E, L> {
+    /// Whether all have gone. If not, the task that asked last is woken when they have.
+    pub(crate) fn have_gone(&self, task: &Context<'_>) -> bool {
+        // In this order, or the last could go unnoticed between the two.
+        self.gate.deserted.register(task.waker());
+        self.gate.waiting.load(Ordering::SeqCst) == 0
+    }
+
+    /// If all have gone, lets nobody join them any more; whether it is so.
+    pub(crate) fn close(&self) -> bool {
+        // Others join under the lock.
+        let mut flights = self.flights.shard(self.hash).flights.lock();
+        let have_gone = self.gate.waiting.load(Ordering::SeqCst) == 0;
+        if have_gone {
+            remove(&mut flights, self.hash, &self.gate);
+        }
+        have_gone
+    }
+}
+
+impl<E: Entity, L: Loader<E>> Arrival<E, L> {
+    fn at(gate: &Arc<Gate<E, L>>) -> Self {
+        gate.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(gate))
+    }
+}
+
+impl<E: Entity, L: Loader<E>> Drop for Arrival<E, L> {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.deserted.wake();
+        }
     }
 }
 
@@ -189,8 +251,8 @@ impl<E: Entity, L: Loader<E>> Debug for Flights<E, L> {
 pub(crate) async fn arrive<E: Entity, L: Loader<E>>(arrival: Arrival<E, L>) -> Landed<E, L> {
     loop {
         // Made before the look, so an answer between the two is not missed.
-        let answered = arrival.answered.notified();
-        if let Some(answer) = arrival.answer.get() {
+        let answered = arrival.0.answered.notified();
+        if let Some(answer) = arrival.0.answer.get() {
             return answer.clone();
         }
         answered.await;

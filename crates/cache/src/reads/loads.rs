@@ -3,7 +3,7 @@
 //! The bulkhead in front of the store. Misses that several batches brought share one statement, so
 //! a store that is slow gets larger statements and not more of them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+use self::queued::Queued;
 use crate::entity_cache::EntityInner;
+use crate::reads::behind::Wanted;
 use crate::reads::collector::{BATCH_KEYS_MAX, Batch, Collector, Joined, Limits, Passenger};
 use crate::{CacheError, Entity, Entry, Loader, Reach};
 
@@ -31,7 +33,18 @@ const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
 /// What one load brought, for everyone who asked for a part of it.
 #[derive(Debug)]
 pub(crate) struct Loaded<E: Entity> {
-    entries: HashMap<E::Key, Arc<Entry<E>>>,
+    rows: Found<E>,
+}
+
+/// Each key that was looked for, and its row if there is one.
+type Found<E> = HashMap<<E as Entity>::Key, Option<Arc<Entry<E>>>>;
+
+/// What a load says of one key.
+pub(crate) enum Brought<'a, E: Entity> {
+    Row(&'a Arc<Entry<E>>),
+    NoRow,
+    /// Nobody waited for it any more when the load began.
+    NotLoaded,
 }
 
 /// The answer to a request for keys.
@@ -57,7 +70,8 @@ struct Usual(AtomicU64);
 /// Keys that somebody wants.
 #[derive(Debug)]
 struct Request<E: Entity, L: Loader<E>> {
-    keys: Vec<E::Key>,
+    /// Less those that nobody wants any more.
+    keys: Vec<Option<E::Key>>,
     /// From the server that takes writes.
     newest: bool,
     answer: oneshot::Sender<Answer<E, L>>,
@@ -66,26 +80,33 @@ struct Request<E: Entity, L: Loader<E>> {
 
 impl<E: Entity, L: Loader<E>> Passenger for Request<E, L> {
     fn keys(&self) -> usize {
-        self.keys.len()
+        self.keys.iter().flatten().count()
     }
 }
 
 impl<E: Entity> Loaded<E> {
     /// The same with the rows of some keys from another load.
-    pub(crate) fn replaced(&self, keys: &[E::Key], newer: &Self) -> Self {
-        let mut entries = self.entries.clone();
+    pub(crate) fn replaced<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a E::Key>,
+        newer: &Self,
+    ) -> Self {
+        let mut rows = self.rows.clone();
         for key in keys {
-            match newer.get(key) {
-                Some(entry) => drop(entries.insert(key.clone(), Arc::clone(entry))),
-                None => drop(entries.remove(key)),
+            match newer.rows.get(key) {
+                Some(row) => drop(rows.insert(key.clone(), row.clone())),
+                None => drop(rows.remove(key)),
             }
         }
-        Self { entries }
+        Self { rows }
     }
 
-    /// The row of a key, or `None` if there is none.
-    pub(crate) fn get(&self, key: &E::Key) -> Option<&Arc<Entry<E>>> {
-        self.entries.get(key)
+    pub(crate) fn get(&self, key: &E::Key) -> Brought<'_, E> {
+        match self.rows.get(key) {
+            Some(Some(row)) => Brought::Row(row),
+            Some(None) => Brought::NoRow,
+            None => Brought::NotLoaded,
+        }
     }
 }
 
@@ -173,33 +194,45 @@ fn keys_max<E: Entity>() -> usize {
 }
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
-    /// Reads keys from the store, with others if many are asked for now.
-    pub(crate) async fn load(self: &Arc<Self>, keys: Vec<E::Key>, newest: bool) -> Answer<E, L> {
+    /// Reads keys from the store, with others if many are asked for now. Those that nobody waits for
+    /// any more before the load begins are not read.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        wanted: &[&Wanted<E, L>],
+        newest: bool,
+    ) -> Answer<E, L> {
         let (answer, answered) = oneshot::channel();
+        let keys = wanted.iter().map(|wanted| Some(wanted.key.clone())).collect();
         let request = Request { keys, newest, answer, span: Span::current() };
         let collector = &self.loads.collector;
-        match collector.depart_alone(request) {
-            Ok(batch) => Arc::clone(self).run(batch).await,
-            Err(request) => match collector.join(request) {
-                Joined::Waiting => {}
-                Joined::Conducts => drop(tokio::spawn(Arc::clone(self).conduct_loads())),
-                Joined::Refused(_) => {
-                    self.cache.metrics.load_refused(E::NAME);
-                    return Err(self.loads.overloaded());
-                }
-            },
-        }
-        match tokio::time::timeout(LOAD_TIMEOUT, answered).await {
+        let request = match collector.depart_alone(request) {
+            Ok(batch) => {
+                Arc::clone(self).run(batch).await;
+                return answered.await.unwrap_or(Err(CacheError::LoaderPanicked));
+            }
+            Err(request) => request,
+        };
+        let number = match collector.join(request) {
+            Joined::Waiting(number) => number,
+            Joined::Conducts(number) => {
+                tokio::spawn(Arc::clone(self).conduct_loads());
+                number
+            }
+            Joined::Refused(_) => {
+                self.cache.metrics.load_refused(E::NAME);
+                return Err(self.loads.overloaded());
+            }
+        };
+        let answer = Queued::new(collector, number, wanted).answer(answered);
+        match tokio::time::timeout(LOAD_TIMEOUT, answer).await {
             Err(_elapsed) => Err(CacheError::Deadline),
-            // Nobody answered: the task of the load is gone.
-            Ok(Err(_closed)) => Err(CacheError::LoaderPanicked),
-            Ok(Ok(answer)) => answer,
+            Ok(None) => Ok(Arc::new(Loaded { rows: HashMap::new() })),
+            Ok(Some(answer)) => answer,
         }
     }
 
     async fn conduct_loads(self: Arc<Self>) {
-        loop {
-            let (batch, is_last) = self.loads.collector.next().await;
+        while let Some((batch, is_last)) = self.loads.collector.next().await {
             let span = batch.passengers.first().map_or_else(Span::none, |first| first.span.clone());
             let load = Arc::clone(&self).run(batch).instrument(span);
             if is_last {
@@ -213,11 +246,12 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     async fn run(self: Arc<Self>, batch: Batch<Request<E, L>>) {
         let Batch { passengers, ride } = batch;
         // Two requests may want one key, when one of them wanted it fresher.
-        let mut keys = HashSet::with_capacity(passengers.iter().map(Passenger::keys).sum());
-        keys.extend(passengers.iter().flat_map(|request| request.keys.iter().cloned()));
+        let mut rows = HashMap::with_capacity(passengers.iter().map(Passenger::keys).sum());
+        let keys = passengers.iter().flat_map(|request| request.keys.iter().flatten());
+        rows.extend(keys.map(|key| (key.clone(), None)));
         let begun = self.loads.begin();
         let newest = passengers.iter().any(|request| request.newest);
-        let answer = self.ask_loader(keys.into_iter().collect(), newest).await;
+        let answer = self.ask_loader(rows, newest).await;
         let took = begun.begun_at.elapsed();
         drop(begun);
         self.loads.took.add(took);
@@ -232,7 +266,8 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         }
     }
 
-    async fn ask_loader(&self, keys: Vec<E::Key>, newest: bool) -> Answer<E, L> {
+    async fn ask_loader(&self, mut rows: Found<E>, newest: bool) -> Answer<E, L> {
+        let keys: Vec<_> = rows.keys().cloned().collect();
         self.cache.metrics.loading(E::NAME, keys.len());
         // The loader runs inside a function of its own future, so a panic before its first await
         // is caught as well.
@@ -244,16 +279,18 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             }
         };
         let load = AssertUnwindSafe(Deadline::after(LOAD_TIMEOUT).scope(load)).catch_unwind();
-        let rows = match tokio::time::timeout(LOAD_TIMEOUT, load).await {
+        let found = match tokio::time::timeout(LOAD_TIMEOUT, load).await {
             Err(_elapsed) => return Err(CacheError::Deadline),
             Ok(Err(_panic)) => return Err(CacheError::LoaderPanicked),
             Ok(Ok(Err(error))) => return Err(CacheError::Load(Arc::new(error))),
-            Ok(Ok(Ok(rows))) => rows,
+            Ok(Ok(Ok(found))) => found,
         };
-        let entries = rows.into_iter().map(|(key, value)| {
+        rows.extend(found.into_iter().map(|(key, value)| {
             let (encoded, version) = (E::encode(&value), E::version(&value));
-            (key, Arc::new(Entry { value, encoded, version }))
-        });
-        Ok(Arc::new(Loaded { entries: entries.collect() }))
+            (key, Some(Arc::new(Entry { value, encoded, version })))
+        }));
+        Ok(Arc::new(Loaded { rows }))
     }
 }
+
+mod queued;

@@ -65,8 +65,8 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             return;
         }
         match self.misses.0.join(Party { tickets, span }) {
-            Joined::Waiting => {}
-            Joined::Conducts => drop(tokio::spawn(Arc::clone(self).conduct_misses())),
+            Joined::Waiting(_) => {}
+            Joined::Conducts(_) => drop(tokio::spawn(Arc::clone(self).conduct_misses())),
             Joined::Refused(party) => {
                 self.cache.metrics.load_refused(E::NAME);
                 for ticket in party.tickets {
@@ -78,8 +78,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
 
     /// Lets batches depart until nobody waits.
     async fn conduct_misses(self: Arc<Self>) {
-        loop {
-            let (batch, is_last) = self.misses.0.next().await;
+        while let Some((batch, is_last)) = self.misses.0.next().await {
             let Batch { passengers, ride } = batch;
             let span = passengers.first().map_or_else(Span::none, |first| first.span.clone());
             let tickets = passengers.into_iter().flat_map(|party| party.tickets).collect();

@@ -1,6 +1,7 @@
 //! The cache on a real Redis and a real Postgres, whose every answer the tests can hold up.
 
 mod bulkhead;
+mod cancelled;
 mod coherence;
 mod damage;
 mod dataset;

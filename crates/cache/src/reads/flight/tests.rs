@@ -1,5 +1,8 @@
 //! Who leads a flight, who joins it, and who looks again.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use bytes::Bytes;
 
 use super::*;
@@ -98,7 +101,7 @@ async fn whoever_comes_after_a_flight_has_left_looks_again() {
 async fn an_answer_is_there_from_the_moment_it_is_told() {
     let flights = Flights::new();
     let (ticket, arrival) = lead(&flights, 1);
-    let waits = tokio::spawn(arrive(Arc::clone(&arrival)));
+    let waits = tokio::spawn(arrive(Arrival::at(&arrival.0)));
     tokio::task::yield_now().await;
     ticket.tell(Ok(absent()));
     assert!(waits.await.expect("task").is_ok());
@@ -112,4 +115,33 @@ async fn an_answer_is_there_from_the_moment_it_is_told() {
     drop(ticket);
     let lost = waits.await.expect("task");
     assert!(matches!(lost, Err(CacheError::LoaderPanicked)), "{lost:?}");
+}
+
+/// Fails if somebody is forgotten who waits, if whoever asks is not told, or if a flight is joined
+/// that was given up.
+#[tokio::test(start_paused = true)]
+async fn a_flight_is_deserted_when_the_last_has_gone() {
+    let flights = Flights::new();
+    let (ticket, first) = lead(&flights, 1);
+    let waiters = ticket.waiters();
+    let gone = async || {
+        poll_fn(|task| if waiters.have_gone(task) { Poll::Ready(()) } else { Poll::Pending }).await
+    };
+    let mut gone = Box::pin(gone());
+    assert!(futures_util::poll!(&mut gone).is_pending() && !waiters.close());
+    let second = Arrival::at(&first.0);
+    drop(first);
+    assert!(futures_util::poll!(&mut gone).is_pending() && !waiters.close(), "one is left");
+    let watch = tokio::spawn(async move { drop(second) });
+    gone.await;
+    watch.await.expect("task");
+    assert_eq!(
+        board(&flights, 1, flights.left(HASH)),
+        "joined",
+        "it can be joined until it is closed"
+    );
+    assert!(waiters.close());
+    assert_eq!(flights.under_way(), 0);
+    assert_eq!(board(&flights, 1, flights.left(HASH)), "leads");
+    drop(ticket);
 }
