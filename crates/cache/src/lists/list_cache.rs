@@ -36,17 +36,6 @@ impl<T: List, L: PageLoader<T>> ListCache<T, L> {
         self.0.consistency()
     }
 
-    /// What a read must ask for that has to contain the change with this version, which was committed
-    /// before: [`ListCache::consistency`] if all pages that this process may serve contain it, and
-    /// [`Consistency::Strict`] if that is not known.
-    ///
-    /// A process knows it from its tail, a fraction of a second after the commit, and remembers the
-    /// last 16,384 changes of the table.
-    pub fn consistency_since(&self, version: i64) -> Consistency {
-        let contained = self.0.inner().collection().is_some_and(|pages| pages.contains(version));
-        if contained { self.consistency() } else { Consistency::Strict }
-    }
-
     /// Reads one page. Callers who want the same page at the same time share one read. Cancel-safe:
     /// the read goes on for the others.
     ///
