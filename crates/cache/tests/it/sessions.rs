@@ -15,8 +15,13 @@ use crate::{BOUNDED, HOUR, Replica, cache_config, entity_config, eventually, rep
 /// A replica whose tail asks once and then for an hour no more, and that no announcement reaches.
 async fn deaf(store: &Store) -> Replica {
     let redis = PrivateRedis::start();
+    deaf_on(&redis.url(), store).await
+}
+
+/// The same, on the Redis at `url`.
+async fn deaf_on(url: &str, store: &Store) -> Replica {
     let cache = CacheConfig { outbox_interval: HOUR, ..cache_config() };
-    let replica = Replica::with(&redis.url(), "", store, &cache, &entity_config());
+    let replica = Replica::with(url, "", store, &cache, &entity_config());
     let trusted = async || replica.cache.stats().l2_state == L2State::Trusted;
     eventually("the tail has asked", trusted).await;
     replica
@@ -60,6 +65,34 @@ async fn a_read_with_the_version_of_a_write_sees_it_on_a_replica_that_has_not_he
     assert_eq!(texts, [None, Some(&"new".to_owned()), Some(&"new".to_owned())]);
     // What is as new as all that was seen is served from memory.
     assert_eq!(read(&b, 1, changed).await.1, "hit_l1");
+}
+
+/// Who has created a row names its version to replicas that hold "there is no such row" from before,
+/// one in its memory and one in its Redis. Fails when either level serves that whatever was created
+/// since. What is as new as all that was seen is served: then there is no row again.
+#[tokio::test]
+async fn who_has_created_a_row_is_not_told_that_there_is_none() {
+    let store = Store::new().await;
+    let redis = PrivateRedis::start();
+    let [in_memory, in_redis] =
+        [deaf_on(&redis.url(), &store).await, deaf_on(&redis.url(), &store).await];
+    let other = store.put(2, "another row").await;
+    // From the store into both levels.
+    assert_eq!(read(&in_memory, 1, 0).await, (None, "absent"));
+    eventually("redis holds that there is none", async || {
+        let inspected = in_redis.cache.inspect("row", "1").await.expect("redis answers");
+        inspected.l2.is_some_and(|entry| entry.negative)
+    })
+    .await;
+    let created = store.put(1, "new").await;
+    assert_eq!(read(&in_memory, 1, 0).await, (None, "negative_l1"), "who does not say");
+    assert_eq!(read(&in_memory, 1, created).await, (Some("new".to_owned()), "loaded"));
+    assert_eq!(read(&in_redis, 1, created).await, (Some("new".to_owned()), "loaded"));
+    // It has gone, and one of them knows of that: nothing that was seen is missing.
+    let deleted = store.delete(1).await;
+    in_memory.rows.invalidate(&[(1, deleted)]).await;
+    assert_eq!(read(&in_memory, 1, created).await.0, None);
+    assert_eq!(read(&in_memory, 1, created.max(other)).await.0, None);
 }
 
 /// A session that only reads goes from a replica that has heard to one that has not. Fails when the
