@@ -222,7 +222,7 @@ type Gauge = (&'static str, &'static str, fn(&CacheInner) -> u64);
 
 impl CacheInner {
     fn register_gauges(self: &Arc<Self>) {
-        let gauges: [Gauge; 5] = [
+        let gauges: [Gauge; 6] = [
             ("forebay.cache.l1.bytes", "Bytes held in L1.", |cache| cache.local.usage().0),
             (
                 "forebay.cache.l1.negative.bytes",
@@ -235,6 +235,9 @@ impl CacheInner {
             ("forebay.cache.l1.entries", "Entries held in L1.", |cache| cache.local.usage().1),
             ("forebay.cache.pending", "Changes that Redis has not confirmed.", |cache| {
                 u64::try_from(cache.pending.len()).unwrap_or(u64::MAX)
+            }),
+            ("forebay.cache.announced", "Announcements that are remembered.", |cache| {
+                u64::try_from(cache.memory.len()).unwrap_or(u64::MAX)
             }),
         ];
         for (name, description, read) in gauges {

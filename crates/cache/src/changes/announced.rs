@@ -99,6 +99,15 @@ impl Memory {
         Some(known.announced.version)
     }
 
+    /// Announcements that are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().by_key.len()
+    }
+
+    pub(crate) fn max(&self) -> usize {
+        REMEMBERED_MAX
+    }
+
     pub(crate) fn clear(&self) {
         let mut remembered = self.0.lock();
         *remembered = Remembered { lost_at: remembered.lost_at, ..Remembered::default() };
@@ -127,6 +136,7 @@ mod tests {
             memory.remember(&key.to_string(), announced(1, 3));
         }
         assert_eq!(memory.of("a", 5), None, "the oldest is forgotten");
+        assert_eq!(memory.len(), memory.max());
         assert!(memory.of("0", 1).is_some());
         assert_eq!(memory.committed_version_of("0"), Some(1));
         memory.lose_history();

@@ -15,6 +15,10 @@ pub struct CacheStats {
     pub l1_bytes_max: u64,
     /// Entries held in L1.
     pub l1_entries: u64,
+    /// Bytes held in L1 of pages of lists, beside those.
+    pub l1_list_bytes: u64,
+    /// Limit of the bytes of pages.
+    pub l1_list_bytes_max: u64,
     /// Whether entries of L2 are used.
     pub l2_state: L2State,
     /// State of the breaker in front of Redis: `closed`, `open` or `half_open`.
@@ -39,6 +43,11 @@ pub struct CacheStats {
     pub pending: usize,
     /// Limit of those; one more, and they are given up for a new epoch.
     pub pending_max: usize,
+    /// Changes of which this process remembers where they were announced, so that Redis is not told
+    /// again.
+    pub announced: usize,
+    /// Limit of those; for one more the oldest is forgotten.
+    pub announced_max: usize,
     /// The entities, in the order in which they were added.
     pub entities: Vec<EntityStats>,
 }
@@ -109,6 +118,8 @@ impl Cache {
             l1_bytes,
             l1_bytes_max: inner.local.bytes_max(),
             l1_entries,
+            l1_list_bytes: inner.pages.usage().0,
+            l1_list_bytes_max: inner.pages.bytes_max(),
             l2_state: inner.dataset.state(),
             l2_breaker: inner.remote.breaker_state(),
             l2_epoch: inner.remote.last_epoch(),
@@ -119,6 +130,8 @@ impl Cache {
             l2_forgotten: inner.metrics.forgotten(Forgotten::L2),
             pending: inner.pending.len(),
             pending_max: inner.pending.max(),
+            announced: inner.memory.len(),
+            announced_max: inner.memory.max(),
             entities: inner.entities.read().iter().filter_map(|entity| entity.stats()).collect(),
         }
     }

@@ -273,3 +273,22 @@ async fn pages_of_a_table_that_changes_all_the_time_cost_redis_nothing() {
     assert!(loads <= reads, "more than without a cache");
     assert_eq!(fills, 0, "pages were written to redis for nobody");
 }
+
+/// Fails if what pages take, or what is remembered, is not told where an operator looks.
+#[tokio::test]
+async fn what_lists_take_is_told() {
+    let store = Store::new().await;
+    let [a, b] = two(&store, &cache_config()).await;
+    eventually("the page is in memory", async || a.read("", BOUNDED).await.1 == "hit_l1").await;
+    let stats = a.replica.cache.stats();
+    let list = stats.entities.iter().find(|entity| entity.entity == "row_list").expect("a list");
+    assert!(stats.l1_list_bytes > 0 && stats.l1_list_bytes <= stats.l1_list_bytes_max, "{stats:?}");
+    assert_eq!((stats.l1_list_bytes, 1), (list.l1_bytes, list.l1_entries));
+    eventually("what b announces is remembered", async || {
+        let version = store.put(1, "a row").await;
+        b.list.changed(&[version]).await;
+        let stats = a.replica.cache.stats();
+        stats.announced > 0 && stats.announced <= stats.announced_max
+    })
+    .await;
+}

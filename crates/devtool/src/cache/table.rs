@@ -46,16 +46,18 @@ fn block(text: &mut String, lines: &[String]) {
     }
 }
 
-fn processes(caches: &[(&str, &CacheStats)]) -> Vec<[String; 9]> {
+fn processes(caches: &[(&str, &CacheStats)]) -> Vec<[String; 11]> {
     let head = [
         "CACHE",
         "MEMORY",
         "ENTRIES",
+        "LISTS",
         "CAUGHT UP",
         "REDIS",
         "BREAKER",
         "EPOCH",
         "PENDING",
+        "ANNOUNCED",
         "GIVEN UP",
     ];
     let rows = caches.iter().map(|(service, cache)| {
@@ -63,6 +65,7 @@ fn processes(caches: &[(&str, &CacheStats)]) -> Vec<[String; 9]> {
             (*service).to_owned(),
             format!("{} of {}", bytes(cache.l1_bytes), bytes(cache.l1_bytes_max)),
             cache.l1_entries.to_string(),
+            format!("{} of {}", bytes(cache.l1_list_bytes), bytes(cache.l1_list_bytes_max)),
             with_errors(
                 cache.caught_up_ago.as_ref().map_or_else(dash, |ago| age(Some(ago)) + " ago"),
                 cache.tail_failures,
@@ -71,6 +74,7 @@ fn processes(caches: &[(&str, &CacheStats)]) -> Vec<[String; 9]> {
             cache.l2_breaker.as_ref().map_or_else(dash, |breaker| breaker.state.clone()),
             if cache.l2_epoch.is_empty() { dash() } else { cache.l2_epoch.clone() },
             format!("{} of {}", cache.pending_changes, cache.pending_changes_max),
+            format!("{} of {}", cache.announced_changes, cache.announced_changes_max),
             given_up(cache),
         ]
     });

@@ -20,11 +20,15 @@ fn answers() -> Vec<Answer<GetCacheStatsResponse>> {
         l1_bytes: 3 << 20,
         l1_bytes_max: 64 << 20,
         l1_entries: 9000,
+        l1_list_bytes: 1 << 20,
+        l1_list_bytes_max: 32 << 20,
         l2_state: "unconnected".to_owned(),
         l2_breaker: Some(breaker),
         l2_epoch: "00ff00ff00ff00ff".to_owned(),
         pending_changes: 7,
         pending_changes_max: 65536,
+        announced_changes: 5,
+        announced_changes_max: 4096,
         l2_errors: 12,
         caught_up_ago: Some(Duration { seconds: 0, nanos: 120_000_000 }),
         tail_failures: 4,
@@ -78,8 +82,8 @@ fn every_figure_has_its_place_in_the_tables() {
     let expected = "\
 instance default
 
-  CACHE  MEMORY  ENTRIES  CAUGHT UP  REDIS  BREAKER  EPOCH  PENDING  GIVEN UP
-  token-server  3 MiB of 64 MiB  9000  120.0 ms ago (4 errors)  unconnected (12 errors)  open  00ff00ff00ff00ff  7 of 65536  too_many 1, truncated 2; in redis: pending_full 3
+  CACHE  MEMORY  ENTRIES  LISTS  CAUGHT UP  REDIS  BREAKER  EPOCH  PENDING  ANNOUNCED  GIVEN UP
+  token-server  3 MiB of 64 MiB  9000  1 MiB of 32 MiB  120.0 ms ago (4 errors)  unconnected (12 errors)  open  00ff00ff00ff00ff  7 of 65536  5 of 4096  too_many 1, truncated 2; in redis: pending_full 3
 
   READS  HIT RATIO  MEMORY HITS  REDIS HITS  LOADED  ABSENT  STALE  ENTRIES
   token-server/token  96.0 %  91  5  3  1  0  4 (2 KiB)

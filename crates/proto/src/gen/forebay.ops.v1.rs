@@ -200,8 +200,21 @@ pub struct CacheStats {
     /// waited for it).
     #[prost(message, repeated, tag = "13")]
     pub l2_forgotten: ::prost::alloc::vec::Vec<ReasonCount>,
+    /// Bytes held in memory of pages of lists, beside l1_bytes.
+    #[prost(uint64, tag = "14")]
+    pub l1_list_bytes: u64,
+    /// The limit of those, the setting cache.list.l1_bytes_max.
+    #[prost(uint64, tag = "15")]
+    pub l1_list_bytes_max: u64,
+    /// Changes of which the process remembers where they were announced, so that Redis is not told
+    /// again.
+    #[prost(uint32, tag = "16")]
+    pub announced_changes: u32,
+    /// The limit of those; for one more the oldest is forgotten.
+    #[prost(uint32, tag = "17")]
+    pub announced_changes_max: u32,
 }
-/// State of one cached entity.
+/// State of one cached entity, or of one list whose pages are cached.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CacheEntityStats {
     /// Kind of entity, such as "token" or "token_by_mint".
