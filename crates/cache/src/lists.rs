@@ -3,3 +3,4 @@
 pub(crate) mod collection;
 pub(crate) mod list;
 pub(crate) mod list_cache;
+pub(crate) mod stored_page;

@@ -4,6 +4,7 @@
 //! follow the code: all bad fields, what is missing, when to try again. A
 //! message never carries SQL, addresses or the text of an inner error.
 
+use std::error::Error as StdError;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -215,6 +216,23 @@ pub fn internal(domain: &'static str) -> Status {
     Problem::new(Code::Internal, domain, "INTERNAL")
         .message("the service failed to handle the request")
         .into_status()
+}
+
+/// [`internal`] for an error that nobody expected: it goes to the log with its causes.
+pub fn unexpected(domain: &'static str, error: &dyn StdError) -> Status {
+    tracing::error!(error = chain(error), "the request failed");
+    internal(domain)
+}
+
+/// The error and its causes in one line, for a log.
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text += &format!(": {cause}");
+        next = cause.source();
+    }
+    text
 }
 
 /// As many violations as a header can carry, and one more that counts the others.

@@ -8,7 +8,7 @@
 //!   passes what is left of it on to the next service.
 //! - A trace that comes in goes on: the span of each call continues the
 //!   caller's `traceparent` and is the parent of what the handler does.
-//! - A caller's `x-forebay-min-version` reaches the handler ([`current_min_version`]) and the services
+//! - A caller's `x-forebay-min-version` reaches the handler ([`seen_version`]) and the services
 //!   that it calls; one that is no version is refused before the handler runs.
 //! - A stop ends: after the drain timeout the connections that are left are
 //!   closed, whatever their clients do.
@@ -38,11 +38,10 @@ mod min_version;
 pub mod page;
 pub mod request_id;
 mod server;
-pub mod stored_page;
 mod timeout;
 mod trace;
 
 pub use context::current_request_id;
-pub use min_version::{current_min_version, show_version};
+pub use min_version::{seen_version, showed, wrote};
 pub use server::health::Health;
 pub use server::{Bound, ServeError, Server};

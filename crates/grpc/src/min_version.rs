@@ -16,16 +16,27 @@ pub(crate) const MIN_VERSION: HeaderName = HeaderName::from_static(NAME);
 /// The same as text.
 pub(crate) const NAME: &str = "x-forebay-min-version";
 
-/// The highest version that the caller of this request has seen, if he says so.
+/// The highest version that the caller of this request has seen; 0 if he does not say.
 ///
 /// Clients of this crate send it on by themselves.
-pub fn current_min_version() -> Option<i64> {
-    context::current_min_version()
+pub fn seen_version() -> i64 {
+    context::current_min_version().unwrap_or(0)
 }
 
-/// Tells the caller that he has seen `version` now.
-pub fn show_version<T>(response: &mut Response<T>, version: i64) {
+/// The reply to a write that made `version`: its caller may demand from now on to see it.
+pub fn wrote<T>(reply: T, version: i64) -> Response<T> {
+    let mut response = Response::new(reply);
     response.metadata_mut().insert(NAME, version.into());
+    response
+}
+
+/// The reply to a read that shows `version` at most. A caller who says what he has seen is told what
+/// he sees.
+pub fn showed<T>(reply: T, version: impl FnOnce() -> i64) -> Response<T> {
+    match context::current_min_version() {
+        Some(_) => wrote(reply, version()),
+        None => Response::new(reply),
+    }
 }
 
 /// The version in the headers of a request or a reply.
@@ -91,13 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_shows_the_last_version_it_was_given() {
-        let mut response = Response::new(());
-        response.metadata_mut().insert("other", "stays".parse().expect("a value"));
-        show_version(&mut response, 7);
-        show_version(&mut response, 9);
-        let headers = response.metadata().clone().into_headers();
-        assert_eq!(super::read(&headers), Ok(Some(9)));
-        assert_eq!(headers.len(), 2);
+    fn a_reply_to_a_write_has_its_version_and_one_to_who_says_nothing_has_none() {
+        let version =
+            |response: Response<()>| super::read(&response.metadata().clone().into_headers());
+        assert_eq!(version(wrote((), 9)), Ok(Some(9)));
+        assert_eq!(version(showed((), || panic!("it is not asked for"))), Ok(None));
+        assert_eq!(seen_version(), 0);
     }
 }

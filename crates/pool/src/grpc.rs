@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forebay_grpc::error::{self, PreconditionViolation, Problem};
 use forebay_grpc::fields::FieldViolations;
-use forebay_grpc::{current_min_version, show_version};
+use forebay_grpc::{showed, wrote};
 use forebay_idempotency::RequestKey;
 use forebay_model::Mint;
 use forebay_pooling::Deadline;
@@ -43,7 +43,7 @@ impl Contract for PoolService {
         let id = validate::get(request.get_ref()).map_err(invalid)?;
         let entry = self.get(id).await.map_err(status)?;
         let reply = stored::GetPoolResponse { pool: entry.encoded.clone() };
-        Ok(read(reply, || entry.version))
+        Ok(showed(reply, || entry.version))
     }
 
     async fn lookup_pool(
@@ -53,7 +53,7 @@ impl Contract for PoolService {
         let address = validate::lookup(request.get_ref()).map_err(invalid)?;
         let entry = self.lookup(address).await.map_err(status)?;
         let reply = stored::LookupPoolResponse { pool: entry.encoded.clone() };
-        Ok(read(reply, || entry.version))
+        Ok(showed(reply, || entry.version))
     }
 
     async fn batch_get_pools(
@@ -74,7 +74,7 @@ impl Contract for PoolService {
                 None => reply.missing.push(key),
             }
         }
-        Ok(read(reply, || newest))
+        Ok(showed(reply, || newest))
     }
 
     async fn list_pools(
@@ -86,7 +86,7 @@ impl Contract for PoolService {
         let reply = stored::ListPoolsResponse { pools, next_page_token };
         // The rows of a page are not decoded to be sent, so this is done for who asks for it.
         let version = |row| pb::Pool::decode(row).map_or(0, |pool| pool.version);
-        Ok(read(reply, || shown.into_iter().map(version).max().unwrap_or(0)))
+        Ok(showed(reply, || shown.into_iter().map(version).max().unwrap_or(0)))
     }
 
     async fn create_pool(
@@ -128,21 +128,6 @@ impl Contract for PoolService {
             request_key("forebay.pool.v1.PoolService/DeletePool", deletion.request_id, &unnamed);
         let tombstone = self.delete(&deletion, key.as_ref()).await.map_err(status)?;
         Ok(wrote(pb::DeletePoolResponse {}, tombstone))
-    }
-}
-
-/// The reply to a write: its caller may demand from now on to see it.
-fn wrote<T>(reply: T, version: i64) -> Response<T> {
-    let mut response = Response::new(reply);
-    show_version(&mut response, version);
-    response
-}
-
-/// The reply to a read. A caller who says what he has seen is told what he sees.
-fn read<T>(reply: T, version: impl FnOnce() -> i64) -> Response<T> {
-    match current_min_version() {
-        Some(_) => wrote(reply, version()),
-        None => Response::new(reply),
     }
 }
 
@@ -198,7 +183,7 @@ fn status(error: Error) -> Status {
         Error::RequestLog(cause) => postgres_status(&cause, &cause),
         Error::OutcomeUnknown { is_repeatable, source } => outcome_unknown(is_repeatable, &source),
         error @ (Error::LoaderPanicked | Error::KeptReply(_) | Error::CommitTask(_)) => {
-            internal(&error)
+            error::unexpected(DOMAIN, &error)
         }
     }
 }
@@ -226,18 +211,18 @@ fn unknown_mints(mints: &[(&'static str, Mint)]) -> Status {
 fn resolve_status(error: &ResolveError) -> Status {
     match error {
         ResolveError::Unavailable { retry_after, .. } => {
-            tracing::warn!(error = chain(error), "the token service is unavailable");
+            tracing::warn!(error = error::chain(error), "the token service is unavailable");
             error::unavailable(DOMAIN, "TOKEN_SERVICE_UNAVAILABLE", *retry_after)
         }
         ResolveError::Deadline => error::deadline_exceeded(DOMAIN),
-        ResolveError::Refused(_) | ResolveError::Reply { .. } => internal(error),
+        ResolveError::Refused(_) | ResolveError::Reply { .. } => error::unexpected(DOMAIN, error),
     }
 }
 
 fn store_status(error: &StoreError) -> Status {
     match error {
         StoreError::Query { source, .. } => postgres_status(source, error),
-        StoreError::Column { .. } | StoreError::Corrupt { .. } => internal(error),
+        StoreError::Column { .. } | StoreError::Corrupt { .. } => error::unexpected(DOMAIN, error),
     }
 }
 
@@ -261,7 +246,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         // Of a commit it has its own status; any other statement changed nothing without one.
         | PgError::UnknownOutcome { .. }
         | PgError::ReadOnly { .. } => {
-            tracing::warn!(error.type = error.kind(), error = chain(whole), "the store is unavailable");
+            tracing::warn!(error.type = error.kind(), error = error::chain(whole), "the store is unavailable");
             let retry_after = error.retry_after().unwrap_or(RETRY_AFTER);
             error::unavailable(DOMAIN, "STORE_UNAVAILABLE", retry_after)
         }
@@ -280,7 +265,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
         | PgError::SessionStatement { .. }
         | PgError::CustomType { .. }
         | PgError::Database { .. }
-        | PgError::Mismatch { .. } => internal(whole),
+        | PgError::Mismatch { .. } => error::unexpected(DOMAIN, whole),
     }
 }
 
@@ -288,7 +273,7 @@ fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
 fn outcome_unknown(is_repeatable: bool, error: &PgError) -> Status {
     tracing::warn!(
         error.type = error.kind(),
-        error = chain(error),
+        error = error::chain(error),
         "the outcome of a write is unknown"
     );
     let problem = Problem::new(Code::Unavailable, DOMAIN, "OUTCOME_UNKNOWN");
@@ -306,22 +291,6 @@ fn outcome_unknown(is_repeatable: bool, error: &PgError) -> Status {
 /// Whether the caller's own deadline has passed, so that the time was theirs and not ours.
 fn out_of_time() -> bool {
     Deadline::current().is_some_and(|deadline| deadline.has_passed())
-}
-
-fn internal(error: &dyn StdError) -> Status {
-    tracing::error!(error = chain(error), "the request failed");
-    error::internal(DOMAIN)
-}
-
-/// The error and its causes in one line.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text += &format!(": {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use forebay_cache::StoredPage;
 use forebay_grpc::error::FieldViolation;
 use forebay_grpc::fields::FieldViolations;
 use forebay_grpc::page::{self, Fingerprint, PageTokens};
-use forebay_grpc::stored_page::StoredPage;
 use forebay_model::{Dex, Mint, Pool, PublicKey, TokenId};
 use forebay_postgres::{Sql, ToSql};
 use forebay_proto::pool::v1 as pb;

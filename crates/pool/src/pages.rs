@@ -1,8 +1,6 @@
 //! How pages of pools are cached.
 
-use bytes::Bytes;
-use forebay_cache::{DecodeError, Entity, List, PageLoader};
-use forebay_grpc::stored_page::StoredPage;
+use forebay_cache::{Entity, List, PageLoader, StoredPage};
 use uuid::Uuid;
 
 use crate::entity::PoolById;
@@ -10,12 +8,14 @@ use crate::error::StoreError;
 use crate::list::PageQuery;
 use crate::loader::PoolLoader;
 
-/// In the place of a filter that is not set.
-const NONE: &str = "-";
-
 /// Pages of pools. Beside their own rows they show the mints of their tokens, which never change.
 #[derive(Debug)]
 pub(crate) struct PoolPages;
+
+/// A query as text: a JSON array, so that whatever a filter holds stays apart.
+type Text<'a> = (i64, &'a str, Option<Uuid>, Option<[Uuid; 2]>, Option<&'a str>);
+/// The same with texts of its own.
+type Parsed = (i64, String, Option<Uuid>, Option<[Uuid; 2]>, Option<String>);
 
 impl List for PoolPages {
     type Query = PageQuery;
@@ -25,47 +25,15 @@ impl List for PoolPages {
     const SOURCE: &'static str = PoolById::SOURCE;
     const SCHEMA: u16 = 1;
 
-    /// `limit after token pair dex`: none of them has a space.
     fn query_text(query: &PageQuery) -> String {
         let PageQuery { token_id, pair, dex, after, limit } = query;
-        let after = if after.is_empty() { NONE } else { after };
-        let token = token_id.map_or_else(|| NONE.to_owned(), |id| id.to_string());
-        let pair = pair.map_or_else(|| NONE.to_owned(), |[one, two]| format!("{one},{two}"));
-        // An exchange may be called `-`, so nothing stands for none.
-        let dex = dex.as_ref().map_or_else(String::new, |dex| format!(" {dex}"));
-        format!("{limit} {after} {token} {pair}{dex}")
+        let text: Text<'_> = (*limit, after, *token_id, *pair, dex.as_deref());
+        serde_json::to_string(&text).expect("numbers, ids and texts are JSON")
     }
 
     fn parse_query(text: &str) -> Option<PageQuery> {
-        let parts: Vec<_> = text.split(' ').collect();
-        let (limit, after, token, pair, dex) = match parts.as_slice() {
-            [limit, after, token, pair] => (limit, after, token, pair, None),
-            [limit, after, token, pair, dex] => (limit, after, token, pair, Some(*dex)),
-            _ => return None,
-        };
-        let id = |text: &str| -> Option<Uuid> { text.parse().ok() };
-        let token_id = if *token == NONE { None } else { Some(id(token)?) };
-        let pair = if *pair == NONE {
-            None
-        } else {
-            let (one, two) = pair.split_once(',')?;
-            Some([id(one)?, id(two)?])
-        };
-        let after = if *after == NONE { String::new() } else { (*after).to_owned() };
-        let dex = dex.map(str::to_owned);
-        Some(PageQuery { token_id, pair, dex, after, limit: limit.parse().ok()? })
-    }
-
-    fn encode(page: &StoredPage) -> Bytes {
-        page.encoded().clone()
-    }
-
-    fn decode(bytes: Bytes) -> Result<StoredPage, DecodeError> {
-        StoredPage::decode(bytes).map_err(DecodeError::because)
-    }
-
-    fn decoded_bytes(page: &StoredPage) -> usize {
-        page.overhead_bytes()
+        let (limit, after, token_id, pair, dex): Parsed = serde_json::from_str(text).ok()?;
+        Some(PageQuery { token_id, pair, dex, after, limit })
     }
 }
 
@@ -95,6 +63,10 @@ mod tests {
         let queries = [
             query(None, None, None, ""),
             query(None, None, Some("-"), ""),
+            query(None, None, Some(""), ""),
+            query(None, None, Some("orca\",\"x"), "abc"),
+            query(None, None, Some("orca, [null] \u{e4}\n"), "abc"),
+            query(None, None, Some("orca"), "abc\",null"),
             query(Some(one), None, None, "abc"),
             query(None, Some([one, two]), None, "abc"),
             query(Some(two), Some([one, two]), Some("orca"), ""),
@@ -105,6 +77,6 @@ mod tests {
             let same = queries.iter().position(|other| PoolPages::query_text(other) == text);
             assert_eq!(same, Some(at), "two queries have the text {text}");
         }
-        assert_eq!(PoolPages::parse_query("51 - -"), None);
+        assert_eq!(PoolPages::parse_query("[51,\"\"]"), None);
     }
 }

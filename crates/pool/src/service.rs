@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use forebay_cache::{Ask, Cache, Consistency, Entity, EntityCache, Entry, ListCache, Loader};
+use forebay_cache::{Cache, Encoded, Entity, EntityCache, Entry, ListCache, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
-use forebay_grpc::current_min_version;
 use forebay_grpc::page::PageTokens;
+use forebay_grpc::seen_version;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
 use forebay_model::{Pool, PoolAddress, PoolId, Version};
 use forebay_pooling::Deadline;
@@ -81,7 +81,7 @@ impl PoolService {
     }
 
     pub(crate) async fn get(&self, id: PoolId) -> Result<Arc<Entry<PoolById>>, Error> {
-        let found = self.by_id.get(&id, ask(self.by_id.consistency())).await?;
+        let found = self.by_id.get(&id, self.by_id.consistency().after(seen_version())).await?;
         found.value.ok_or_else(|| Error::NotFound { name: id.to_string() })
     }
 
@@ -89,7 +89,10 @@ impl PoolService {
         &self,
         address: PoolAddress,
     ) -> Result<Arc<Entry<PoolByAddress>>, Error> {
-        let found = self.by_address.get(&address, ask(self.by_address.consistency())).await?;
+        let found = self
+            .by_address
+            .get(&address, self.by_address.consistency().after(seen_version()))
+            .await?;
         found.value.ok_or_else(|| Error::NotFound { name: address.to_string() })
     }
 
@@ -112,7 +115,7 @@ impl PoolService {
         let Some(query) = request.resolved(&ids) else {
             return Ok((Vec::new(), String::new()));
         };
-        let found = self.pages.page(&query, ask(self.pages.consistency())).await?;
+        let found = self.pages.page(&query, self.pages.consistency().after(seen_version())).await?;
         let page = &found.page.value;
         Ok((page.items().to_vec(), request.next_page_token(page, &self.page_tokens)))
     }
@@ -323,24 +326,6 @@ impl PoolService {
     }
 }
 
-/// A pool as the cache holds it.
-#[derive(Debug, Clone)]
-pub(crate) struct Encoded {
-    pub(crate) encoded: Bytes,
-    pub(crate) version: i64,
-}
-
-impl<E: Entity> From<&Entry<E>> for Encoded {
-    fn from(entry: &Entry<E>) -> Self {
-        Self { encoded: entry.encoded.clone(), version: entry.version }
-    }
-}
-
-/// What a read asks the cache for: the usual, and whatever the caller has seen already.
-fn ask(consistency: Consistency) -> Ask {
-    consistency.after(current_min_version().unwrap_or(0))
-}
-
 /// The encoded pools of `keys` in their order; `None` where there is none.
 async fn many<E: Entity<Value = pb::Pool>>(
     cache: &EntityCache<E, PoolLoader>,
@@ -353,7 +338,7 @@ where
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let found = cache.get_many(keys, ask(cache.consistency())).await?;
+    let found = cache.get_many(keys, cache.consistency().after(seen_version())).await?;
     let encoded = |entry: Arc<Entry<E>>| Encoded::from(entry.as_ref());
     Ok(found.into_iter().map(|found| found.value.map(encoded)).collect())
 }

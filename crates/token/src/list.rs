@@ -1,9 +1,9 @@
 //! Lists of tokens: what may be asked and the statement that answers it.
 
+use forebay_cache::StoredPage;
 use forebay_grpc::error::FieldViolation;
 use forebay_grpc::fields::FieldViolations;
 use forebay_grpc::page::{self, Fingerprint, PageTokens};
-use forebay_grpc::stored_page::StoredPage;
 use forebay_model::{PublicKey, Token};
 use forebay_postgres::{Sql, ToSql};
 use forebay_proto::token::v1 as pb;

@@ -1,8 +1,6 @@
 //! How pages of tokens are cached.
 
-use bytes::Bytes;
-use forebay_cache::{DecodeError, List, PageLoader};
-use forebay_grpc::stored_page::StoredPage;
+use forebay_cache::{List, PageLoader, StoredPage};
 
 use crate::entity::TokenById;
 use crate::error::StoreError;
@@ -37,18 +35,6 @@ impl List for TokenPages {
         let (limit, after, symbol, tag, name_prefix): Parsed = serde_json::from_str(text).ok()?;
         Some(PageQuery { symbol, tag, name_prefix, after, limit })
     }
-
-    fn encode(page: &StoredPage) -> Bytes {
-        page.encoded().clone()
-    }
-
-    fn decode(bytes: Bytes) -> Result<StoredPage, DecodeError> {
-        StoredPage::decode(bytes).map_err(DecodeError::because)
-    }
-
-    fn decoded_bytes(page: &StoredPage) -> usize {
-        page.overhead_bytes()
-    }
 }
 
 impl PageLoader<TokenPages> for TokenLoader {
@@ -78,6 +64,10 @@ mod tests {
             query(Some("a"), None, ""),
             query(None, Some("a"), ""),
             query(Some("\",\""), Some("\u{e4} \n"), "x"),
+            query(Some("a"), Some("b"), ""),
+            query(Some("a\",\"b"), None, ""),
+            query(Some("a,b"), None, ""),
+            query(Some("null"), None, "[]"),
         ];
         for (at, query) in queries.iter().enumerate() {
             let text = TokenPages::query_text(query);

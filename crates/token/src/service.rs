@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_cache::{Ask, Cache, Consistency, Entity, EntityCache, Entry, ListCache, Loader};
+use forebay_cache::{Cache, Encoded, Entity, EntityCache, Entry, ListCache, Loader};
 use forebay_config::{EntityCacheConfig, Secret};
-use forebay_grpc::current_min_version;
 use forebay_grpc::page::PageTokens;
+use forebay_grpc::seen_version;
 use forebay_idempotency::{self as idempotency, Begun, RequestKey};
 use forebay_model::{Mint, Token, TokenId, Version};
 use forebay_pooling::Deadline;
@@ -76,12 +76,13 @@ impl TokenService {
     }
 
     pub(crate) async fn get(&self, id: TokenId) -> Result<Arc<Entry<TokenById>>, Error> {
-        let found = self.by_id.get(&id, ask(self.by_id.consistency())).await?;
+        let found = self.by_id.get(&id, self.by_id.consistency().after(seen_version())).await?;
         found.value.ok_or_else(|| Error::NotFound { name: id.to_string() })
     }
 
     pub(crate) async fn lookup(&self, mint: Mint) -> Result<Arc<Entry<TokenByMint>>, Error> {
-        let found = self.by_mint.get(&mint, ask(self.by_mint.consistency())).await?;
+        let found =
+            self.by_mint.get(&mint, self.by_mint.consistency().after(seen_version())).await?;
         found.value.ok_or_else(|| Error::NotFound { name: mint.to_string() })
     }
 
@@ -99,7 +100,8 @@ impl TokenService {
         request: pb::ListTokensRequest,
     ) -> Result<(Vec<Bytes>, String), Error> {
         let request = PageRequest::new(request, &self.page_tokens)?;
-        let found = self.pages.page(&request.query, ask(self.pages.consistency())).await?;
+        let found =
+            self.pages.page(&request.query, self.pages.consistency().after(seen_version())).await?;
         let page = &found.page.value;
         Ok((page.items().to_vec(), request.next_page_token(page, &self.page_tokens)))
     }
@@ -277,24 +279,6 @@ impl TokenService {
     }
 }
 
-/// A token as the cache holds it.
-#[derive(Debug, Clone)]
-pub(crate) struct Encoded {
-    pub(crate) encoded: Bytes,
-    pub(crate) version: i64,
-}
-
-impl<E: Entity> From<&Entry<E>> for Encoded {
-    fn from(entry: &Entry<E>) -> Self {
-        Self { encoded: entry.encoded.clone(), version: entry.version }
-    }
-}
-
-/// What a read asks the cache for: the usual, and whatever the caller has seen already.
-fn ask(consistency: Consistency) -> Ask {
-    consistency.after(current_min_version().unwrap_or(0))
-}
-
 /// A part of a batch.
 #[derive(Debug, Default)]
 struct Found {
@@ -316,7 +300,7 @@ where
     if keys.is_empty() {
         return Ok(Found::default());
     }
-    let found = cache.get_many(keys, ask(cache.consistency())).await?;
+    let found = cache.get_many(keys, cache.consistency().after(seen_version())).await?;
     let encoded = |entry: Arc<Entry<E>>| Encoded::from(entry.as_ref());
     let tokens: Vec<_> = found.into_iter().map(|found| found.value.map(encoded)).collect();
     let bytes = tokens.iter().flatten().map(|token| Bytes::len(&token.encoded)).sum();

@@ -17,8 +17,8 @@ pub trait List: Send + Sync + 'static {
     /// What identifies a page: filter, order, position and size. Two queries that are equal have the
     /// same page at any moment.
     type Query: Clone + Eq + Hash + Debug + Send + Sync + 'static;
-    /// A decoded page.
-    type Page: Send + Sync + 'static;
+    /// A page.
+    type Page: Page;
 
     /// Name in keys, spans and metrics, such as `token_list`. It must not contain `:`, and neither
     /// two lists nor a list and an entity of one [`Cache`](crate::Cache) may share it.
@@ -26,22 +26,26 @@ pub trait List: Send + Sync + 'static {
     /// The table whose changes make pages old, as its triggers name it in the outbox. What else a
     /// page shows must not change.
     const SOURCE: &'static str;
-    /// Version of the encoded form, as [`Entity::SCHEMA`].
+    /// Version of the stored form, as [`Entity::SCHEMA`].
     const SCHEMA: u16;
 
     /// The query as text; different queries must give different texts.
     fn query_text(query: &Self::Query) -> String;
     /// The query of a text, or `None` if the text is not a query.
     fn parse_query(text: &str) -> Option<Self::Query>;
+}
+
+/// A page, which knows how it is stored.
+pub trait Page: Sized + Send + Sync + 'static {
     /// The stored form.
-    fn encode(page: &Self::Page) -> Bytes;
+    fn encoded(&self) -> &Bytes;
     /// Reads the stored form.
     ///
     /// # Errors
-    /// [`DecodeError`] if the bytes are not a page of this schema. The cache treats that as a miss.
-    fn decode(bytes: Bytes) -> Result<Self::Page, DecodeError>;
-    /// Memory that a page owns besides its stored form, in bytes.
-    fn decoded_bytes(page: &Self::Page) -> usize;
+    /// [`DecodeError`] if the bytes are no page. The cache treats that as a miss.
+    fn decode(encoded: Bytes) -> Result<Self, DecodeError>;
+    /// Memory that the page owns besides its stored form, in bytes.
+    fn decoded_bytes(&self) -> usize;
 }
 
 /// Reads pages from the store that holds the truth: from the server that takes writes, or from one
@@ -88,15 +92,15 @@ impl<T: List> Entity for Pages<T> {
     }
 
     fn encode(page: &T::Page) -> Bytes {
-        T::encode(page)
+        page.encoded().clone()
     }
 
     fn decode(bytes: Bytes) -> Result<T::Page, DecodeError> {
-        T::decode(bytes)
+        T::Page::decode(bytes)
     }
 
     fn decoded_bytes(page: &T::Page, _encoded: &Bytes) -> usize {
-        T::decoded_bytes(page)
+        page.decoded_bytes()
     }
 }
 

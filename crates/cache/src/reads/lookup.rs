@@ -123,6 +123,21 @@ impl<E: Entity> fmt::Debug for Entry<E> {
     }
 }
 
+/// The stored form of a cached value, for a reply that takes it as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The value as [`Entity::encode`] wrote it.
+    pub encoded: Bytes,
+    /// Version of the row it was read from.
+    pub version: i64,
+}
+
+impl<E: Entity> From<&Entry<E>> for Encoded {
+    fn from(entry: &Entry<E>) -> Self {
+        Self { encoded: entry.encoded.clone(), version: entry.version }
+    }
+}
+
 /// The answer of a read.
 pub struct Lookup<E: Entity> {
     /// The value, or `None` if there is no such row.

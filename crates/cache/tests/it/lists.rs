@@ -46,7 +46,7 @@ impl Lister {
     /// The page, and where it came from.
     async fn read(&self, prefix: &str, consistency: Consistency) -> (String, &'static str) {
         let found = self.list.page(&prefix.to_owned(), consistency).await.expect("answered");
-        (found.page.value.clone(), found.outcome.as_str())
+        (found.page.value.text.clone(), found.outcome.as_str())
     }
 
     /// Waits until L2 holds the page, read after all that was changed.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_cache::{ChangedRow, DecodeError, Entity, List, Loader, PageLoader};
+use forebay_cache::{ChangedRow, DecodeError, Entity, List, Loader, Page, PageLoader};
 use forebay_postgres::maintenance::Maintenance;
 use forebay_postgres::{PgError, PgPool, Sql};
 use forebay_testkit::{self as testkit, TestDatabase};
@@ -61,7 +61,7 @@ pub(crate) struct RowList;
 
 impl List for RowList {
     type Query = String;
-    type Page = String;
+    type Page = Texts;
     const NAME: &'static str = "row_list";
     const SOURCE: &'static str = Row::SOURCE;
     const SCHEMA: u16 = 1;
@@ -73,17 +73,33 @@ impl List for RowList {
     fn parse_query(text: &str) -> Option<String> {
         Some(text.to_owned())
     }
+}
 
-    fn encode(page: &String) -> Bytes {
-        Bytes::from(page.clone())
+/// A page of [`RowList`].
+#[derive(Debug)]
+pub(crate) struct Texts {
+    pub(crate) text: String,
+    encoded: Bytes,
+}
+
+impl From<String> for Texts {
+    fn from(text: String) -> Self {
+        Self { encoded: Bytes::from(text.clone()), text }
+    }
+}
+
+impl Page for Texts {
+    fn encoded(&self) -> &Bytes {
+        &self.encoded
     }
 
-    fn decode(bytes: Bytes) -> Result<String, DecodeError> {
-        str::from_utf8(&bytes).map(str::to_owned).map_err(DecodeError::because)
+    fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
+        let text = str::from_utf8(&encoded).map_err(DecodeError::because)?.to_owned();
+        Ok(Self { text, encoded })
     }
 
-    fn decoded_bytes(page: &String) -> usize {
-        page.len()
+    fn decoded_bytes(&self) -> usize {
+        self.text.len()
     }
 }
 
@@ -361,10 +377,11 @@ impl Loader<Row> for Store {
 impl PageLoader<RowList> for Store {
     type Error = StoreDown;
 
-    async fn load(&self, prefix: String) -> Result<String, StoreDown> {
+    async fn load(&self, prefix: String) -> Result<Texts, StoreDown> {
         let inner = &self.0;
         inner.loads.fetch_add(1, SeqCst);
         let row = inner.postgres.query_one(&LIST, &[&prefix]).await.map_err(StoreDown)?;
-        inner.pass(row.try_get(0).expect("a page")).await
+        let text: String = row.try_get(0).expect("a page");
+        inner.pass(Texts::from(text)).await
     }
 }

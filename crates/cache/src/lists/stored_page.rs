@@ -5,8 +5,11 @@
 //! process or a later start may not have.
 
 use bytes::Bytes;
+use prost::Message;
 use prost::encoding::{self, WireType};
-use prost::{DecodeError, Message};
+
+use super::list::Page;
+use crate::DecodeError;
 
 /// Fields of the stored form.
 const ITEMS: u32 = 1;
@@ -30,8 +33,7 @@ struct Form {
 }
 
 impl StoredPage {
-    /// A page of these items; `cursor` is what [`PageTokens::encode`](crate::page::PageTokens::encode)
-    /// signs for the next one, if there is one.
+    /// A page of these items; `cursor` says where the next one begins, if there is one.
     pub fn new<M: Message>(items: &[M], cursor: Option<&[u8]>) -> Self {
         let cursor = Vec::from(cursor.unwrap_or_default());
         let items_bytes: usize =
@@ -48,20 +50,6 @@ impl StoredPage {
         Self::decode(encoded.into()).expect("what was just encoded can be read")
     }
 
-    /// Reads the stored form. Nothing is copied.
-    ///
-    /// # Errors
-    /// [`DecodeError`] if it is none.
-    pub fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
-        let Form { items, cursor } = Form::decode(encoded.clone())?;
-        Ok(Self { encoded, items, cursor })
-    }
-
-    /// The stored form.
-    pub fn encoded(&self) -> &Bytes {
-        &self.encoded
-    }
-
     /// The encoded items, in their order.
     pub fn items(&self) -> &[Bytes] {
         &self.items
@@ -71,40 +59,54 @@ impl StoredPage {
     pub fn cursor(&self) -> Option<&[u8]> {
         (!self.cursor.is_empty()).then_some(&self.cursor)
     }
+}
 
-    /// Memory besides the stored form, in bytes.
-    pub fn overhead_bytes(&self) -> usize {
+impl Page for StoredPage {
+    fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// Nothing is copied.
+    fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
+        let Form { items, cursor } = Form::decode(encoded.clone()).map_err(DecodeError::because)?;
+        Ok(Self { encoded, items, cursor })
+    }
+
+    fn decoded_bytes(&self) -> usize {
         self.items.capacity() * size_of::<Bytes>()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use prost_types::Duration;
-
     use super::*;
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Item {
+        #[prost(int64, tag = "1")]
+        number: i64,
+        #[prost(string, tag = "2")]
+        text: String,
+    }
 
     /// Fails when items are copied: then they are no part of the stored form.
     #[test]
     fn items_are_slices_of_the_stored_form() {
-        let items = [Duration { seconds: 1, nanos: 2 }, Duration::default()];
+        let items = [Item { number: 1, text: "one".to_owned() }, Item::default()];
         for cursor in [None, Some([7, 8].as_slice())] {
             let page = StoredPage::new(&items, cursor);
             let again = StoredPage::decode(page.encoded().clone()).expect("a page");
             assert_eq!(again, page);
             assert_eq!(page.cursor(), cursor);
-            let decoded: Vec<_> = page
-                .items()
-                .iter()
-                .map(|it| Duration::decode(it.clone()).expect("an item"))
-                .collect();
+            let decoded: Vec<_> =
+                page.items().iter().map(|it| Item::decode(it.clone()).expect("an item")).collect();
             assert_eq!(decoded, items);
             let stored = page.encoded().as_ptr_range();
             // An item without a byte is nowhere.
             let mut filled = page.items().iter().filter(|it| !it.is_empty());
             assert!(filled.all(|it| stored.contains(&it.as_ptr())));
         }
-        assert_eq!(StoredPage::new::<Duration>(&[], None).encoded().len(), 0);
+        assert_eq!(StoredPage::new::<Item>(&[], None).encoded().len(), 0);
         assert!(StoredPage::decode(Bytes::from_static(b"\x0a\x05x")).is_err());
     }
 }
