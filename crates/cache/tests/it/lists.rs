@@ -218,8 +218,18 @@ async fn a_page_in_redis_serves_others_until_the_table_changes() {
     let a = new().await;
     store.put(1, "old").await;
     eventually("a has heard", async || a.page("old").await == "old").await;
-    // The probe of a new process is a change too, so it comes before the page.
+    // The probe of a new process is a change too, so it comes before the page, and both must have
+    // heard of it: what one still has to tell Redis makes every page there a miss.
     let b = new().await;
+    let version = store.put(1, "old").await;
+    for (name, lister) in [("a", &a), ("b", &b)] {
+        eventually(&format!("{name} has heard of all that came before"), async || {
+            let found = lister.list.page(&"none".to_owned(), BOUNDED.after(version)).await;
+            found.expect("answered").outcome.as_str() == "hit_l1"
+        })
+        .await;
+        assert!(lister.replica.cache.drain(Deadline::after(HOUR)).await, "redis is told");
+    }
     a.l2_holds("old").await;
     assert_eq!(b.read("old", BOUNDED).await, ("old".to_owned(), "hit_l2"));
     store.put(1, "new").await;
