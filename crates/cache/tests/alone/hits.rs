@@ -41,6 +41,6 @@ async fn a_hit_in_l1_allocates_nothing_and_encodes_nothing() {
     // moka keeps house now and then, in whoever's read comes by, also after other tests: what a hit
     // allocates itself, it allocates in every round.
     rounds.sort_unstable();
-    assert!(rounds[2] <= HITS / 50, "{rounds:?} allocations");
+    assert!(rounds[2] <= HITS / 50, "a hit allocates: {rounds:?}");
     assert_eq!(encoded, 0);
 }
