@@ -251,8 +251,9 @@ async fn a_page_in_redis_does_not_outlive_its_epoch() {
     store.put(1, "old").await;
     eventually("a has heard", async || a.page("old").await == "old").await;
     a.l2_holds("old").await;
+    // Whoever heard of it would soon put another page there.
+    drop(a);
     store.postgres().execute(&TRUNCATE, &[]).await.expect("truncated");
-    seen_within_the_bound(std::slice::from_ref(&a), "old", "").await;
     let c = Lister::start(&url, &prefix, &store, &config());
     eventually("redis is trusted", async || c.replica.cache.stats().l2_state == L2State::Trusted)
         .await;
