@@ -105,6 +105,11 @@ fn compare(config: &Config, reader: &mut Reader<'_>) {
         "postgres.connections_min",
         format!("expected at most postgres.connections_max, {}", postgres.connections_max),
     );
+    rule(
+        cache.lease_wait <= cache.lease_ttl,
+        "cache.lease_wait",
+        format!("expected at most cache.lease_ttl, {:?}", cache.lease_ttl),
+    );
     for (name, entity) in [("token", &cache.token), ("pool", &cache.pool)] {
         rule(
             entity.negative_ttl <= entity.ttl,

@@ -112,6 +112,10 @@ fn bad_values_name_key_source_and_expectation() {
     // The drains, the flush and 1 s to end the runtime would fit, but not the cache and the stores.
     check("--process.shutdown_timeout=20s", &["at least 22.5s", "to drain the cache"]);
     check("--cache.pool.negative_ttl=1d", &["at most cache.pool.ttl"]);
+    check("--cache.lease_wait=3s", &["cache.lease_wait", "at most cache.lease_ttl, 2s"]);
+    check("--cache.refresh_beta=-1", &["0.0 to 100.0"]);
+    check("--cache.ttl_jitter=0.6", &["0.0 to 0.5"]);
+    check("--cache.warm_up_keys=5000", &["0 to 4096"]);
     check("--grpc.lisen=x", &["there is no such setting; did you mean grpc.listen?"]);
     check("--grpc=x", &["expected a section"]);
     check("--lame_duck=1s", &["did you mean grpc.lame_duck?"]);

@@ -112,6 +112,19 @@ pub mod token_service_server {
     /// invalid requests carry google.rpc.BadRequest naming every bad field.
     /// UNAVAILABLE with the reason OUTCOME_UNKNOWN means that a write may have
     /// happened: repeat it with its request_id, or read before repeating it.
+    ///
+    /// Sessions: the metadata "x-forebay-min-version", in requests and replies, is a
+    /// version in digits, of whatever row, or 0 for nothing seen yet.
+    /// Reads (Get, Lookup, BatchGet, List) that carry it show every change up to that
+    /// version that its caller can have seen, on whichever replica, and nothing
+    /// older; their replies carry the highest version that they show (0 for none), so
+    /// whoever always sends the highest that he was answered never goes back in time.
+    /// Without it a read may be up to a second old, and its reply carries none.
+    /// Writes (Create, Update, Delete) read the database as it is and need no
+    /// version; their replies carry the one that they made, a deletion that of its
+    /// tombstone, so that the next read sees the write.
+    /// FAILED_PRECONDITION, MIN_VERSION_UNKNOWN: the version was never given out.
+    /// INVALID_ARGUMENT, BAD_MIN_VERSION: it is none, or given more than once.
     #[derive(Debug)]
     pub struct TokenServiceServer<T> {
         inner: Arc<T>,
