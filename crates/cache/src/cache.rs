@@ -3,7 +3,6 @@
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use forebay_config::{CacheConfig, EntityCacheConfig, ListCacheConfig};
 use forebay_pooling::Deadline;
@@ -30,6 +29,7 @@ use crate::l2::remote::Remote;
 use crate::metrics::Metrics;
 use crate::operators::inspect::AnyEntity;
 use crate::operators::verifier::Verifier;
+use crate::reads::warm_up;
 use crate::{Entity, EntityCache, List, ListCache, Loader, PageLoader, Paged, WallClock};
 
 /// Fills of L2 under way at once. One more is dropped: the next reader fills.
@@ -56,11 +56,8 @@ pub(crate) struct CacheInner {
     pub(crate) verifier: Verifier,
     pub(crate) clock: WallClock,
     pub(crate) chance: Chance,
-    pub(crate) refresh_beta: f64,
-    pub(crate) ttl_jitter: f64,
     pub(crate) fill_permits: Semaphore,
-    pub(crate) lists: ListCacheConfig,
-    pub(crate) l2_timeout: Duration,
+    pub(crate) config: CacheConfig,
     pub(crate) entities: Entities,
     next_entity: AtomicU32,
     tasks: Vec<AbortHandle>,
@@ -138,7 +135,9 @@ impl Cache {
             entities: Arc::clone(&entities),
             metrics: Arc::clone(&metrics),
         };
-        let tasks = vec![spawn(tail.run()), spawn(verify), spawn(keeper.run()), spawn(log.run())];
+        let heat = warm_up::run(Arc::clone(&entities), Arc::clone(&remote), config.warm_up_keys);
+        let mut tasks = vec![spawn(tail.run()), spawn(verify), spawn(keeper.run())];
+        tasks.extend([spawn(log.run()), spawn(heat)]);
         let inner = Arc::new(CacheInner {
             local,
             pages,
@@ -153,11 +152,8 @@ impl Cache {
             verifier,
             clock,
             chance,
-            refresh_beta: config.refresh_beta,
-            ttl_jitter: config.ttl_jitter,
             fill_permits: Semaphore::new(FILLS_MAX),
-            lists: config.list.clone(),
-            l2_timeout: config.l2_timeout,
+            config: config.clone(),
             entities,
             next_entity: AtomicU32::new(0),
             tasks,
@@ -184,14 +180,14 @@ impl Cache {
     /// Adds a list, by the settings of lists. No two lists and entities of one cache may have the
     /// same name.
     pub fn list<T: List, L: PageLoader<T>>(&self, loader: L) -> ListCache<T, L> {
-        let ListCacheConfig { ttl, stale_max, page_bytes_max, loads_max, .. } = self.0.lists;
+        let ListCacheConfig { ttl, stale_max, page_bytes_max, loads_max, .. } = self.0.config.list;
         let config = EntityCacheConfig {
             ttl,
             negative_ttl: ttl,
             stale_max,
             value_bytes_max: page_bytes_max,
             loads_max,
-            loads_waiting_keys_max: self.0.lists.loads_waiting_max,
+            loads_waiting_keys_max: self.0.config.list.loads_waiting_max,
         };
         ListCache::new(self.entity(&config, Paged(loader)))
     }
@@ -208,6 +204,10 @@ impl Cache {
                 unconfirmed,
                 "the process ends with changes that redis has not confirmed"
             );
+        } else if self.0.config.warm_up_keys > 0 {
+            // A hint for whoever starts next, with the time that is left.
+            let told = tokio::time::timeout_at(deadline.instant(), self.tell_heat()).await;
+            tracing::debug!(in_time = told.is_ok(), "redis was told what is read most");
         }
         settled
     }

@@ -50,7 +50,6 @@ pub(crate) struct EntityInner<E: Entity, L: Loader<E>> {
 struct SpanNames {
     get: String,
     get_many: String,
-    refresh: String,
 }
 
 /// A key of a `get_many` on its way to an answer.
@@ -72,7 +71,6 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         let span_names = SpanNames {
             get: format!("cache.get {}", E::NAME),
             get_many: format!("cache.get_many {}", E::NAME),
-            refresh: format!("cache.refresh {}", E::NAME),
         };
         let (local, collection) = match E::REACH {
             Reach::Key => (&cache.local, None),
@@ -83,7 +81,7 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
             flights: Flights::new(),
             misses: Misses::new(&config),
             loads: Loads::new(&config),
-            refreshes: Refreshes::new(cache.refresh_beta, &config),
+            refreshes: Refreshes::new(cache.config.refresh_beta, &config),
             local: Arc::clone(local),
             collection,
             cache,
@@ -93,6 +91,11 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
             span_names,
         });
         inner.register_gauges();
+        Self(inner)
+    }
+
+    /// The handle of an entity.
+    pub(crate) fn of(inner: Arc<EntityInner<E, L>>) -> Self {
         Self(inner)
     }
 
@@ -222,17 +225,6 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             span.record("forebay.cache.keys", size);
         }
         span
-    }
-
-    /// A span of its own for a refresh, which is not part of the request that happened to begin it.
-    pub(crate) fn refresh_span(&self) -> Span {
-        tracing::info_span!(
-            parent: None,
-            "cache",
-            otel.name = self.span_names.refresh,
-            forebay.cache.operation = "cache.refresh",
-            forebay.cache.entity = E::NAME,
-        )
     }
 
     /// The answer of L1, if it is fresh enough.
@@ -392,3 +384,6 @@ impl<E: Entity, L: Loader<E>> Debug for EntityCache<E, L> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,8 @@ mod lists;
 mod metrics;
 mod operators;
 mod reads;
+#[cfg(test)]
+mod rig;
 mod sync;
 
 pub use cache::Cache;
@@ -94,3 +96,4 @@ pub use operators::clear::Cleared;
 pub use operators::inspect::{InspectError, Inspection, LevelEntry};
 pub use operators::stats::{CacheStats, EntityStats, L2State};
 pub use reads::lookup::{Ask, Consistency, Encoded, Entry, Lookup, Outcome};
+pub use reads::warm_up::{WarmUp, WarmUpEnd};

@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     keys_loaded: Counter<u64>,
     loads_refused: Counter<u64>,
     refreshes: Counter<u64>,
+    warm_ups: Counter<u64>,
+    keys_warmed: Counter<u64>,
     /// What some of the instruments were told, for operators: an instrument cannot be read.
     l2_failures: AtomicU64,
     fills_told: Tally,
@@ -73,6 +75,14 @@ impl Metrics {
             refreshes: counter(
                 "forebay.cache.refreshes",
                 "Entries that were read again before they expired, by what became of it.",
+            ),
+            warm_ups: counter(
+                "forebay.cache.warm_ups",
+                "Starts of a process by how warm it became.",
+            ),
+            keys_warmed: counter(
+                "forebay.cache.warm_ups.keys",
+                "Keys that were read into memory because others read them often.",
             ),
             l2_failures: AtomicU64::new(0),
             fills_told: Tally::default(),
@@ -146,6 +156,11 @@ impl Metrics {
     pub(crate) fn refreshed(&self, entity: &'static str, result: &'static str) {
         let entity = KeyValue::new("forebay.cache.entity", entity);
         self.refreshes.add(1, &[entity, KeyValue::new("forebay.cache.result", result)]);
+    }
+
+    pub(crate) fn warmed_up(&self, result: &'static str, keys: usize) {
+        self.warm_ups.add(1, &[KeyValue::new("forebay.cache.result", result)]);
+        self.keys_warmed.add(u64::try_from(keys).unwrap_or(u64::MAX), &[]);
     }
 
     pub(crate) fn tail_read(&self, changes: usize) {

@@ -11,3 +11,4 @@ pub(crate) mod plan;
 pub(crate) mod refresh;
 pub(crate) mod terms;
 mod turn;
+pub(crate) mod warm_up;

@@ -16,7 +16,9 @@ mod readiness;
 mod service;
 mod stats;
 mod stores;
+mod warm_up;
 
 pub use readiness::follow_readiness;
 pub use service::{DOMAIN, OpsService};
 pub use stores::Stores;
+pub use warm_up::warm_up;

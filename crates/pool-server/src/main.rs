@@ -11,7 +11,7 @@ use forebay_boot::Process;
 use forebay_cache::Cache;
 use forebay_config::Config;
 use forebay_grpc::{Server, client};
-use forebay_ops::{OpsService, Stores, follow_readiness};
+use forebay_ops::{OpsService, Stores, follow_readiness, warm_up};
 use forebay_pool::{MintResolver, PoolService};
 use forebay_pooling::Deadline;
 use forebay_postgres::{PgPool, Sweeper};
@@ -40,6 +40,7 @@ async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
     let grpc = process.readiness.component("grpc");
     let stores = Stores::new(&postgres, &redis);
     stores.watch(&process);
+    warm_up(&process, &cache);
     let server = Server::new(&config.grpc, process.service).add(ops);
     let server = server.add(forebay_pool::server(pools.clone()));
     follow_readiness(&process.readiness, server.health()).await;

@@ -26,7 +26,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     /// Whether entries live long enough to be shared. Pages do not while their table changes: each
     /// would cost two round trips and be old before anybody reads it.
     pub(crate) fn is_calm(&self) -> bool {
-        self.collection.as_ref().is_none_or(|pages| pages.is_calm(self.cache.lists.calm))
+        self.collection.as_ref().is_none_or(|pages| pages.is_calm(self.cache.config.list.calm))
     }
 
     /// Whether an entry of L1 contains the changes that this process has heard of. Other entities
@@ -126,7 +126,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             return;
         }
         let settled = self.cache.pending.settled(entry_keys);
-        if tokio::time::timeout(self.cache.l2_timeout, settled).await.is_err() {
+        if tokio::time::timeout(self.cache.config.l2_timeout, settled).await.is_err() {
             tracing::debug!(cache.entity = E::NAME, "an invalidation goes on in the background");
         }
     }

@@ -97,6 +97,22 @@ impl Hot {
         }
     }
 
+    /// The slots of an entity that are read most, with a number that says how often of late, the first
+    /// first. Looks at every seat: for the background.
+    pub(crate) fn hottest(&self, entity: EntityId, count: usize) -> Vec<(u32, Arc<Slot>)> {
+        let mut hottest = Vec::new();
+        for row in &self.0 {
+            for seat in row.read().seats.iter().flatten().filter(|seat| seat.entity == entity) {
+                let reads = seat.fade();
+                let slot = seat.slot.upgrade().filter(|_| reads >= FIRST);
+                hottest.extend(slot.map(|slot| (reads, slot)));
+            }
+        }
+        hottest.sort_by_key(|(reads, _)| std::cmp::Reverse(*reads));
+        hottest.truncate(count);
+        hottest
+    }
+
     /// Empties all seats.
     pub(crate) fn clear(&self) {
         for row in &self.0 {
@@ -118,14 +134,8 @@ impl Row {
             Some(seat) if seat.is_of(entity, hash) => 0,
             None => 1,
             Some(seat) if seat.slot.strong_count() == 0 => 1,
-            Some(seat) => {
-                // Who was read often long ago must not keep his seat for ever.
-                let reads = seat.reads.load(Ordering::Relaxed);
-                if reads >= 2 * FIRST {
-                    seat.reads.store(reads / 2, Ordering::Relaxed);
-                }
-                2 + u64::from(reads)
-            }
+            // Who was read often long ago must not keep his seat for ever.
+            Some(seat) => 2 + u64::from(seat.fade()),
         };
         self.seats.iter_mut().min_by_key(rank).expect("a row has seats")
     }
@@ -134,6 +144,15 @@ impl Row {
 impl Seat {
     fn is_of(&self, entity: EntityId, hash: u64) -> bool {
         self.entity == entity && self.hash == hash
+    }
+
+    /// How often it was read; from now on that counts for half of it.
+    fn fade(&self) -> u32 {
+        let reads = self.reads.load(Ordering::Relaxed);
+        if reads >= 2 * FIRST {
+            self.reads.store(reads / 2, Ordering::Relaxed);
+        }
+        reads
     }
 }
 

@@ -31,6 +31,11 @@ impl StoredKey {
         Self { entity, hash, key: Arc::new(key.clone()), equals }
     }
 
+    /// The key, if it is of this type.
+    pub(crate) fn key<K: 'static>(&self) -> Option<&K> {
+        self.key.downcast_ref()
+    }
+
     /// Whether it is this key.
     pub(crate) fn is<K: Eq + 'static>(&self, key: &K) -> bool {
         self.key.downcast_ref::<K>() == Some(key)

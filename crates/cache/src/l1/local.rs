@@ -117,6 +117,11 @@ impl Slot {
         self.value.is_none()
     }
 
+    /// The key under which it is stored.
+    pub(crate) fn key<K: 'static>(&self) -> Option<&K> {
+        self.key.as_ref()?.key()
+    }
+
     fn is_of<K: Eq + 'static>(&self, key: &K) -> bool {
         self.key.as_ref().is_some_and(|own| own.is(key))
     }
@@ -303,7 +308,7 @@ impl Local {
         (self.absent.weighted_size(), self.absent.entry_count())
     }
 
-    #[cfg(test)]
+    /// What is read most.
     pub(crate) fn seats(&self) -> &Hot {
         &self.hot
     }

@@ -74,6 +74,7 @@ pub(crate) struct Dataset {
     /// The chains that this process began last.
     own_chains: Mutex<VecDeque<Chain>>,
     is_reachable: AtomicBool,
+    granted: Notify,
     changed: Notify,
 }
 
@@ -88,6 +89,21 @@ impl Dataset {
         // Checked under the lock that a requirement takes first: it is not granted over.
         if self.renewals_asked.load(Ordering::SeqCst) == self.renewals_made.load(Ordering::SeqCst) {
             *current = Some(trust);
+            self.granted.notify_waiters();
+        }
+    }
+
+    /// Waits until there is leave to use L2.
+    pub(crate) async fn trusted(&self) {
+        loop {
+            let granted = self.granted.notified();
+            tokio::pin!(granted);
+            // Registered before the check, or leave given between the two would be missed.
+            granted.as_mut().enable();
+            if self.trust().is_some() {
+                return;
+            }
+            granted.await;
         }
     }
 

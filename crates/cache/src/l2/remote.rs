@@ -23,6 +23,7 @@ pub(crate) use steps::{Claim, Step, Synchronized, TOMBSTONE_TTL, Told};
 
 mod collect;
 mod fills;
+mod hot;
 mod steps;
 
 /// Time a script of the background may take. Nobody waits for it.
@@ -52,6 +53,8 @@ pub(crate) struct Remote {
     claim: Script,
     synchronize: Script,
     collect: Script,
+    heat: Script,
+    hottest: Script,
 }
 
 /// What L2 holds for some keys, in their order.
@@ -141,6 +144,8 @@ impl Remote {
             claim: script("cache_claim", scripts::CLAIM),
             synchronize: script("cache_synchronize", scripts::SYNCHRONIZE),
             collect: script("cache_collect", scripts::COLLECT),
+            heat: script("cache_heat", scripts::HEAT),
+            hottest: script("cache_hottest", scripts::HOTTEST),
         }
     }
 

@@ -174,3 +174,20 @@ local stored = redis.pcall('GETRANGE', KEYS[1], 0, 16)
 if type(stored) == 'string' and #stored == 16 and string.find(stored, '^%x+$') then return stored end
 redis.call('SET', KEYS[1], ARGV[1])
 return ARGV[1]";
+
+/// `KEYS: hot keys of an entity, whether they have faded of late. ARGV: how many are kept, milliseconds
+/// to live, milliseconds between two times of fading, then a number of reads and a key in turns.`
+/// Adds reads to the keys that are read most. What was read before counts for half after a while.
+pub(crate) const HEAT: &str = r"
+if redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[3]) then
+  redis.call('ZUNIONSTORE', KEYS[1], 1, KEYS[1], 'WEIGHTS', '0.5')
+end
+for at = 4, #ARGV, 2 do redis.call('ZINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[1]))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])";
+
+/// `KEYS: hot keys of an entity. ARGV: how many.`
+/// Those that are read most, the first first.
+pub(crate) const HOTTEST: &str =
+    r"return redis.call('ZREVRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)";

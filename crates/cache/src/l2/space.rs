@@ -37,6 +37,13 @@ impl Space {
         format!("cache-collection:{entity}:{schema}")
     }
 
+    /// The key of the keys that are read most, and of whether they have faded of late.
+    pub(crate) fn hot_keys(self) -> [String; 2] {
+        let Self { entity, schema, .. } = self;
+        let key = format!("cache-hot:{entity}:{schema}");
+        [[key.as_str(), ":faded"].concat(), key]
+    }
+
     /// The key whose value an entry must carry, and a lease is given for.
     pub(crate) fn fence_key(self) -> String {
         if self.is_list { self.collection_key() } else { self.epoch_key() }

@@ -40,7 +40,7 @@ impl Cache {
         }
         let l1_entries = self.forget_l1(id).await;
         let made = self.0.dataset.all_renewed();
-        let confirmed = tokio::time::timeout(self.0.l2_timeout, made).await.is_ok();
+        let confirmed = tokio::time::timeout(self.0.config.l2_timeout, made).await.is_ok();
         Ok(Cleared { l1_entries, confirmed })
     }
 

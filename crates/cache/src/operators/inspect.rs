@@ -12,6 +12,7 @@ use crate::entity_cache::EntityInner;
 use crate::l1::local::EntityId;
 use crate::l2::remote::Space;
 use crate::l2::wire::{self, Content, Header};
+use crate::reads::warm_up::Warmed;
 use crate::{Cache, ChangedRow, Entity, EntityStats, Loader, Reach};
 
 /// One cache entry in both levels.
@@ -104,6 +105,10 @@ pub(crate) trait AnyEntity: Send + Sync {
     fn forget_pages(&self);
     fn inspect<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<Inspection, InspectError>>;
     fn evict<'a>(&'a self, key_text: &'a str) -> BoxFuture<'a, Result<(), InspectError>>;
+    /// The keys that are read most in this process, with a number that says how often of late.
+    fn hottest(&self, count: usize) -> Vec<(u32, String)>;
+    /// Reads keys, so that L1 has them; how many it found in which place.
+    fn warm_up(&self, key_texts: Vec<String>) -> BoxFuture<'_, Warmed>;
 }
 
 impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
@@ -201,6 +206,19 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
             // shut out because its lease is void.
             entity.invalidate(&[(key, 0)], true).await;
             Ok(())
+        })
+    }
+
+    fn hottest(&self, count: usize) -> Vec<(u32, String)> {
+        self.upgrade().map_or_else(Vec::new, |entity| entity.hottest(count))
+    }
+
+    fn warm_up(&self, key_texts: Vec<String>) -> BoxFuture<'_, Warmed> {
+        Box::pin(async move {
+            match self.upgrade() {
+                Some(entity) => entity.warm_up(&key_texts).await,
+                None => Warmed::default(),
+            }
         })
     }
 }

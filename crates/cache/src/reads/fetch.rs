@@ -375,6 +375,6 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     }
 
     fn shorten(&self, ttl: Duration) -> Duration {
-        self.cache.chance.shorten(ttl, self.cache.ttl_jitter)
+        self.cache.chance.shorten(ttl, self.cache.config.ttl_jitter)
     }
 }

@@ -125,7 +125,14 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             Boarding::Answered(_) | Boarding::Joined(_) => return,
         };
         ticket.renews = Some(held.filled_at_ms);
-        let span = self.refresh_span();
+        // Not a part of the request that happened to begin it.
+        let span = tracing::info_span!(
+            parent: None,
+            "cache",
+            otel.name = format!("cache.refresh {}", E::NAME),
+            forebay.cache.operation = "cache.refresh",
+            forebay.cache.entity = E::NAME,
+        );
         span.in_scope(|| self.depart(vec![ticket], plan.asks_l2));
         let entity = Arc::clone(self);
         let watch = async move {

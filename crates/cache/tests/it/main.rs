@@ -21,6 +21,7 @@ mod stampede;
 mod store;
 mod tail;
 mod verifier;
+mod warm_up;
 
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ fn cache_config() -> CacheConfig {
         // Tests of it set their own.
         refresh_beta: 0.0,
         ttl_jitter: 0.2,
+        warm_up_keys: 0,
+        warm_up_timeout: Duration::from_secs(2),
         verify_share: 0.001,
         verified_per_second_max: 10,
         token: entity_config(),

@@ -25,6 +25,11 @@ pub struct CacheConfig {
     pub refresh_beta: f64,
     /// Share of its time to live by which an entry lives shorter at most, drawn for each.
     pub ttl_jitter: f64,
+    /// Keys of each entity that a process loads when it starts because others read them often; zero
+    /// for none.
+    pub warm_up_keys: usize,
+    /// How long a process that starts loads them at most before it says that it serves.
+    pub warm_up_timeout: Duration,
     /// Share of the hits that are checked against Postgres.
     pub verify_share: f64,
     /// Hits that are checked in a second at most.
@@ -89,6 +94,9 @@ impl CacheConfig {
         let lease_wait = reader.duration("cache.lease_wait", waits);
         let refresh_beta = reader.number("cache.refresh_beta", 0.0..=100.0);
         let ttl_jitter = reader.number("cache.ttl_jitter", 0.0..=0.5);
+        let warm_up_keys = reader.integer("cache.warm_up_keys", 0..=4096);
+        let warm_up = Duration::ZERO..=Duration::from_secs(60);
+        let warm_up_timeout = reader.duration("cache.warm_up_timeout", warm_up);
         let verify_share = reader.ratio("cache.verify_share");
         let verified_per_second_max = reader.integer("cache.verified_per_second_max", 1..=1000);
         let token = EntityCacheConfig::read(reader, "cache.token");
@@ -104,6 +112,8 @@ impl CacheConfig {
             lease_wait: lease_wait?,
             refresh_beta: refresh_beta?,
             ttl_jitter: ttl_jitter?,
+            warm_up_keys: warm_up_keys?,
+            warm_up_timeout: warm_up_timeout?,
             verify_share: verify_share?,
             verified_per_second_max: verified_per_second_max?,
             token: token?,

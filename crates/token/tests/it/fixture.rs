@@ -128,6 +128,8 @@ fn cache_config() -> CacheConfig {
         lease_wait: Duration::from_millis(50),
         refresh_beta: 1.0,
         ttl_jitter: 0.2,
+        warm_up_keys: 1000,
+        warm_up_timeout: Duration::from_secs(2),
         verify_share: 0.001,
         verified_per_second_max: 10,
         token: entity.clone(),

@@ -1,149 +1,20 @@
 //! Which reads refresh, and what their callers notice. Time is tokio's, so the tests move it; no
 //! server is reached, and L1 is filled from the loader alone.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
-use bytes::Bytes;
-use forebay_config::{CacheConfig, ListCacheConfig};
-use forebay_postgres::PgPool;
-use forebay_redis::RedisPool;
-use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::*;
-use crate::chance::Chance;
-use crate::{Cache, ChangedRow, Consistency, DecodeError, EntityCache, WallClock};
+use crate::Consistency;
+use crate::rig::{HOUR, Numbers, TTL, cache, config};
 
 const MS: Duration = Duration::from_millis(1);
-const TTL: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
 const BOUNDED: Consistency = Consistency::Bounded(HOUR);
-/// How long a load takes.
-const LOAD: Duration = Duration::from_millis(5);
-
-struct Number;
-
-impl Entity for Number {
-    type Key = u64;
-    type Value = ();
-    const NAME: &'static str = "number";
-    const SOURCE: &'static str = "number";
-    const SCHEMA: u16 = 1;
-
-    fn key_text(key: &u64) -> String {
-        key.to_string()
-    }
-
-    fn parse_key(text: &str) -> Option<u64> {
-        text.parse().ok()
-    }
-
-    fn key_of(row: ChangedRow<'_>) -> Option<u64> {
-        row.key.parse().ok()
-    }
-
-    fn version((): &()) -> i64 {
-        1
-    }
-
-    fn encode((): &()) -> Bytes {
-        Bytes::new()
-    }
-
-    fn decode(_bytes: Bytes) -> Result<(), DecodeError> {
-        Ok(())
-    }
-}
-
-/// Every number exists, and takes a while to be found.
-#[derive(Debug, Clone, Default)]
-struct Numbers(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    loads: AtomicUsize,
-    under_way: AtomicUsize,
-    peak: AtomicUsize,
-    fails: std::sync::atomic::AtomicBool,
-}
-
-impl Loader<Number> for Numbers {
-    type Error = DecodeError;
-
-    async fn load_many(&self, keys: Vec<u64>) -> Result<Vec<(u64, ())>, DecodeError> {
-        self.0.loads.fetch_add(1, SeqCst);
-        self.0.peak.fetch_max(self.0.under_way.fetch_add(1, SeqCst) + 1, SeqCst);
-        tokio::time::sleep(LOAD).await;
-        self.0.under_way.fetch_sub(1, SeqCst);
-        if self.0.fails.load(SeqCst) {
-            return Err(DecodeError::new());
-        }
-        Ok(keys.into_iter().map(|key| (key, ())).collect())
-    }
-}
-
-impl Numbers {
-    fn loads(&self) -> usize {
-        self.0.loads.load(SeqCst)
-    }
-}
-
-fn config(refresh_beta: f64) -> (CacheConfig, EntityCacheConfig) {
-    let entity = EntityCacheConfig {
-        ttl: TTL,
-        negative_ttl: TTL,
-        value_bytes_max: 4096,
-        stale_max: Duration::ZERO,
-        loads_max: 4,
-        loads_waiting_keys_max: 20_000,
-    };
-    let list = ListCacheConfig {
-        l1_bytes_max: 1 << 20,
-        ttl: TTL,
-        stale_max: Duration::ZERO,
-        page_bytes_max: 4096,
-        loads_max: 8,
-        loads_waiting_max: 64,
-        calm: Duration::ZERO,
-    };
-    let cache = CacheConfig {
-        l1_bytes_max: 64 << 20,
-        l1_negative_bytes_max: 1 << 20,
-        l2_timeout: Duration::from_millis(30),
-        staleness_max: HOUR,
-        outbox_interval: HOUR,
-        lease_ttl: Duration::from_secs(2),
-        lease_wait: Duration::from_millis(50),
-        refresh_beta,
-        ttl_jitter: 0.2,
-        verify_share: 0.0,
-        verified_per_second_max: 1,
-        token: entity.clone(),
-        pool: entity.clone(),
-        list,
-    };
-    (cache, entity)
-}
-
-/// A cache whose every draw is known from a seed.
-fn cache(refresh_beta: f64, numbers: &Numbers) -> EntityCache<Number, Numbers> {
-    let (config, entity) = config(refresh_beta);
-    // Nobody listens there.
-    let url = "postgres://nobody@127.0.0.1:9/nothing";
-    let postgres = PgPool::new(&forebay_testkit::postgres_config(url), "test").expect("a url");
-    let redis = forebay_testkit::redis_config("redis://127.0.0.1:9", "");
-    let redis = RedisPool::new(&redis).expect("settings");
-    let rng = Mutex::new(SmallRng::seed_from_u64(7));
-    let chance = Chance::new(move || rng.lock().random());
-    Cache::with_chance(&config, postgres, redis, WallClock::default(), chance)
-        .entity(&entity, numbers.clone())
-}
 
 /// Reads one key every millisecond while its entry expires a hundred times; the reads that had to
 /// wait, and the loads.
 async fn read_all_the_time(refresh_beta: f64) -> (usize, usize) {
     let numbers = Numbers::default();
-    let cache = cache(refresh_beta, &numbers);
+    let cache = cache(&config(refresh_beta), &numbers);
     let mut waited = 0;
     let until = Instant::now() + 100 * TTL;
     while Instant::now() < until {
@@ -173,7 +44,7 @@ async fn a_key_that_is_read_all_the_time_costs_no_caller_a_load() {
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_fails_is_left_alone_for_a_while() {
     let numbers = Numbers::default();
-    let cache = cache(f64::from(u32::MAX), &numbers);
+    let cache = cache(&config(f64::from(u32::MAX)), &numbers);
     cache.get(&1, BOUNDED).await.expect("answered");
     numbers.0.fails.store(true, SeqCst);
     let before = numbers.loads();
@@ -189,7 +60,7 @@ async fn a_refresh_that_fails_is_left_alone_for_a_while() {
 #[tokio::test(start_paused = true)]
 async fn many_refreshes_at_once_are_bounded() {
     let numbers = Numbers::default();
-    let cache = cache(f64::from(u32::MAX), &numbers);
+    let cache = cache(&config(f64::from(u32::MAX)), &numbers);
     let keys: Vec<u64> = (0..10 * 64).collect();
     cache.get_many(&keys, BOUNDED).await.expect("answered");
     let lookups = cache.get_many(&keys, BOUNDED).await.expect("answered");
@@ -205,7 +76,7 @@ async fn many_refreshes_at_once_are_bounded() {
 async fn entries_filled_together_expire_apart_and_are_loaded_within_the_bulkhead() {
     const KEYS: u64 = 10_000;
     let numbers = Numbers::default();
-    let cache = cache(0.0, &numbers);
+    let cache = cache(&config(0.0), &numbers);
     let keys: Vec<u64> = (0..KEYS).collect();
     cache.get_many(&keys, BOUNDED).await.expect("answered");
     let inner = cache.inner();
