@@ -126,11 +126,14 @@ impl<E: Entity, L: Loader<E>> EntityCache<E, L> {
         let standing = inner.standing(ask);
         let terms = inner.terms(ask, standing);
         let span = inner.span("cache.get", &inner.span_names.get, None);
-        let answer = match inner.answer_l1(key, &terms) {
+        let hash = inner.local.hash(inner.id, key);
+        let left = inner.flights.left(hash);
+        let answer = match inner.answer(hash, key, &terms) {
             Some(lookup) => Ok(lookup),
             // On the heap, or every hit would carry along what a miss needs.
             None => {
-                Box::pin(inner.read_one(key, ask, standing, &terms).instrument(span.clone())).await
+                let read = inner.read_one(key, (hash, left), (ask, standing), &terms);
+                Box::pin(read.instrument(span.clone())).await
             }
         };
         match &answer {
@@ -227,14 +230,6 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         span
     }
 
-    /// The answer of L1, if it is fresh enough.
-    fn answer_l1(self: &Arc<Self>, key: &E::Key, terms: &Terms) -> Option<Lookup<E>> {
-        // Whoever wants the store itself need not look.
-        terms.bound?;
-        let hash = self.local.hash(self.id, key);
-        self.answer(hash, key, terms)
-    }
-
     /// What L1 holds of a key, if it is fresh enough.
     pub(crate) fn found(
         &self,
@@ -242,6 +237,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         key: &E::Key,
         terms: &Terms,
     ) -> Option<(Arc<Slot>, Lookup<E>)> {
+        // Whoever wants the store itself need not look.
         terms.bound?;
         let slot = self.local.get(self.id, hash, key)?;
         if !terms.accept(&slot) || !self.is_current(&slot) {
@@ -266,13 +262,12 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     async fn read_one(
         self: &Arc<Self>,
         key: &E::Key,
-        ask: Ask,
-        standing: Option<Standing>,
+        (hash, left): (u64, u64),
+        (ask, standing): (Ask, Option<Standing>),
         terms: &Terms,
     ) -> Landed<E, L> {
         let plan = self.plan(ask, standing, terms).await?;
-        let hash = self.local.hash(self.id, key);
-        match self.board(key, hash, &plan, None) {
+        match self.board(key, hash, &plan, left) {
             Boarding::Answered(lookup) => Ok(lookup),
             Boarding::Joined(arrival) => self.wait(key, arrival, ask.consistency, terms).await,
             Boarding::Leads(ticket, arrival) => {
@@ -294,7 +289,7 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         let mut places: Vec<Place<E, L>> = Vec::with_capacity(keys.len());
         // A key may be asked for twice; a strict read would otherwise read it twice.
         let mut missed: HashMap<_, _, BuildHasherDefault<KnownHash>> = HashMap::default();
-        for key in keys {
+        for (index, key) in keys.iter().enumerate() {
             let hash = self.local.hash(self.id, key);
             let left = self.flights.left(hash);
             // Most keys are here; only the others need the lock of the flights.
@@ -307,10 +302,13 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
                 places.push(Place::Same(first));
                 continue;
             }
-            places.push(match self.board(key, hash, &plan, Some(left)) {
+            places.push(match self.board(key, hash, &plan, left) {
                 Boarding::Answered(lookup) => Place::Here(lookup),
                 Boarding::Joined(arrival) => Place::Awaited(arrival),
                 Boarding::Leads(ticket, arrival) => {
+                    if tickets.is_empty() {
+                        tickets.reserve_exact(keys.len() - index);
+                    }
                     tickets.push(ticket);
                     Place::Awaited(arrival)
                 }
@@ -338,9 +336,10 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         consistency: Consistency,
         terms: &Terms,
     ) -> Landed<E, L> {
-        let landed = match Deadline::current() {
-            None => arrive::<E, L>(arrival).await,
-            Some(deadline) => {
+        let landed = match (arrival.answer(), Deadline::current()) {
+            (Some(landed), _) => landed.clone(),
+            (None, None) => arrive::<E, L>(arrival).await,
+            (None, Some(deadline)) => {
                 let arrived = tokio::time::timeout_at(deadline.instant(), arrive::<E, L>(arrival));
                 arrived.await.unwrap_or(Err(CacheError::Deadline))
             }

@@ -5,4 +5,5 @@ pub(crate) mod fence;
 pub(crate) mod hot;
 pub(crate) mod key;
 pub(crate) mod local;
+pub(crate) mod sightings;
 pub(crate) mod usage;

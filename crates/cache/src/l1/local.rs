@@ -14,6 +14,7 @@ use crate::l1::absences::{Absence, Absences};
 use crate::l1::fence::Fences;
 use crate::l1::hot::{Hot, Place};
 use crate::l1::key::{HashIsKnown, Probe, StoredKey};
+use crate::l1::sightings::Sightings;
 use crate::l1::usage::{Held, Usages};
 use crate::{Entity, Entry};
 
@@ -40,6 +41,7 @@ pub(crate) struct Local {
     absent: Entries,
     absences: Absences,
     hot: Hot,
+    sightings: Sightings,
     fences: Fences,
     hasher: RandomState,
     usages: Usages,
@@ -140,6 +142,7 @@ impl Local {
             absent: entries("l1_negative", negative_bytes_max),
             absences: Absences::new(),
             hot: Hot::new(),
+            sightings: Sightings::new(bytes_max),
             fences: Fences::new(),
             hasher: RandomState::new(),
             usages: Usages::default(),
@@ -190,6 +193,15 @@ impl Local {
     /// To be noted before the first read of a fill.
     pub(crate) fn generation(&self, hash: u64) -> u64 {
         self.fences.generation(hash)
+    }
+
+    /// Whether it is worth while to store the slot of a key that L2 has: there is room for it, or the
+    /// key is wanted again.
+    pub(crate) fn is_worth(&self, hash: u64, slot: &Slot) -> bool {
+        let has_seen = self.sightings.has_seen(hash);
+        let weight = u64::from(slot.weight);
+        let has_room = self.entries.weighted_size().saturating_add(weight) <= self.bytes_max;
+        has_seen || has_room || slot.is_negative()
     }
 
     /// Stores a slot unless the key was invalidated since `generation` was noted or a newer

@@ -48,7 +48,7 @@ impl<E: Entity, L: Loader<E>> Miss<E, L> {
 }
 
 /// What L2 said about a key.
-struct Hit<E: Entity> {
+pub(super) struct Hit<E: Entity> {
     /// Absent if there is no such row.
     entry: Option<Arc<Entry<E>>>,
     version: i64,
@@ -138,19 +138,26 @@ async fn ask_l2<E: Entity, L: Loader<E>>(
     if seen.iter().all(|seen| matches!(seen, Seen::Usable(_))) {
         drop(ride.take());
     }
-    land_hits(inner, misses, seen, departure);
+    let hits = take_hits(inner, misses, seen);
+    if hits.len() > 1 {
+        // The last one first: who waits for all of them waits for the first one, and is woken once.
+        for (miss, hit) in hits.iter().rev() {
+            miss.ticket.tell(Ok(hit.lookup()));
+        }
+        // They go on before this is put into L1, of which none of them is in need.
+        tokio::task::yield_now().await;
+    }
+    land_hits(inner, hits, departure);
     Some(epoch)
 }
 
-/// Lands the tickets of usable entries; the others stay.
-pub(super) fn land_hits<E: Entity, L: Loader<E>>(
+/// Takes out what L2 answers; the others stay.
+pub(super) fn take_hits<E: Entity, L: Loader<E>>(
     inner: &EntityInner<E, L>,
     misses: &mut Vec<Miss<E, L>>,
     seen: Vec<Seen>,
-    departure: Departure,
-) {
-    let (mut left, mut landed) = (Vec::new(), Vec::new());
-    let waits = misses.len() > 1;
+) -> Vec<(Miss<E, L>, Hit<E>)> {
+    let (mut left, mut hits) = (Vec::new(), Vec::with_capacity(misses.len()));
     for (mut miss, seen) in misses.drain(..).zip(seen) {
         miss.there = There::Nothing;
         match seen {
@@ -167,11 +174,7 @@ pub(super) fn land_hits<E: Entity, L: Loader<E>>(
                         left.push(miss);
                         continue;
                     }
-                    // Others of the batch need not wait until this one is in L1.
-                    if waits {
-                        miss.ticket.tell(Ok(hit.lookup()));
-                    }
-                    landed.push((miss, hit));
+                    hits.push((miss, hit));
                     continue;
                 }
                 miss.there = There::Unusable;
@@ -179,15 +182,28 @@ pub(super) fn land_hits<E: Entity, L: Loader<E>>(
         }
         left.push(miss);
     }
-    for (miss, hit) in landed {
+    *misses = left;
+    hits
+}
+
+/// Stores in L1 what L2 holds, and answers everyone who waits and whoever came meanwhile.
+pub(super) fn land_hits<E: Entity, L: Loader<E>>(
+    inner: &EntityInner<E, L>,
+    hits: Vec<(Miss<E, L>, Hit<E>)>,
+    departure: Departure,
+) {
+    for (miss, hit) in hits {
         // What L2 holds contains what this process knew to have changed, and no more.
         let Hit { entry, version, ttl, filled_at_ms } = &hit;
         let fetched_at = departure.view.caught_up_at;
         let life = Life { ttl: *ttl, fetched_at, filled_at_ms: *filled_at_ms };
-        inner.fill_l1(&miss, entry.as_ref(), *version, life, departure);
+        let slot = inner.slot(&miss, entry.as_ref(), *version, life, departure);
+        // What is refreshed has its place already.
+        if miss.ticket.renews.is_some() || inner.local.is_worth(miss.ticket.hash, &slot) {
+            inner.store(&miss.ticket, slot);
+        }
         miss.ticket.land(Ok(hit.lookup()));
     }
-    *misses = left;
 }
 
 /// The value of a decodable entry, with the time it has left to live.
@@ -287,7 +303,8 @@ fn land_rows<E: Entity, L: Loader<E>>(
         let ttl = inner.shorten(ttl);
         if !too_large {
             let life = Life { ttl, fetched_at: departure.view.at, filled_at_ms };
-            inner.fill_l1(&miss, entry.as_ref(), version, life, departure);
+            let slot = inner.slot(&miss, entry.as_ref(), version, life, departure);
+            inner.store(&miss.ticket, slot);
         }
         let Miss { ticket, entry_key, lease, .. } = miss;
         answers.push(Answer {
@@ -358,20 +375,20 @@ async fn fill_l2<E: Entity, L: Loader<E>>(
 }
 
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
-    fn fill_l1(
+    fn slot(
         &self,
         miss: &Miss<E, L>,
         entry: Option<&Arc<Entry<E>>>,
         version: i64,
         life: Life,
         departure: Departure,
-    ) {
+    ) -> Slot {
         let key_bytes = miss.entry_key.len() + size_of::<E::Key>();
         let Life { ttl, fetched_at, filled_at_ms } = life;
         let era = departure.view.era;
         let mut slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, era);
         slot.filled_at_ms = filled_at_ms;
-        self.store(&miss.ticket, slot);
+        slot
     }
 
     fn shorten(&self, ttl: Duration) -> Duration {

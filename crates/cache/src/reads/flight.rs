@@ -247,6 +247,13 @@ impl<E: Entity, L: Loader<E>> Debug for Flights<E, L> {
     }
 }
 
+impl<E: Entity, L: Loader<E>> Arrival<E, L> {
+    /// The answer, if it has come.
+    pub(crate) fn answer(&self) -> Option<&Landed<E, L>> {
+        self.0.answer.get()
+    }
+}
+
 /// Waits for the answer of a flight.
 pub(crate) async fn arrive<E: Entity, L: Loader<E>>(arrival: Arrival<E, L>) -> Landed<E, L> {
     loop {

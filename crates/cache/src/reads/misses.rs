@@ -16,6 +16,10 @@ const L2_READS_MAX: usize = 8;
 /// Pages of a list that are read from L2 with one command: some megabytes.
 const BATCH_PAGES_MAX: usize = 8;
 
+/// Keys of a read that departs at once if nothing is under way: a few more would not make its round
+/// trip worth while.
+const ALONE_MIN: usize = 16;
+
 /// Name, description and value of a gauge.
 type Gauge<T> = (&'static str, &'static str, fn(&T) -> usize);
 
@@ -64,7 +68,14 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
             tokio::spawn(fetch(inner, tickets, departure, None).instrument(span));
             return;
         }
-        match self.misses.0.join(Party { tickets, span }) {
+        let mut party = Party { tickets, span };
+        if party.keys() >= ALONE_MIN {
+            match self.misses.0.depart_alone(party) {
+                Ok(batch) => return drop(tokio::spawn(Arc::clone(self).travel(batch))),
+                Err(refused) => party = refused,
+            }
+        }
+        match self.misses.0.join(party) {
             Joined::Waiting(_) => {}
             Joined::Conducts(_) => drop(tokio::spawn(Arc::clone(self).conduct_misses())),
             Joined::Refused(party) => {
@@ -79,16 +90,22 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     /// Lets batches depart until nobody waits.
     async fn conduct_misses(self: Arc<Self>) {
         while let Some((batch, is_last)) = self.misses.0.next().await {
-            let Batch { passengers, ride } = batch;
-            let span = passengers.first().map_or_else(Span::none, |first| first.span.clone());
-            let tickets = passengers.into_iter().flat_map(|party| party.tickets).collect();
-            let departure = self.departure(true);
-            let fetch = fetch(Arc::clone(&self), tickets, departure, Some(ride)).instrument(span);
+            let travel = Arc::clone(&self).travel(batch);
             if is_last {
-                return fetch.await;
+                return travel.await;
             }
-            tokio::spawn(fetch);
+            tokio::spawn(travel);
         }
+    }
+
+    async fn travel(self: Arc<Self>, Batch { passengers, ride }: Batch<Party<E, L>>) {
+        let mut parties = passengers.into_iter();
+        let (mut tickets, span) = parties
+            .next()
+            .map_or_else(|| (Vec::new(), Span::none()), |first| (first.tickets, first.span));
+        tickets.extend(parties.flat_map(|party| party.tickets));
+        let departure = self.departure(true);
+        fetch(self, tickets, departure, Some(ride)).instrument(span).await;
     }
 
     /// To be made before the first read of a batch.

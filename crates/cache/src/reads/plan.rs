@@ -55,12 +55,12 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         key: &E::Key,
         hash: u64,
         plan: &Plan<'_>,
-        left: Option<u64>,
+        left: u64,
     ) -> Boarding<E, L> {
         self.flights.board(
             (key, hash),
             plan.times(),
-            left,
+            Some(left),
             || self.generation(hash),
             || self.found(hash, key, plan.terms).map(|(_, lookup)| lookup),
         )

@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 use crate::entity_cache::EntityInner;
 use crate::l2::remote::{Found, Lease};
 use crate::l2::wire::Epoch;
-use crate::reads::fetch::{Departure, Miss, land_hits, load};
+use crate::reads::fetch::{Departure, Miss, land_hits, load, take_hits};
 use crate::{Entity, Loader};
 
 /// First and longest pause before L2 is asked again for what another process is about to fill.
@@ -102,7 +102,8 @@ impl Turn {
             let (mut waiting, mut free) = (Vec::new(), Vec::new());
             for ((Held { miss, ripe_at }, seen), leased) in held.into_iter().zip(seen).zip(leased) {
                 let mut one = vec![miss];
-                land_hits(inner, &mut one, vec![seen], departure);
+                let hit = take_hits(inner, &mut one, vec![seen]);
+                land_hits(inner, hit, departure);
                 // Filled and unusable, void, given back, or too slow: it may be our turn.
                 let is_free = !leased || ripe_at <= Instant::now();
                 for miss in one {
