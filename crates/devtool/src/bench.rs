@@ -68,9 +68,10 @@ commands in flight as there are tasks. ioredis needs Node.",
         about: "\
 The two-level cache, and those of others on the same Redis and the same table of Postgres, read by
 one loader. The record is about 300 B as protobuf. Hits in L1 read 1,000 keys, 5 rounds of 150 ms a
-side; moka alone is the floor. For hits in L2 a side's memory holds 200 of 20,000 keys. Peers
-without a batch read are asked for all keys of it at once. Three replicas are three caches in one
-process with connections of their own.
+side; moka alone is the floor. For hits in L2 a side's memory holds 200 of 20,000 keys; what no cache
+can beat there is reading the same entries of Redis and not looking at them, on one lane of our
+connection pool and on one connection of the driver. Peers without a batch read are asked for all
+keys of it at once. Three replicas are three caches in one process with connections of their own.
 
 Ours has its default settings. amalgam-cache has Redis as L2, backplane and locker, as its Redis
 example has it, and JSON; strict is its profile for coherence. multi-tier-cache has moka, Redis,

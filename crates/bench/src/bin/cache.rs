@@ -1,7 +1,8 @@
 //! The two-level cache: ours, those of others, and what it cannot be faster than.
 //!
 //! Run it by `cargo xtask bench cache`, which starts the stores and passes where they are:
-//! `DATABASE_URL` (migrated) and `REDIS_URL`. To look into one scenario, name it: `cache hits`.
+//! `DATABASE_URL` (migrated) and `REDIS_URL`. To look into one scenario, name it: `cache hits`; and a
+//! side, to run no other: `cache levels ours`.
 
 use anyhow::Context as _;
 use forebay_bench::cache::truth::Truth;
@@ -12,9 +13,16 @@ async fn main() -> anyhow::Result<()> {
     let postgres_url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let redis_url = std::env::var("REDIS_URL").context("REDIS_URL")?;
-    let wants = |name: &str| arguments.is_empty() || arguments.iter().any(|wanted| wanted == name);
+    let is_named = |name: &str| arguments.iter().any(|wanted| wanted == name);
+    let mut peers = peers::all();
+    if peers.iter().any(|peer| is_named(peer.short)) {
+        peers.retain(|peer| is_named(peer.short));
+    }
+    let has_scenario =
+        ["hits", "levels", "memory", "visible", "zipf", "storm"].iter().any(|name| is_named(name));
+    let wants = |name: &str| !has_scenario || is_named(name);
     let truth = Truth::create(&postgres_url).await.context("the rows")?;
-    let stage = Stage { redis_url, truth, peers: peers::all() };
+    let stage = Stage { redis_url, truth, peers };
     if wants("hits") {
         hits::measure(&stage).await.context("hits")?;
     }

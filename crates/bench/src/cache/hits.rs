@@ -8,6 +8,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message;
 use uuid::Uuid;
 
+use crate::cache::peers;
 use crate::cache::peers::amalgam::Amalgam;
 use crate::cache::peers::hitbox::Hitbox;
 use crate::cache::peers::multi_tier::MultiTier;
@@ -104,7 +105,8 @@ impl Contestants {
         let ids = fresh(KEYS);
         stage.truth.add(&ids, text_bytes).await?;
         // What L1 holds is counted in entries of 1 KiB for ours.
-        let site = |index: usize| stage.site(&stage.peers[index], scenario, 20_000);
+        let all = peers::all();
+        let site = |index: usize| stage.site(&all[index], scenario, 20_000);
         let moka = moka::sync::Cache::new(20_000);
         let moka_future = moka::future::Cache::new(20_000);
         for id in &ids {
