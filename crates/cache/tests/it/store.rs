@@ -230,10 +230,13 @@ impl Store {
         row.expect("stored").try_get(0).expect("a version")
     }
 
-    /// Commits a deletion; the version of the tombstone.
+    /// Commits a deletion; the version of the tombstone, 0 if there was no row and so none was made.
     pub(crate) async fn delete(&self, key: u64) -> i64 {
         let mut tx = self.0.postgres.begin().await.expect("a transaction");
-        tx.execute(&DELETE, &[&key.to_string()]).await.expect("deleted");
+        let deleted = tx.execute(&DELETE, &[&key.to_string()]).await.expect("deleted");
+        if deleted == 0 {
+            return 0;
+        }
         let version = tx.query_one(&VERSION, &[]).await.expect("a version");
         tx.commit().await.expect("committed");
         version.try_get(0).expect("a version")
