@@ -146,6 +146,11 @@ impl<E: Entity, L: Loader<E>> Flights<E, L> {
         Boarding::Leads(ticket, arrival)
     }
 
+    /// Whether a key with this hash is being read, or was read and is not in L1 yet.
+    pub(crate) fn is_under_way(&self, hash: u64) -> bool {
+        self.shard(hash).flights.lock().contains_key(&hash)
+    }
+
     /// Keys that are being read and may be joined.
     pub(crate) fn under_way(&self) -> usize {
         self.0.iter().map(|shard| shard.flights.lock().len()).sum()

@@ -166,6 +166,12 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         let bound = Consistency::Bounded(self.cache.progress.staleness_max());
         match EntityCache::of(Arc::clone(self)).get_many(&keys, bound).await {
             Ok(lookups) => {
+                // Whoever waits for a batch is told before L1 is filled.
+                for key in &keys {
+                    while self.flights.is_under_way(self.local.hash(self.id, key)) {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 let is_loaded = |outcome| matches!(outcome, Outcome::Loaded | Outcome::Absent);
                 let loaded = lookups.iter().filter(|lookup| is_loaded(lookup.outcome)).count();
                 Warmed { keys: lookups.len(), loaded, failed: false }
