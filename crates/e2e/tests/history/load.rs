@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use forebay_e2e::TokenClient;
 use forebay_grpc::client::Session;
-use forebay_postgres::{PgPool, Sql};
+use forebay_postgres::{PgError, PgPool, Sql};
 use forebay_proto::token::v1::{
     BatchGetTokensRequest, LookupTokenRequest, Token, UpdateTokenRequest,
 };
@@ -38,6 +38,9 @@ const HOT: usize = 4;
 /// Time between two writes of a writer: the other rows stay as they are for two bounds and more, so
 /// that what is too old is still so when it is read.
 const WRITE_PAUSE: Duration = Duration::from_millis(6);
+/// Times that a write waits for its row, each up to `lock_timeout`: a write whose connection carries
+/// nothing holds it until the server ends that one.
+const LOCK_WAITS_MAX: usize = 4;
 /// A call that was not answered within this time failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -240,13 +243,24 @@ impl Writer {
         Ok(())
     }
 
+    async fn delete_once(&self, row: usize) -> Result<i64, PgError> {
+        let mut tx = self.postgres.begin().await?;
+        tx.execute(&DELETE, &[&mint(row)]).await?;
+        let version = tx.query_one(&VERSION, &[]).await?.try_get(0)?;
+        tx.commit().await?;
+        Ok(version)
+    }
+
     async fn delete(&self, row: usize) -> anyhow::Result<()> {
         self.ledger.deleting(row);
         let sent_at = Instant::now();
-        let mut tx = self.postgres.begin().await?;
-        tx.execute(&DELETE, &[&mint(row)]).await?;
-        let version: i64 = tx.query_one(&VERSION, &[]).await?.try_get(0)?;
-        tx.commit().await?;
+        let mut waits = 1;
+        let version = loop {
+            match self.delete_once(row).await {
+                Err(PgError::LockTimeout { .. }) if waits < LOCK_WAITS_MAX => waits += 1,
+                deleted => break deleted.with_context(|| format!("delete row {row}"))?,
+            }
+        };
         self.ledger.wrote(row, version, true, sent_at, None);
         Ok(())
     }
@@ -363,6 +377,13 @@ fn timed<T>(message: T) -> tonic::Request<T> {
 }
 
 async fn upsert(postgres: &PgPool, sql: &Sql, row: usize, name: &str) -> anyhow::Result<i64> {
-    let written = postgres.query_one(sql, &[&mint(row), &name]).await;
-    Ok(written.with_context(|| format!("write row {row}"))?.try_get(0)?)
+    let mut waits = 1;
+    loop {
+        match postgres.query_one(sql, &[&mint(row), &name]).await {
+            Err(PgError::LockTimeout { .. }) if waits < LOCK_WAITS_MAX => waits += 1,
+            written => {
+                return Ok(written.with_context(|| format!("write row {row}"))?.try_get(0)?);
+            }
+        }
+    }
 }
