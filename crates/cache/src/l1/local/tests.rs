@@ -3,49 +3,13 @@
 use moka::Expiry;
 
 use super::*;
-use crate::{ChangedRow, DecodeError};
+use crate::rig::{HOUR, Number};
 
-const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const ENTITY: EntityId = EntityId(1);
-
-#[derive(Debug)]
-struct Text;
-
-impl Entity for Text {
-    type Key = u64;
-    type Value = ();
-    const NAME: &'static str = "text";
-    const SOURCE: &'static str = "text";
-    const SCHEMA: u16 = 1;
-
-    fn key_text(key: &u64) -> String {
-        key.to_string()
-    }
-
-    fn parse_key(text: &str) -> Option<u64> {
-        text.parse().ok()
-    }
-
-    fn key_of(row: ChangedRow<'_>) -> Option<u64> {
-        row.key.parse().ok()
-    }
-
-    fn version((): &()) -> i64 {
-        0
-    }
-
-    fn encode((): &()) -> Bytes {
-        Bytes::new()
-    }
-
-    fn decode(_bytes: Bytes) -> Result<(), DecodeError> {
-        Ok(())
-    }
-}
 
 /// A slot for the tests of trust.
 pub(crate) fn slot_at(fetched_at: Instant, ttl: Duration, era: u64) -> Slot {
-    Slot::new::<Text>(None, 0, 8, ttl, fetched_at, era)
+    Slot::new::<Number>(None, 0, 8, ttl, fetched_at, era)
 }
 
 /// A slot for the soak: nothing, or a value of some bytes.
@@ -55,8 +19,8 @@ pub(super) fn slot_of(bytes: usize) -> Slot {
 
 pub(crate) fn slot(version: i64, bytes: usize) -> Slot {
     let encoded = Bytes::from(vec![0; bytes]);
-    let entry = Arc::new(Entry::<Text> { value: (), encoded, version });
-    Slot::new::<Text>(Some(&entry), version, 8, HOUR, Instant::now(), 1)
+    let entry = Arc::new(Entry::<Number> { value: (), encoded, version });
+    Slot::new::<Number>(Some(&entry), version, 8, HOUR, Instant::now(), 1)
 }
 
 pub(crate) fn version_of(local: &Local, key: u64) -> Option<i64> {

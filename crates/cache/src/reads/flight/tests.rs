@@ -3,56 +3,11 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use bytes::Bytes;
-
 use super::*;
-use crate::{ChangedRow, DecodeError, Outcome};
+use crate::Outcome;
+use crate::rig::{Number, Numbers};
 
 const HASH: u64 = 7;
-
-struct Number;
-
-impl Entity for Number {
-    type Key = u64;
-    type Value = ();
-    const NAME: &'static str = "number";
-    const SOURCE: &'static str = "number";
-    const SCHEMA: u16 = 1;
-
-    fn key_text(key: &u64) -> String {
-        key.to_string()
-    }
-
-    fn parse_key(text: &str) -> Option<u64> {
-        text.parse().ok()
-    }
-
-    fn key_of(row: ChangedRow<'_>) -> Option<u64> {
-        row.key.parse().ok()
-    }
-
-    fn version((): &()) -> i64 {
-        0
-    }
-
-    fn encode((): &()) -> Bytes {
-        Bytes::new()
-    }
-
-    fn decode(_bytes: Bytes) -> Result<(), DecodeError> {
-        Ok(())
-    }
-}
-
-struct Numbers;
-
-impl Loader<Number> for Numbers {
-    type Error = DecodeError;
-
-    async fn load_many(&self, _keys: Vec<u64>) -> Result<Vec<(u64, ())>, DecodeError> {
-        Ok(Vec::new())
-    }
-}
 
 fn absent() -> Lookup<Number> {
     Lookup { value: None, outcome: Outcome::Absent }
