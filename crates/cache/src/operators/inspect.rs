@@ -170,7 +170,8 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
             let l1 = entity.inspect_l1(&key);
             let l2_key = entity.space().entry_key(&E::key_text(&key));
             let stored = entity.cache.remote.inspect(&l2_key).await.map_err(InspectError::Redis)?;
-            let epoch = entity.cache.remote.in_force(entity.space()).await;
+            let in_force = entity.cache.remote.in_force(entity.space()).await;
+            let in_force = in_force.map_err(InspectError::Redis)?;
             let l2 = stored.and_then(|(stored, time_to_live)| {
                 let size_of = |content: &Content| match content {
                     Content::Value { body, .. } => body.len(),
@@ -178,7 +179,7 @@ impl<E: Entity, L: Loader<E>> AnyEntity for Weak<EntityInner<E, L>> {
                 };
                 let is_live = |content: &Content| {
                     // An entry of another epoch is as good as gone.
-                    header_of(content).is_none_or(|it| epoch.is_none_or(|epoch| it.epoch == epoch))
+                    header_of(content).is_none_or(|it| in_force == Some(it.epoch))
                 };
                 let stored = wire::decode(&stored).filter(|stored| is_live(&stored.content));
                 stored.map(|stored| LevelEntry {

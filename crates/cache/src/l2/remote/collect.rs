@@ -4,7 +4,7 @@
 //! Whoever wants to fill a page then draws a new one. So the pages with the number in force were read
 //! after it was drawn, and it was drawn after every change that the data set has been told of.
 
-use forebay_redis::{Reply, ScriptCall};
+use forebay_redis::{RedisError, Reply, ScriptCall};
 
 use super::{Epoch, Remote, Space, worked};
 
@@ -31,12 +31,9 @@ impl Remote {
         }
     }
 
-    /// What an entry must carry to be live, for an operator; `None` if nobody knows.
-    pub(crate) async fn in_force(&self, space: Space) -> Option<Epoch> {
-        if !space.is_list {
-            return self.dataset.trust()?.epochs.get(&space.id).copied();
-        }
-        let stored = self.patient.get(&space.collection_key()).await;
-        self.counted("read", stored)?.and_then(|stored| parse(&stored))
+    /// What an entry must carry to be live, for an operator; `None` if there is no such number, so
+    /// that no entry is. Asked of Redis: this process may know a new epoch later than it is in force.
+    pub(crate) async fn in_force(&self, space: Space) -> Result<Option<Epoch>, RedisError> {
+        Ok(self.patient.get(&space.fence_key()).await?.and_then(|stored| parse(&stored)))
     }
 }
