@@ -18,7 +18,7 @@ use crate::l2::wire::Epoch;
 use crate::reads::fetch::{Departure, Miss, land_hits, load, take_hits};
 use crate::{Entity, Loader};
 
-/// First and longest pause before L2 is asked again for what another process is about to fill.
+/// Shortest and longest pause before L2 is asked again for what another process is about to fill.
 const POLL_MIN: Duration = Duration::from_millis(1);
 const POLL_MAX: Duration = Duration::from_millis(25);
 
@@ -86,13 +86,13 @@ impl Turn {
         mut held: Vec<Held<E, L>>,
         departure: Departure,
     ) {
-        let until = Instant::now() + inner.cache.remote.lease_ttl();
-        let mut pause = POLL_MIN;
+        let began_at = Instant::now();
+        let until = began_at + inner.cache.remote.lease_ttl();
         while let Some(ripe_at) = held.iter().map(|held| held.ripe_at).min()
             && Instant::now() < until
         {
+            let pause = pause_after(began_at.elapsed());
             tokio::time::sleep_until((Instant::now() + pause).min(ripe_at)).await;
-            pause = (2 * pause).min(POLL_MAX);
             let keys: Vec<_> = held.iter().map(|held| held.miss.entry_key.as_str()).collect();
             let found = inner.cache.remote.read(inner.space(), &keys, true).await;
             let Some(Found { epoch, seen, leased }) = found else { break };
@@ -124,11 +124,42 @@ impl Turn {
     }
 }
 
+/// How long to leave L2 alone after so long a wait: whoever waits for a fill sees it no more than a
+/// quarter later than it is there, at the cost of about a dozen questions for the slowest.
+fn pause_after(waited: Duration) -> Duration {
+    (waited / 4).clamp(POLL_MIN, POLL_MAX)
+}
+
 impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
     /// How long others may take to load before it is somebody else's turn: twice what a load takes
     /// here of late, so that a store that is slow for everybody is not asked by everybody.
     fn patience(&self) -> Duration {
         let remote = &self.cache.remote;
         (2 * self.loads.usual()).max(remote.lease_wait()).min(remote.lease_ttl())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! How often L2 is asked for what somebody else fills.
+
+    use super::*;
+
+    /// Fails if a waiter asks much later than the fill can be there, or asks all the time.
+    #[test]
+    fn a_fill_is_seen_soon_and_few_questions_are_asked() {
+        // Milliseconds until the fill is there, until it is seen, and the questions until then.
+        let cases = [(1, 1, 1), (2, 2, 2), (4, 4, 4), (5, 5, 5), (20, 24, 12), (50, 59, 16)];
+        for (there, seen_by, asked_at_most) in cases {
+            let (there, mut waited) = (Duration::from_millis(there), Duration::ZERO);
+            let mut asked = 0;
+            while waited < there {
+                waited += pause_after(waited);
+                asked += 1;
+            }
+            let seen_by = Duration::from_millis(seen_by + 1);
+            assert!(waited < seen_by && asked <= asked_at_most, "{there:?}: {waited:?}, {asked}");
+        }
+        assert_eq!(pause_after(Duration::from_secs(1)), POLL_MAX);
     }
 }
