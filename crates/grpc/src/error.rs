@@ -12,6 +12,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 pub use tonic_types::{FieldViolation, PreconditionViolation, QuotaViolation};
 
+pub use store::{RETRY_AFTER, outcome_unknown, postgres_status};
+
+mod store;
 #[cfg(test)]
 mod tests;
 

@@ -1,15 +1,10 @@
 //! The pool service over gRPC: requests in, replies and statuses out.
 
-use std::error::Error as StdError;
-use std::time::Duration;
-
 use forebay_grpc::error::{self, PreconditionViolation, Problem};
 use forebay_grpc::fields::FieldViolations;
 use forebay_grpc::{showed, wrote};
 use forebay_idempotency::RequestKey;
 use forebay_model::Mint;
-use forebay_pooling::Deadline;
-use forebay_postgres::PgError;
 use forebay_proto::pool::v1 as pb;
 use forebay_proto::pool::v1_stored as stored;
 use forebay_proto::pool::v1_stored::pool_service_server::{
@@ -23,9 +18,6 @@ use crate::{Error, PoolService, ResolveError, StoreError, validate};
 
 /// The domain of every error of this service.
 pub const DOMAIN: &str = "pool.forebay";
-
-/// What a caller waits before a repetition when nothing tells better.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The gRPC server of `service`.
 pub fn server(service: PoolService) -> PoolServiceServer<PoolService> {
@@ -168,7 +160,7 @@ fn status(error: Error) -> Status {
         }
         Error::Behind { known, found } => {
             tracing::warn!(known, found, "the store is behind what it has committed");
-            error::unavailable(DOMAIN, "STORE_BEHIND", RETRY_AFTER)
+            error::unavailable(DOMAIN, "STORE_BEHIND", error::RETRY_AFTER)
         }
         Error::UnknownVersion { version, newest } => error::failed_precondition(
             DOMAIN,
@@ -180,8 +172,10 @@ fn status(error: Error) -> Status {
         ),
         Error::Load(cause) => store_status(&cause),
         Error::Store(cause) => store_status(&cause),
-        Error::RequestLog(cause) => postgres_status(&cause, &cause),
-        Error::OutcomeUnknown { is_repeatable, source } => outcome_unknown(is_repeatable, &source),
+        Error::RequestLog(cause) => error::postgres_status(DOMAIN, "pool", &cause, &cause),
+        Error::OutcomeUnknown { is_repeatable, source } => {
+            error::outcome_unknown(DOMAIN, is_repeatable, &source)
+        }
         error @ (Error::LoaderPanicked | Error::KeptReply(_) | Error::CommitTask(_)) => {
             error::unexpected(DOMAIN, &error)
         }
@@ -221,80 +215,15 @@ fn resolve_status(error: &ResolveError) -> Status {
 
 fn store_status(error: &StoreError) -> Status {
     match error {
-        StoreError::Query { source, .. } => postgres_status(source, error),
+        StoreError::Query { source, .. } => error::postgres_status(DOMAIN, "pool", source, error),
         StoreError::Column { .. } | StoreError::Corrupt { .. } => error::unexpected(DOMAIN, error),
     }
 }
 
-/// The status of a statement that failed with `error`, of which `whole` tells more.
-fn postgres_status(error: &PgError, whole: &dyn StdError) -> Status {
-    match error {
-        PgError::Timeout { .. } | PgError::StatementTimeout { .. } if out_of_time() => {
-            error::deadline_exceeded(DOMAIN)
-        }
-        PgError::Shed { .. }
-        | PgError::Timeout { .. }
-        | PgError::StatementTimeout { .. }
-        | PgError::Draining
-        | PgError::Unreachable { .. }
-        | PgError::ServerSlots { .. }
-        | PgError::Pooler { .. }
-        | PgError::Auth { .. }
-        | PgError::UnknownDatabase { .. }
-        | PgError::Tls { .. }
-        | PgError::ConnectionLost { .. }
-        // Of a commit it has its own status; any other statement changed nothing without one.
-        | PgError::UnknownOutcome { .. }
-        | PgError::ReadOnly { .. } => {
-            tracing::warn!(error.type = error.kind(), error = error::chain(whole), "the store is unavailable");
-            let retry_after = error.retry_after().unwrap_or(RETRY_AFTER);
-            error::unavailable(DOMAIN, "STORE_UNAVAILABLE", retry_after)
-        }
-        PgError::Serialization { .. } | PgError::LockTimeout { .. } => {
-            Problem::new(Code::Aborted, DOMAIN, "CONCURRENT_CHANGE")
-                .message("the pool is being changed by another request, try again")
-                .retry_after(error.retry_after().unwrap_or(RETRY_AFTER))
-                .into_status()
-        }
-        PgError::InvalidUrl { .. }
-        | PgError::UniqueViolation { .. }
-        | PgError::ForeignKeyViolation { .. }
-        | PgError::CheckViolation { .. }
-        | PgError::TransactionFailed
-        | PgError::RowCount { .. }
-        | PgError::SessionStatement { .. }
-        | PgError::CustomType { .. }
-        | PgError::Database { .. }
-        | PgError::Mismatch { .. } => error::unexpected(DOMAIN, whole),
-    }
-}
-
-/// The status of a write whose commit got no answer.
-fn outcome_unknown(is_repeatable: bool, error: &PgError) -> Status {
-    tracing::warn!(
-        error.type = error.kind(),
-        error = error::chain(error),
-        "the outcome of a write is unknown"
-    );
-    let problem = Problem::new(Code::Unavailable, DOMAIN, "OUTCOME_UNKNOWN");
-    let problem = if is_repeatable {
-        problem
-            .message("the write may have happened, repeat it with the same request_id")
-            .retry_after(error.retry_after().unwrap_or(RETRY_AFTER))
-    } else {
-        // A repetition could undo what others wrote since, so nobody is invited to it.
-        problem.message("the write may have happened, read what is there before repeating it")
-    };
-    problem.into_status()
-}
-
-/// Whether the caller's own deadline has passed, so that the time was theirs and not ours.
-fn out_of_time() -> bool {
-    Deadline::current().is_some_and(|deadline| deadline.has_passed())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tonic_types::StatusExt as _;
 
     use super::*;
