@@ -208,7 +208,7 @@ async fn shows_what_waits_for_a_subscriber() {
     assert_eq!((stats.subscriptions, stats.subscription_bytes), (1, 12), "{stats:?}");
     assert!(stats.subscription_bytes_max >= 12 && stats.subscription_events >= 1, "{stats:?}");
     while !matches!(subscription.next().await, Event::Message(_)) {}
-    assert_eq!(shown().await.subscription_bytes, 0);
+    assert_eq!(shown().await.subscription_bytes, 0, "it was read");
 }
 
 /// Who holds the only connection, who waits behind, and why a server away is away.
