@@ -1,4 +1,4 @@
-// The peer `bentocache` of the `cache-races` bench: one replica with memory, Redis and a bus over
+// The peer `bentocache` of the benches `cache` and `cache-races`: one replica with memory, Redis and a bus over
 // Redis Pub/Sub. Each line of its input is a request or the answer to a load, each line of its
 // output an answer or a request to load; ends with its input.
 
@@ -19,6 +19,12 @@ const cache = new BentoCache({
   },
 });
 
+// The driver tells of every connection that is reset; what becomes of the reads shows it.
+const tell = console.error;
+console.error = (...said) => {
+  if (!String(said[0]).startsWith("[ioredis]")) tell(...said);
+};
+
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 
 let lastLoad = 0;
@@ -34,7 +40,7 @@ function load(key) {
 
 async function answer(request, work) {
   try {
-    say({ answer: request, version: await work() });
+    say({ answer: request, value: await work() });
   } catch (error) {
     say({ answer: request, error: String(error?.message ?? error) });
   }
@@ -50,11 +56,45 @@ async function forget(key) {
   return 0;
 }
 
+// Microseconds that a batch takes; there is no read of several keys, so all are read at once.
+async function many(keys) {
+  const asked = performance.now();
+  await Promise.all(keys.map(read));
+  return (performance.now() - asked) * 1e3;
+}
+
+// A closed loop of reads of random keys: each task reads again when it has its answer.
+async function run({ keys, tasks, ms }) {
+  const times = [];
+  const started = performance.now();
+  const until = started + ms;
+  const task = async () => {
+    while (performance.now() < until) {
+      const key = keys[Math.floor(Math.random() * keys.length)];
+      const asked = performance.now();
+      await read(key);
+      times.push(performance.now() - asked);
+    }
+  };
+  await Promise.all(Array.from({ length: tasks }, task));
+  const elapsed = performance.now() - started;
+  const sorted = Float64Array.from(times).sort();
+  const at = (share) => sorted[Math.floor((sorted.length - 1) * share)] * 1e3;
+  return {
+    throughput: (sorted.length / elapsed) * 1e3,
+    p50_us: at(0.5),
+    p99_us: at(0.99),
+    max_us: at(1),
+  };
+}
+
 say({ ready: true });
 for await (const line of createInterface({ input: process.stdin })) {
-  const { request, get, drop, loaded, record, error } = JSON.parse(line);
+  const { request, get, drop, many: batch, run: loop, loaded, record, error } = JSON.parse(line);
   if (get) answer(request, () => read(get));
   else if (drop) answer(request, () => forget(drop));
+  else if (batch) answer(request, () => many(batch));
+  else if (loop) answer(request, () => run(loop));
   else {
     const { resolve, reject } = loads.get(loaded);
     loads.delete(loaded);

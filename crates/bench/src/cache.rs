@@ -10,8 +10,13 @@ use crate::cache::peers::Peer;
 use crate::cache::record::Key;
 use crate::cache::replica::{Node, Site};
 use crate::cache::truth::Truth;
-use crate::report::{Case, Goal};
+use crate::node;
+use crate::report::{Case, Goal, absent};
 
+pub mod batches;
+pub mod burst;
+pub mod cold;
+pub mod faults;
 pub mod hits;
 pub mod levels;
 pub mod memory;
@@ -21,7 +26,10 @@ pub mod races;
 pub mod record;
 pub mod replica;
 pub mod server;
+pub mod setup;
+pub mod skew;
 pub mod storm;
+pub mod tables;
 pub mod truth;
 pub mod visible;
 pub mod zipf;
@@ -39,11 +47,32 @@ pub struct Stage {
     pub redis_url: String,
     /// The rows.
     pub truth: Truth,
-    /// All sides, ours first.
+    /// All sides that run in this process, ours first.
     pub peers: Vec<Peer>,
+    /// The side that runs on Node, when that is there.
+    pub node: Option<Peer>,
 }
 
 impl Stage {
+    /// All sides that run in this process.
+    pub fn new(redis_url: String, truth: Truth) -> Self {
+        Self { redis_url, truth, peers: peers::all(), node: None }
+    }
+
+    /// Adds the side that runs on Node, or reports why it is not there.
+    pub fn add_node(&mut self, bench: &str) {
+        let peer = peers::on_node();
+        match node::missing() {
+            None => self.node = Some(peer),
+            Some(reason) => println!("{}", absent(bench, "all", &peer.name, &reason)),
+        }
+    }
+
+    /// All sides, that on Node included.
+    pub fn with_node(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().chain(&self.node)
+    }
+
     /// A site of one side in one scenario, with keys and counters of its own.
     pub fn site(&self, peer: &Peer, scenario: &str, l1_entries: u64) -> Site {
         Site {

@@ -16,11 +16,12 @@ use crate::{cargo, say, stdout};
 mod page;
 mod report;
 
-const USAGE: &str = "usage: cargo xtask bench [NAME..] [--json]
+const USAGE: &str = "usage: cargo xtask bench [NAME..] [--json] [-- ARGUMENT..]
 Runs the benches that are named, or all: grpc, pools, cache, cache-races.
 Us and the peers run in turn, on a Postgres and a Redis of their own; each bench replaces its
 section of docs/benchmarks.md. With --json one object a line goes to the standard output and no
-file is written.";
+file is written. What follows -- is for the program of the bench, such as the scenarios to run:
+then no file is written either, since that is a part of a section.";
 
 /// A program in `crates/bench`.
 #[derive(Debug, Clone, Copy)]
@@ -62,23 +63,43 @@ commands in flight as there are tasks. ioredis needs Node.",
     },
     Bench {
         name: "cache",
-        takes: "about 7 minutes",
+        takes: "about 6 minutes",
         programs: &["cache", "cache-allocations"],
         starts: None,
         about: "\
 The two-level cache, and those of others on the same Redis and the same table of Postgres, read by
-one loader. The record is about 300 B as protobuf. Hits in L1 read 1,000 keys, 5 rounds of 150 ms a
-side; moka alone is the floor. For hits in L2 a side's memory holds 200 of 20,000 keys; what no cache
-can beat there is reading the same entries of Redis and not looking at them, on one lane of our
-connection pool and on one connection of the driver. Peers without a batch read are asked for all
-keys of it at once. Three replicas are three caches in one process with connections of their own.
+one loader. The record is about 300 B as protobuf. Ours has its default settings. amalgam-cache has
+Redis as L2, backplane and locker, as its Redis example has it, and JSON; strict is its profile for
+coherence. multi-tier-cache has moka, Redis, JSON and invalidation by Pub/Sub. hitbox has a cached
+function with concurrency 1 over moka and Redis, both with bincode, and L2 refills L1; it has no bus,
+so another replica hears of no write. bentocache has memory, Redis and a bus over Pub/Sub, in a
+process of Node that its reads and loads are sent to; where microseconds count it runs the loop and
+takes the times itself, and in scenarios that its one thread or the way there would decide it is left
+out. Every side is told of a write after its commit, as its documentation says.
 
-Ours has its default settings. amalgam-cache has Redis as L2, backplane and locker, as its Redis
-example has it, and JSON; strict is its profile for coherence. multi-tier-cache has moka, Redis,
-JSON and invalidation by Pub/Sub. hitbox has a cached function with concurrency 1 over moka and
-Redis, both with bincode, and L2 refills L1; it has no bus, so another replica hears of no write.
-Every one of them is told of a write after its commit, as its documentation says. Each counts
-statements of the loader; Redis commands are counted on the wire.",
+Statements are those of the loader; ours checks one hit in a thousand with one, too. Redis commands
+and round trips are counted on the wire, by a proxy. A round trip begins on a connection with what is
+sent after an answer came: what is on its way together shares it, so that a pipeline is one. What a
+side sends in the background is counted, too. Reads that fail are in their own column.
+
+- *L1 hit*: of 1,000 keys, 5 rounds of 150 ms a side; moka alone is the floor.
+- *L2 hit*, and *get_many again and again*: a side's memory holds 200 of 20,000 keys. What no cache can
+  beat there is reading the same entries of Redis and not looking at them, on one lane of our
+  connection pool and on one connection of the driver.
+- *get_many* by where the keys are: each batch is new, so that half of it can be in L1; 5 rounds of 10.
+  Those in L1 are read 20 times. Peers without a batch read are asked for all keys of it at once.
+- *Distinct misses at once*: 5 bursts; for goals the worst counts.
+- *A replica starts* while L2 holds all 20,000 keys, and 16 tasks read 2,000 of them by Zipf's law; 5
+  starts. Ours loads the keys that are read most before it says that it serves, unless
+  `cache.warm_up_keys` is 0.
+- *zipf(0.99)*: three replicas are three caches in one process with connections of their own. The
+  memory of each holds 50,000 of 1,000,000 keys, and the 20,000 most wanted are in L2 at the start. All
+  sides have the same rows, but each its most wanted keys elsewhere among them. 10 s a side in 5 rounds,
+  after one that does not count; the first rounds of those that count are colder than the last.
+  `cargo xtask bench cache -- zipf --seconds 60` takes longer.
+- *Redis resets, is late, answers nothing*: 10 readers ask for keys that only L2 has, each once, and one
+  for keys in L1, 2,000 times a second together at most. L2 is used again with the first of five
+  reads of such keys in a row that no statement answered; 5,000 ms is not at all.",
     },
     Bench {
         name: "cache-races",
@@ -104,6 +125,8 @@ together at most.",
 
 struct Request {
     benches: Vec<Bench>,
+    /// For the programs of the benches.
+    arguments: Vec<OsString>,
     json: bool,
     help: bool,
 }
@@ -127,10 +150,12 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
     prepare(&backends.postgres_url())?;
     let mut runs = Vec::new();
     for bench in request.benches {
-        let cases = run_one(&bench, workspace, &backends, request.json)?;
+        let cases = run_one(&bench, workspace, &backends, &request.arguments, request.json)?;
         if !request.json {
-            // At once: a bench that fails later does not take the others' figures along.
             runs.push((bench, cases));
+        }
+        if !request.json && request.arguments.is_empty() {
+            // At once: a bench that fails later does not take the others' figures along.
             let file = workspace.root.join("docs/benchmarks.md");
             page::update(&file, &machine(&backends), &runs)?;
         }
@@ -144,8 +169,12 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
 }
 
 fn parse(args: Vec<OsString>) -> anyhow::Result<Request> {
-    let mut request = Request { benches: Vec::new(), json: false, help: false };
-    let mut parser = lexopt::Parser::from_args(args);
+    let mut request =
+        Request { benches: Vec::new(), arguments: Vec::new(), json: false, help: false };
+    let mut args = args.into_iter();
+    let own: Vec<_> = args.by_ref().take_while(|argument| argument != "--").collect();
+    request.arguments.extend(args);
+    let mut parser = lexopt::Parser::from_args(own);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("json") => request.json = true,
@@ -209,6 +238,7 @@ fn run_one(
     bench: &Bench,
     workspace: &Workspace,
     backends: &Backends,
+    arguments: &[OsString],
     json: bool,
 ) -> anyhow::Result<Vec<Line>> {
     let Bench { name, takes, .. } = bench;
@@ -216,6 +246,7 @@ fn run_one(
     let target = cargo::bin_dir()?;
     let target = target.parent().context("programs are built into target/<profile>")?;
     let output = Command::new(workspace.root.join("crates/bench/target/release").join(name))
+        .args(arguments)
         .env("FOREBAY_BENCH_BIN_DIR", target.join("release"))
         .env("DATABASE_URL", backends.postgres_url())
         .env("REDIS_URL", backends.redis_url())
@@ -251,5 +282,6 @@ mod tests {
         assert_eq!(names(&[]), Some(vec!["grpc", "pools", "cache", "cache-races"]));
         assert_eq!(names(&["--json", "pools"]), Some(vec!["pools"]));
         assert_eq!(names(&["nonsense"]), None);
+        assert_eq!(names(&["cache", "--", "zipf", "--seconds"]), Some(vec!["cache"]));
     }
 }

@@ -7,7 +7,7 @@ use std::alloc::System;
 
 use anyhow::Context as _;
 use forebay_bench::cache::truth::Truth;
-use forebay_bench::cache::{Stage, memory, peers};
+use forebay_bench::cache::{Stage, memory};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let postgres_url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
     let redis_url = std::env::var("REDIS_URL").context("REDIS_URL")?;
     let truth = Truth::create(&postgres_url).await.context("the rows")?;
-    let stage = Stage { redis_url, truth, peers: peers::all() };
+    let stage = Stage::new(redis_url, truth);
     memory::allocations(&stage, ALLOCATOR).await.context("allocations")?;
     memory::bytes(&stage, ALLOCATOR).await.context("bytes")
 }

@@ -4,9 +4,9 @@
 //! `DATABASE_URL` (migrated) and `REDIS_URL`. To look into one race, name it: `cache-races burst`.
 
 use anyhow::Context as _;
+use forebay_bench::cache::Stage;
 use forebay_bench::cache::races::{self, killed};
 use forebay_bench::cache::truth::Truth;
-use forebay_bench::cache::{Stage, peers};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let redis_url = std::env::var("REDIS_URL").context("REDIS_URL")?;
     let wants = |name: &str| arguments.is_empty() || arguments.iter().any(|wanted| wanted == name);
     let truth = Truth::create(&postgres_url).await.context("the rows")?;
-    let mut stage = Stage { redis_url, truth, peers: peers::all() };
-    races::add_node(&mut stage);
+    let mut stage = Stage::new(redis_url, truth);
+    stage.add_node(races::BENCH);
     races::measure(&stage, wants).await.context("races")
 }

@@ -8,11 +8,12 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message;
 use uuid::Uuid;
 
-use crate::cache::peers;
 use crate::cache::peers::amalgam::Amalgam;
+use crate::cache::peers::bentocache::Bentocache;
 use crate::cache::peers::hitbox::Hitbox;
 use crate::cache::peers::multi_tier::MultiTier;
 use crate::cache::peers::ours::Ours;
+use crate::cache::peers::{self, Peer};
 use crate::cache::record::{Key, Record, TEXT_BYTES, fresh};
 use crate::cache::replica::{Replica, Site};
 use crate::cache::{Stage, Table, compare_all, fill, keys};
@@ -43,7 +44,11 @@ type Sides = Vec<(String, Run)>;
 /// When a side cannot be set up, or a read fails.
 pub async fn measure(stage: &Stage) -> anyhow::Result<()> {
     let usual = Contestants::start(stage, "hits", TEXT_BYTES).await?;
-    report_hits("L1 hit of 300 B, 1 thread", &usual.hits(KEYS), 1).await?;
+    let mut alone = usual.hits(KEYS);
+    if let Some(peer) = &stage.node {
+        alone.push(on_node(stage, peer).await?);
+    }
+    report_hits("L1 hit of 300 B, 1 thread", &alone, 1).await?;
     report_hits("L1 hit of 300 B, 2 threads", &usual.hits(KEYS), 2).await?;
     report_hits("L1 hit of 300 B, 2 threads, the same key", &usual.hits(1), 2).await?;
     let what = "L1 hit of 300 B to reply bytes";
@@ -56,6 +61,19 @@ pub async fn measure(stage: &Stage) -> anyhow::Result<()> {
     });
     let large = Contestants::start(stage, "large", LARGE_TEXT_BYTES).await?;
     report_hits("L1 hit of 8 KiB, 1 thread", &large.hits(KEYS), 1).await
+}
+
+/// The side on Node, which has one thread and takes the time itself.
+async fn on_node(stage: &Stage, peer: &Peer) -> anyhow::Result<(String, Run)> {
+    let site = stage.site(peer, "hits", 20_000);
+    let ids = fresh(KEYS);
+    stage.truth.add(&ids, TEXT_BYTES).await?;
+    let (cache, keys) = warm(Bentocache::start(&site).await?, &site, &ids).await?;
+    let run = move |_: usize, duration: Duration| -> Boxed<'static, anyhow::Result<f64>> {
+        let (cache, keys) = (cache.clone(), Arc::clone(&keys));
+        Box::pin(async move { Ok(1e9 / cache.run(&keys, 1, duration).await?.throughput) })
+    };
+    Ok((peer.name.clone(), Box::new(run)))
 }
 
 async fn report_hits(what: &str, sides: &Sides, threads: usize) -> anyhow::Result<()> {
@@ -104,7 +122,7 @@ impl Contestants {
     pub async fn start(stage: &Stage, scenario: &str, text_bytes: usize) -> anyhow::Result<Self> {
         let ids = fresh(KEYS);
         stage.truth.add(&ids, text_bytes).await?;
-        // What L1 holds is counted in entries of 1 KiB for ours.
+        // Ours counts bytes: there is room for the large records, too.
         let all = peers::all();
         let site = |index: usize| stage.site(&all[index], scenario, 20_000);
         let moka = moka::sync::Cache::new(20_000);

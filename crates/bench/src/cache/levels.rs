@@ -1,4 +1,4 @@
-//! Reads that L1 does not answer: one key from L2, and a hundred from wherever they are.
+//! Reads that L2 answers: of one key, and of a hundred.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use forebay_redis::{RedisPool, SharedRedis};
 use redis::AsyncCommands as _;
 use uuid::Uuid;
 
+use crate::cache::peers::bentocache::Bentocache;
 use crate::cache::peers::ours::Records;
 use crate::cache::record::{Key, TEXT_BYTES, fresh};
 use crate::cache::replica::Node;
@@ -30,7 +31,7 @@ const LANE: &str = "GET on one lane";
 /// All keys of a batch in one command of it.
 const LANE_MANY: &str = "MGET on one lane";
 /// Rounds are short: what is measured takes microseconds.
-const SPAN: Span = Span::millis(400);
+const SPAN: Span = Span::millis(300);
 
 /// Measures and reports.
 ///
@@ -49,6 +50,13 @@ pub async fn measure(stage: &Stage) -> anyhow::Result<()> {
         batch.push(many(&peer.name, &node, &keys));
         eprintln!("  {}: {KEYS} keys are in L2", peer.name);
     }
+    if let Some(peer) = &stage.node {
+        let site = stage.site(peer, "levels", L1_ENTRIES);
+        let cache = Bentocache::start(&site).await?;
+        let keys: Arc<[Key]> = keys(&site, &ids).into();
+        fill(&(Arc::new(cache.clone()) as Node), &keys).await?;
+        single.push(cache.side(&peer.name, keys));
+    }
     if let Some(ours) = stage.peers.iter().find(|peer| peer.is_ours()) {
         let namespace = stage.site(ours, "levels", L1_ENTRIES).namespace;
         let entries = stored(&stage.redis_url, &namespace, &ids).await?;
@@ -66,30 +74,11 @@ pub async fn measure(stage: &Stage) -> anyhow::Result<()> {
             bound(&format!("{what}: reads"), "1/s", &throughput, 300_000.0, true);
         }
     }
-    let what = "get_many of 100 keys, all in L2";
+    let what = "get_many of 100 keys, again and again, all in L2";
     let all = interleave_for(what, &mut batch, 1, SPAN).await?;
     report(what, "batches/s", &all, |figure, peer| {
         (figure == "median" && peer == LANE).then_some(Goal::AtMost(3.0))
     });
-    all_in_memory(stage).await
-}
-
-/// The same batch, with every key in L1.
-async fn all_in_memory(stage: &Stage) -> anyhow::Result<()> {
-    let ids = fresh(1_000);
-    stage.truth.add(&ids, TEXT_BYTES).await?;
-    let mut sides = Vec::new();
-    for peer in &stage.peers {
-        let site = stage.site(peer, "memory", 20_000);
-        let node = peer.start(&site).await?;
-        let keys: Arc<[Key]> = keys(&site, &ids).into();
-        fill(&node, &keys).await?;
-        fill(&node, &keys).await?;
-        sides.push(many(&peer.name, &node, &keys));
-    }
-    let what = "get_many of 100 keys, all in L1";
-    let all = interleave_for(what, &mut sides, 1, SPAN).await?;
-    report(what, "batches/s", &all, |_, _| None);
     Ok(())
 }
 

@@ -44,7 +44,7 @@ impl Peer {
 /// Our name.
 pub const OURS: &str = "ours";
 
-/// One that runs on Node, so that its reads cannot be timed beside the others'.
+/// One that runs on Node: reads of it are timed there, or in milliseconds.
 pub fn on_node() -> Peer {
     Peer {
         name: node::version_of("bentocache"),

@@ -1,5 +1,5 @@
-//! A proxy in front of Redis that can hold traffic up, slow it down, cut it, and count commands and
-//! round trips.
+//! A proxy in front of Redis that can hold traffic up, slow it down, reset it, and count commands
+//! and round trips.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +19,8 @@ struct Mood {
     holds: bool,
     /// How much later everything arrives that a client sends.
     delay: Duration,
-    /// Counts up; a connection of an earlier count ends.
-    cut: u64,
+    /// Every connection is reset, and every new one.
+    refuses: bool,
 }
 
 /// A running proxy; dropping it ends its connections.
@@ -75,9 +75,9 @@ impl Proxy {
         self.mood.send_modify(|mood| mood.delay = delay);
     }
 
-    /// Ends all connections.
-    pub fn cut(&self) {
-        self.mood.send_modify(|mood| mood.cut += 1);
+    /// From now on, or no longer, every connection is reset (RST), and every new one.
+    pub fn refuse(&self, refuses: bool) {
+        self.mood.send_modify(|mood| mood.refuses = refuses);
     }
 
     /// Commands that clients have sent since the last call, and their round trips. One begins on a
@@ -91,7 +91,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accept.abort();
-        self.cut();
+        self.refuse(true);
     }
 }
 
@@ -101,7 +101,11 @@ async fn serve(
     mut moods: watch::Receiver<Mood>,
     counts: Arc<Counts>,
 ) {
-    let cut = moods.borrow().cut;
+    // Without it a connection that is closed is said to be at its end, which a client may take for
+    // an orderly one.
+    if client.set_zero_linger().is_err() || moods.borrow().refuses {
+        return;
+    }
     let Ok(server) = TcpStream::connect(server).await else { return };
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
         return;
@@ -112,7 +116,7 @@ async fn serve(
     tokio::select! {
         _ended = up(from_client, to_server, moods.clone(), (&counts, &is_answered)) => {}
         _ended = down(from_server, to_client, &is_answered) => {}
-        _cut = moods.wait_for(|mood| mood.cut != cut) => {}
+        _reset = moods.wait_for(|mood| mood.refuses) => {}
     }
 }
 

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cache::peers::{self, Peer};
-use crate::cache::proxy::Proxy;
-use crate::cache::record::{Key, TEXT_BYTES, fresh};
+use crate::cache::Stage;
+use crate::cache::peers::Peer;
+use crate::cache::record::Key;
 use crate::cache::replica::{Node, Site};
 use crate::cache::server::Operator;
-use crate::cache::{Stage, keys};
-use crate::node;
-use crate::report::{Case, Goal, absent};
+use crate::cache::setup::{HANGS_AFTER, proxied, read, rows, settle};
+use crate::report::{Case, Goal};
 
 mod brownout;
 mod burst;
@@ -27,8 +26,6 @@ pub const BENCH: &str = "cache-races";
 /// After this long a replica that serves the old value goes on serving it, our bound being a
 /// second: until its time to live is over.
 const SETTLED: Duration = Duration::from_millis(1_500);
-/// A read that takes longer hangs.
-const HANGS_AFTER: Duration = Duration::from_secs(8);
 
 /// Runs all of them and prints a line for each side.
 ///
@@ -47,7 +44,7 @@ pub async fn measure(stage: &Stage, wants: impl Fn(&str) -> bool) -> anyhow::Res
         if !wants(name) {
             continue;
         }
-        for peer in &stage.peers {
+        for peer in stage.with_node() {
             let outcome = match name {
                 "remote" => inflight::load(stage, peer).await,
                 "wire" => inflight::fill(stage, peer).await,
@@ -63,15 +60,6 @@ pub async fn measure(stage: &Stage, wants: impl Fn(&str) -> bool) -> anyhow::Res
         }
     }
     Ok(())
-}
-
-/// The peer that needs Node, or a line that says why it is not there.
-pub fn add_node(stage: &mut Stage) {
-    let peer = peers::on_node();
-    match node::missing() {
-        None => stage.peers.push(peer),
-        Some(reason) => println!("{}", absent(BENCH, "races", &peer.name, &reason)),
-    }
 }
 
 /// Reports a figure of ours against what it may be at most.
@@ -108,33 +96,6 @@ async fn replicas(peer: &Peer, site: &Site, count: usize) -> anyhow::Result<Vec<
     Ok(nodes)
 }
 
-/// Gives every replica a read, and its connections time to be made: nothing is measured on a
-/// replica that is still starting.
-async fn settle(nodes: &[Node], site: &Site) -> anyhow::Result<()> {
-    let ids = fresh(1);
-    site.truth.add(&ids, TEXT_BYTES).await?;
-    for node in nodes {
-        read(node, &site.key(ids[0])).await?;
-    }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    site.truth.take_counts();
-    Ok(())
-}
-
-/// New rows, and their keys.
-async fn rows(site: &Site, count: usize) -> anyhow::Result<Vec<Key>> {
-    let ids = fresh(count);
-    site.truth.add(&ids, TEXT_BYTES).await?;
-    Ok(keys(site, &ids))
-}
-
-/// A read with an end.
-async fn read(node: &Node, key: &Key) -> anyhow::Result<i64> {
-    tokio::time::timeout(HANGS_AFTER, node.get(key))
-        .await
-        .map_err(|_| anyhow::anyhow!("a read hung for {} s", HANGS_AFTER.as_secs()))?
-}
-
 /// How many of the keys some replica answers with an older version, or not at all.
 async fn stale(nodes: &[Node], written: &[(Key, i64)]) -> usize {
     let mut stale = 0;
@@ -154,13 +115,6 @@ fn verdict(stale: usize, keys: usize) -> String {
         0 => format!("ok, 0 of {keys} stale"),
         some => format!("**stale, {some} of {keys}**"),
     }
-}
-
-/// A proxy in front of the Redis of a site.
-async fn proxied(site: &Site) -> anyhow::Result<(Proxy, Site)> {
-    let proxy = Proxy::start(&site.redis_url).await?;
-    let through = site.through(&proxy.url);
-    Ok((proxy, through))
 }
 
 /// An operator of the Redis of a stage.

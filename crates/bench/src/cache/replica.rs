@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
 
 use crate::cache::record::Key;
 use crate::cache::truth::Truth;
@@ -52,6 +54,16 @@ pub trait Replica: Clone + Send + Sync + 'static {
     fn get_many(&self, keys: &[Key]) -> impl Future<Output = anyhow::Result<Vec<i64>>> + Send {
         async move { futures_util::future::try_join_all(keys.iter().map(|key| self.get(key))).await }
     }
+
+    /// Microseconds that [`Replica::get_many`] takes; of a side that runs elsewhere, there.
+    fn time_many(&self, keys: &[Key]) -> impl Future<Output = anyhow::Result<f64>> + Send {
+        async move {
+            let asked = Instant::now();
+            let found = self.get_many(keys).await?;
+            ensure!(found.len() == keys.len(), "{} of {} came", found.len(), keys.len());
+            Ok(asked.elapsed().as_secs_f64() * 1e6)
+        }
+    }
 }
 
 /// A replica of any side.
@@ -65,6 +77,8 @@ pub trait AnyReplica: Send + Sync {
     fn invalidate<'a>(&'a self, key: &'a Key, version: i64) -> Boxed<'a, anyhow::Result<()>>;
     /// As [`Replica::get_many`].
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> Boxed<'a, anyhow::Result<Vec<i64>>>;
+    /// As [`Replica::time_many`].
+    fn time_many<'a>(&'a self, keys: &'a [Key]) -> Boxed<'a, anyhow::Result<f64>>;
 }
 
 impl<R: Replica> AnyReplica for R {
@@ -78,5 +92,9 @@ impl<R: Replica> AnyReplica for R {
 
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> Boxed<'a, anyhow::Result<Vec<i64>>> {
         Box::pin(Replica::get_many(self, keys))
+    }
+
+    fn time_many<'a>(&'a self, keys: &'a [Key]) -> Boxed<'a, anyhow::Result<f64>> {
+        Box::pin(Replica::time_many(self, keys))
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-use crate::cache::record::Record;
+use crate::cache::record::{Range, Record};
 use crate::pools::settings;
 
 /// Connections of the loader: more than one side has loads at once, and the same for all.
@@ -73,6 +73,7 @@ struct Inner {
     postgres: PgPool,
     url: String,
     statements: AtomicU64,
+    loaded: AtomicU64,
     running: AtomicU64,
     peak: AtomicU64,
     holds: AtomicBool,
@@ -106,6 +107,7 @@ impl Truth {
             postgres,
             url: url.to_owned(),
             statements: AtomicU64::new(0),
+            loaded: AtomicU64::new(0),
             running: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             holds: AtomicBool::new(false),
@@ -142,6 +144,26 @@ impl Truth {
         Ok(())
     }
 
+    /// Adds the rows of a range, which takes seconds for a million, and lets Postgres tidy up at
+    /// once what it would tidy up while something is measured.
+    ///
+    /// # Errors
+    /// When Postgres does not take them.
+    pub async fn add_range(&self, range: Range, text_bytes: usize) -> anyhow::Result<()> {
+        // Beside the connection pool: it takes longer than a statement of a service may.
+        let (client, connection) = tokio_postgres::connect(&self.0.url, NoTls).await?;
+        let driver = tokio::spawn(connection);
+        let (id, count) = (range.sql("i"), range.count());
+        let add = format!(
+            "INSERT INTO cache_bench (id, name, text) SELECT {id}, i::text, repeat('x', {text_bytes})
+             FROM generate_series(0, {count} - 1) i"
+        );
+        client.batch_execute(&add).await.context("add the rows of a range")?;
+        client.batch_execute("VACUUM ANALYZE cache_bench").await?;
+        drop(client);
+        Ok(driver.await??)
+    }
+
     /// Commits a change of a row; its new version.
     ///
     /// # Errors
@@ -157,6 +179,7 @@ impl Truth {
     pub async fn load(&self, ids: &[Uuid]) -> Result<Vec<Record>, LoadError> {
         let inner = &*self.0;
         inner.statements.fetch_add(1, Ordering::Relaxed);
+        inner.loaded.fetch_add(ids.len() as u64, Ordering::Relaxed);
         let _running = Running::enter(inner);
         let rows = inner.postgres.query(&LOAD, &[&ids]).await;
         let rows = rows.map_err(|error| LoadError(error.to_string()))?;
@@ -211,6 +234,11 @@ impl Truth {
     pub fn take_counts(&self) -> (u64, u64) {
         let statements = self.0.statements.swap(0, Ordering::SeqCst);
         (statements, self.0.peak.swap(0, Ordering::SeqCst))
+    }
+
+    /// Keys that the loader was asked for since the last call.
+    pub fn take_loaded(&self) -> u64 {
+        self.0.loaded.swap(0, Ordering::SeqCst)
     }
 }
 

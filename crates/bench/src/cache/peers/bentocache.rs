@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use crate::cache::record::Key;
 use crate::cache::replica::{Replica, Site};
 use crate::cache::truth::Truth;
 use crate::node;
+use crate::side::{Figures, Side, Waits};
 
 /// One replica.
 #[derive(Clone)]
@@ -30,7 +32,7 @@ struct Inner {
 }
 
 /// Who waits for which answer.
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<i64, String>>>>>;
+type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>;
 
 impl Bentocache {
     /// Starts Node and waits until the cache is there.
@@ -58,23 +60,70 @@ impl Bentocache {
         Ok(Self(Arc::new(Inner { requests, waiting, next, tasks, _child: child })))
     }
 
-    async fn ask(&self, what: &str, key: &Key) -> anyhow::Result<i64> {
+    /// Its closed loop as a side.
+    pub fn side(&self, name: &str, keys: Arc<[Key]>) -> Side {
+        let cache = self.clone();
+        Side::new(name, move |tasks, duration| {
+            let (cache, keys) = (cache.clone(), Arc::clone(&keys));
+            Box::pin(async move { cache.run(&keys, tasks, duration).await })
+        })
+    }
+
+    /// Reads keys in a closed loop of so many tasks in Node, which also takes the times.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn run(
+        &self,
+        keys: &[Key],
+        tasks: usize,
+        duration: Duration,
+    ) -> anyhow::Result<Figures> {
+        let ids: Vec<_> = keys.iter().map(|key| key.id.to_string()).collect();
+        let work = json!({ "keys": ids, "tasks": tasks, "ms": duration.as_millis() as u64 });
+        let answer = tokio::time::timeout(duration + node::PATIENCE, self.ask("run", work));
+        let done = answer.await.context("node does not answer")??;
+        let figure = |name: &str| done[name].as_f64().with_context(|| format!("no {name}"));
+        Ok(Figures {
+            throughput: figure("throughput")?,
+            waits: Some(Waits {
+                p50_us: figure("p50_us")?,
+                p99_us: figure("p99_us")?,
+                p999_us: None,
+                max_us: figure("max_us")?,
+            }),
+            least_share: None,
+        })
+    }
+
+    async fn ask(&self, what: &str, with: Value) -> anyhow::Result<Value> {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.0.waiting.lock().expect("nobody panics with it").insert(number, answer);
-        let request = json!({ "request": number, what: key.id.to_string() });
+        let request = json!({ "request": number, what: with });
         self.0.requests.send(request).map_err(|_| anyhow::anyhow!("node has ended"))?;
         answered.await.context("node has ended")?.map_err(anyhow::Error::msg)
+    }
+
+    async fn version(&self, what: &str, key: &Key) -> anyhow::Result<i64> {
+        let version = self.ask(what, json!(key.id.to_string())).await?;
+        version.as_i64().with_context(|| format!("{version} is no version"))
     }
 }
 
 impl Replica for Bentocache {
     async fn get(&self, key: &Key) -> anyhow::Result<i64> {
-        self.ask("get", key).await
+        self.version("get", key).await
     }
 
     async fn invalidate(&self, key: &Key, _version: i64) -> anyhow::Result<()> {
-        self.ask("drop", key).await.map(|_| ())
+        self.version("drop", key).await.map(|_| ())
+    }
+
+    async fn time_many(&self, keys: &[Key]) -> anyhow::Result<f64> {
+        let ids: Vec<_> = keys.iter().map(|key| key.id.to_string()).collect();
+        let took = self.ask("many", json!(ids)).await?;
+        took.as_f64().with_context(|| format!("{took} is no time"))
     }
 }
 
@@ -106,7 +155,10 @@ async fn hear(
         };
         if let Some(number) = said["answer"].as_u64() {
             let answer = waiting.lock().expect("nobody panics with it").remove(&number);
-            let result = said["version"].as_i64().ok_or_else(|| said["error"].to_string());
+            let result = match &said["error"] {
+                Value::Null => Ok(said["value"].clone()),
+                error => Err(error.to_string()),
+            };
             // Whoever went away does not want it.
             let _gone = answer.map(|answer| answer.send(result));
         } else if let (Some(load), Some(key)) = (said["load"].as_u64(), said["key"].as_str()) {

@@ -4,9 +4,11 @@ use bytes::Bytes;
 use forebay_cache::{
     Cache, ChangedRow, Consistency, DecodeError, Entity, EntityCache, Entry, Loader,
 };
+use forebay_pooling::Deadline;
 use forebay_redis::RedisPool;
 use prost::Message as _;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 use crate::cache::record::{Key, Record};
@@ -14,8 +16,11 @@ use crate::cache::replica::{Replica, Site};
 use crate::cache::truth::{LoadError, SOURCE, Truth};
 use crate::pools::settings;
 
-/// What L1 counts for an entry beside its bytes; generous, since it only limits.
-const L1_OVERHEAD: u64 = 1_024;
+/// What L1 counts for an entry of 300 B, and little more: so many entries are what others hold, too.
+const L1_ENTRY_BYTES: u64 = 1_600;
+
+/// How long a replica may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a record is cached.
 pub struct Records;
@@ -69,8 +74,7 @@ impl Loader<Records> for Truth {
 /// One replica.
 #[derive(Clone)]
 pub struct Ours {
-    /// Keeps its tasks alive.
-    _cache: Cache,
+    cache: Cache,
     records: EntityCache<Records, Truth>,
 }
 
@@ -80,17 +84,37 @@ impl Ours {
     /// # Errors
     /// When the settings are none.
     pub fn start(site: &Site) -> anyhow::Result<Self> {
-        let config = settings(&[
+        Self::configured(site, &[])
+    }
+
+    /// As [`Ours::start`], with other settings as flags.
+    ///
+    /// # Errors
+    /// When the settings are none.
+    pub fn configured(site: &Site, flags: &[&str]) -> anyhow::Result<Self> {
+        let mut all = vec![
             format!("--redis.url={}", site.redis_url),
             format!("--redis.key_prefix={}:", site.namespace),
-        ])?;
+        ];
+        all.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let config = settings(&all)?;
         let mut cache = config.cache;
-        cache.l1_bytes_max = site.l1_entries * L1_OVERHEAD;
+        cache.l1_bytes_max = site.l1_entries * L1_ENTRY_BYTES;
         let mut entity = cache.token.clone();
         entity.ttl = site.ttl;
         let cache = Cache::new(&cache, site.truth.postgres(), RedisPool::new(&config.redis)?);
         let records = cache.entity(&entity, site.truth.clone());
-        Ok(Self { _cache: cache, records })
+        Ok(Self { cache, records })
+    }
+
+    /// Waits, as a service does before it says that it serves, for what is read often.
+    pub async fn warm_up(&self) {
+        self.cache.warm_up().await;
+    }
+
+    /// Ends as a service does; whether Redis confirmed what it was told.
+    pub async fn end(&self) -> bool {
+        self.cache.drain(Deadline::after(PATIENCE)).await
     }
 
     /// The whole entry.
