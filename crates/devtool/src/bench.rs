@@ -4,17 +4,20 @@ use std::ffi::OsString;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
+use forebay_postgres::maintenance::Maintenance;
 use forebay_provision::guard;
 use forebay_seed::Existing;
 use lexopt::prelude::*;
 
 use self::report::Line;
+use self::stalls::Stalls;
 use crate::ephemeral::{Backends, Dir};
 use crate::workspace::Workspace;
 use crate::{cargo, say, stdout};
 
 mod page;
 mod report;
+mod stalls;
 
 const USAGE: &str = "usage: cargo xtask bench [NAME..] [--json] [-- ARGUMENT..]
 Runs the benches that are named, or all: grpc, pools, cache, cache-races.
@@ -59,7 +62,11 @@ it has its answer. A wait is the time from the call to the answer; the longest i
 the rounds' longest. The least-served task is given as its answers / the mean. Peers have their
 default settings but for the number of connections. pgbench and redis-benchmark are programs of
 their own and no connection pools: pgbench has a client a task, up to 8; redis-benchmark as many
-commands in flight as there are tasks. ioredis needs Node.",
+commands in flight as there are tasks. ioredis needs Node.
+
+On Linux each backend of Postgres is a group of its own for the scheduler, if
+`kernel.sched_autogroup_enabled` is 1. On few processors one of them may come 50 to 150 ms late now and
+then; the log of Postgres shows such a lookup, and whoever asked waits for it, whichever side it is.",
     },
     Bench {
         name: "cache",
@@ -123,6 +130,13 @@ together at most.",
     },
 ];
 
+/// What came of one bench.
+struct Run {
+    bench: Bench,
+    lines: Vec<Line>,
+    stalls: Stalls,
+}
+
 struct Request {
     benches: Vec<Bench>,
     /// For the programs of the benches.
@@ -150,9 +164,13 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
     prepare(&backends.postgres_url())?;
     let mut runs = Vec::new();
     for bench in request.benches {
-        let cases = run_one(&bench, workspace, &backends, &request.arguments, request.json)?;
+        let log = backends.postgres_log();
+        let logged = std::fs::metadata(&log).map_or(0, |file| file.len());
+        let lines = run_one(&bench, workspace, &backends, &request.arguments, request.json)?;
+        let stalls = Stalls::logged(&log, logged)?;
+        say::warn(&format!("bench: {}", stalls.sentence()));
         if !request.json {
-            runs.push((bench, cases));
+            runs.push(Run { bench, lines, stalls });
         }
         if !request.json && request.arguments.is_empty() {
             // At once: a bench that fails later does not take the others' figures along.
@@ -162,8 +180,8 @@ pub(crate) fn run(args: Vec<OsString>, workspace: &Workspace) -> anyhow::Result<
     }
     backends.stop();
     guard::close();
-    for (_, cases) in &runs {
-        stdout::write(&report::tables(cases))?;
+    for run in &runs {
+        stdout::write(&report::tables(&run.lines))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -219,6 +237,9 @@ fn prepare(url: &str) -> anyhow::Result<()> {
     runtime.block_on(async {
         forebay_postgres::migrate::run(url).await.context("migrate")?;
         forebay_seed::seed(url, Existing::Keep, |_| {}).await.context("seed")?;
+        let admin = Maintenance::connect(url).await.context("connect")?;
+        admin.client().batch_execute(stalls::LOG_THEM).await.context("have stalls logged")?;
+        admin.close().await;
         Ok(())
     })
 }

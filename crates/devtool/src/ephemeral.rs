@@ -54,6 +54,9 @@ impl Drop for Dir {
     }
 }
 
+/// The log of the Postgres, in the folder of the run.
+const POSTGRES_LOG: &str = "postgres.log";
+
 /// A Postgres and a Redis of their own.
 pub(crate) struct Backends {
     dir: PathBuf,
@@ -93,7 +96,7 @@ impl Backends {
                 dir: dir.join("postgres"),
                 port,
                 settings: settings.clone(),
-                output: Output::File(dir.join("postgres.log")),
+                output: Output::File(dir.join(POSTGRES_LOG)),
             };
             postgres::Server::start(&postgres_tools, options)
         })?;
@@ -110,6 +113,11 @@ impl Backends {
     /// The maintenance database of the Postgres.
     pub(crate) fn postgres_url(&self) -> String {
         self.postgres.url("postgres")
+    }
+
+    /// What the Postgres says.
+    pub(crate) fn postgres_log(&self) -> PathBuf {
+        self.dir.join(POSTGRES_LOG)
     }
 
     /// Where the Redis is.

@@ -4,19 +4,15 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::report::{Line, tables};
-use super::{BENCHES, Bench};
+use super::report::tables;
+use super::{BENCHES, Run};
 
 /// Writes the sections of the benches that have run, and keeps the others.
 ///
 /// # Errors
 ///
 /// When the file cannot be read or written.
-pub(super) fn update(
-    file: &Path,
-    machine: &str,
-    runs: &[(Bench, Vec<Line>)],
-) -> anyhow::Result<()> {
+pub(super) fn update(file: &Path, machine: &str, runs: &[Run]) -> anyhow::Result<()> {
     let old = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -26,7 +22,7 @@ pub(super) fn update(
         .with_context(|| format!("write {}", file.display()))
 }
 
-fn page(old: &str, machine: &str, runs: &[(Bench, Vec<Line>)]) -> String {
+fn page(old: &str, machine: &str, runs: &[Run]) -> String {
     let mut text = String::from(
         "# Benchmarks\n\n\
          Written by `cargo xtask bench`; `cargo xtask bench NAME` repeats one section and leaves the\n\
@@ -35,9 +31,9 @@ fn page(old: &str, machine: &str, runs: &[(Bench, Vec<Line>)]) -> String {
          ratios of neighbouring rounds. A ratio counts, an absolute figure does not.\n",
     );
     for bench in BENCHES {
-        let run = runs.iter().find(|(known, _)| known.name == bench.name);
+        let run = runs.iter().find(|run| run.bench.name == bench.name);
         let section = match (run, section(old, bench.name)) {
-            (Some((_, lines)), _) => new_section(&bench, machine, lines),
+            (Some(run), _) => new_section(run, machine),
             (None, Some(kept)) => kept.to_owned(),
             (None, None) => continue,
         };
@@ -48,9 +44,10 @@ fn page(old: &str, machine: &str, runs: &[(Bench, Vec<Line>)]) -> String {
     text
 }
 
-fn new_section(bench: &Bench, machine: &str, lines: &[Line]) -> String {
-    let Bench { name, about, .. } = bench;
-    format!("## {name}\n\n{about}\n\nOn {machine}.\n\n{}", tables(lines).trim_start())
+fn new_section(run: &Run, machine: &str) -> String {
+    let (name, about) = (run.bench.name, run.bench.about);
+    let (stalls, tables) = (run.stalls.sentence(), tables(&run.lines));
+    format!("## {name}\n\n{about}\n\nOn {machine}. {stalls}\n\n{}", tables.trim_start())
 }
 
 /// The section with that name, from its heading to the next one.
@@ -65,16 +62,18 @@ fn section<'a>(page: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::stalls::Stalls;
 
     #[test]
     fn a_run_replaces_its_own_section_only() {
         let old = "# Benchmarks\n\nold text\n\n## grpc\n\nkept\n\n### a\n\n## pools\n\nreplaced\n";
         let [grpc, pools, ..] = BENCHES;
-        let new = page(old, "2 processors", &[(pools, Vec::new())]);
+        let run = |bench| Run { bench, lines: Vec::new(), stalls: Stalls::default() };
+        let new = page(old, "2 processors", &[run(pools)]);
         assert!(new.contains("\n## grpc\n\nkept\n\n### a\n\n## pools\n\n"), "{new}");
         assert!(!new.contains("replaced") && !new.contains("old text"), "{new}");
-        assert_eq!(page(&new, "2 processors", &[(pools, Vec::new())]), new, "a run is repeatable");
-        let first = page("", "2 processors", &[(grpc, Vec::new())]);
+        assert_eq!(page(&new, "2 processors", &[run(pools)]), new, "a run is repeatable");
+        let first = page("", "2 processors", &[run(grpc)]);
         assert!(first.contains("## grpc") && !first.contains("## pools"), "{first}");
     }
 }
