@@ -95,8 +95,8 @@ side sends in the background is counted, too. Reads that fail are in their own c
   connection pool and on one connection of the driver.
 - *get_many* by where the keys are: each batch is new, so that half of it can be in L1; 5 rounds of 10.
   Those in L1 are read 20 times. Peers without a batch read are asked for all keys of it at once.
-- *Distinct misses at once*: 5 bursts; for goals the worst counts.
-- *A replica starts* while L2 holds all 20,000 keys, and 16 tasks read 2,000 of them by Zipf's law; 5
+- *Distinct misses at once*: 3 bursts; for the goals the worst counts.
+- *A replica starts* while L2 holds all 20,000 keys, and 16 tasks read 2,000 times by Zipf's law; 5
   starts. Ours loads the keys that are read most before it says that it serves, unless
   `cache.warm_up_keys` is 0.
 - *zipf(0.99)*: three replicas are three caches in one process with connections of their own. The

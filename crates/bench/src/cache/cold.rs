@@ -9,7 +9,7 @@ use crate::cache::peers::Peer;
 use crate::cache::peers::ours::Ours;
 use crate::cache::record::Key;
 use crate::cache::replica::{Node, Site};
-use crate::cache::setup::{read, rows};
+use crate::cache::setup::{read, rows, settle};
 use crate::cache::skew::{Random, Skew};
 use crate::cache::tables::Tables;
 use crate::cache::{Stage, fill, ms_since, percentile};
@@ -55,17 +55,18 @@ impl Start<'_> {
 pub async fn measure(stage: &Stage) -> anyhow::Result<()> {
     let skew = Arc::new(Skew::zipf(KEYS));
     let mut sides: Vec<(String, Start<'_>, Site, Arc<[Key]>)> = Vec::new();
-    for peer in stage.with_node() {
+    for peer in &stage.peers {
         let site = stage.site(peer, "cold", KEYS as u64);
         let keys: Arc<[Key]> = rows(&site, KEYS).await?.into();
         if peer.is_ours() {
             let before = Ours::start(&site)?;
-            use_for_a_while(&(Arc::new(before.clone()) as Node), &keys, &skew).await?;
+            let node: Node = Arc::new(before.clone());
+            use_for_a_while(&node, &site, &keys, &skew).await?;
             anyhow::ensure!(before.end().await, "redis did not confirm that the replica ended");
             sides.push((peer.name.clone(), Start::Warm, site.clone(), Arc::clone(&keys)));
             sides.push((format!("{} without warm-up", peer.name), Start::Cold, site, keys));
         } else {
-            use_for_a_while(&peer.start(&site).await?, &keys, &skew).await?;
+            use_for_a_while(&peer.start(&site).await?, &site, &keys, &skew).await?;
             sides.push((peer.name.clone(), Start::Other(peer), site, keys));
         }
         eprintln!("  {}: {KEYS} keys are in L2", peer.name);
@@ -92,7 +93,13 @@ pub async fn measure(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// All keys get into L2, and some are read more often than others.
-async fn use_for_a_while(node: &Node, keys: &[Key], skew: &Skew) -> anyhow::Result<()> {
+async fn use_for_a_while(
+    node: &Node,
+    site: &Site,
+    keys: &[Key],
+    skew: &Skew,
+) -> anyhow::Result<()> {
+    settle(std::slice::from_ref(node), site).await?;
     fill(node, keys).await?;
     let mut random = Random::new(0);
     let wanted: Vec<Key> =

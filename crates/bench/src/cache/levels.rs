@@ -13,6 +13,7 @@ use crate::cache::peers::bentocache::Bentocache;
 use crate::cache::peers::ours::Records;
 use crate::cache::record::{Key, TEXT_BYTES, fresh};
 use crate::cache::replica::Node;
+use crate::cache::setup::settle;
 use crate::cache::{Stage, bound, compare_all, fill, keys};
 use crate::pools::settings;
 use crate::report::Goal;
@@ -44,6 +45,8 @@ pub async fn measure(stage: &Stage) -> anyhow::Result<()> {
     for peer in &stage.peers {
         let site = stage.site(peer, "levels", L1_ENTRIES);
         let node = peer.start(&site).await?;
+        // One that does not trust L2 yet would not fill it.
+        settle(std::slice::from_ref(&node), &site).await?;
         let keys: Arc<[Key]> = keys(&site, &ids).into();
         fill(&node, &keys).await?;
         single.push(one(&peer.name, &node, &keys));

@@ -13,6 +13,7 @@ use futures_util::future::try_join_all;
 use crate::cache::peers::Peer;
 use crate::cache::record::{Key, Range, TEXT_BYTES};
 use crate::cache::replica::{Node, Site};
+use crate::cache::setup::settle;
 use crate::cache::skew::{Random, Skew};
 use crate::cache::tables::Tables;
 use crate::cache::{Stage, fill, ms_since};
@@ -125,6 +126,7 @@ impl Side {
         for _ in 0..REPLICAS {
             nodes.push(peer.start(&site).await?);
         }
+        settle(&nodes, &site).await?;
         let hot: Vec<_> = (0..HOT).map(|rank| keys.key(&site, rank)).collect();
         fill(&nodes[0], &hot).await?;
         let shared = Shared {
