@@ -118,8 +118,10 @@ async fn of_a_hundred_killed_backends_no_reader_hears() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_backends_killed_at_once_are_one_event() {
     const ROUNDS: u32 = 10;
+    /// A busy machine takes a while to start all of them.
+    const NAP_S: f64 = 2.0;
     let it = Fixture::new(CONNECTIONS).await;
-    let readers = || (0..7).map(|_| it.postgres.query(&SLEEP, &[&0.5_f64]));
+    let readers = || (0..7).map(|_| it.postgres.query(&SLEEP, &[&NAP_S]));
     for reader in futures_util::future::join_all(readers()).await {
         reader.expect("every connection has answered");
     }
