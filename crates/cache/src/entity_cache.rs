@@ -258,6 +258,12 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         }
     }
 
+    /// How long a row, or the knowledge that there is none, may live from now on; drawn anew each time.
+    pub(crate) fn time_to_live(&self, exists: bool) -> Duration {
+        let ttl = if exists { self.config.ttl } else { self.config.negative_ttl };
+        self.cache.chance.shorten(ttl, self.cache.config.ttl_jitter)
+    }
+
     /// Reads a key that L1 has not answered under these terms.
     async fn read_one(
         self: &Arc<Self>,

@@ -85,18 +85,13 @@ impl Slot {
     ) -> Self {
         // A year is as good as for ever, and cannot overflow the clock.
         let ttl = ttl.min(TTL_MAX);
-        // The value is held twice, encoded and decoded.
-        let value_bytes = value.map_or(0, |entry| {
-            let decoded = E::decoded_bytes(&entry.value, &entry.encoded);
-            entry.encoded.len() + decoded + size_of::<Entry<E>>()
-        });
         Self {
             fetched_at,
             era,
             expires_at: fetched_at + ttl,
             version,
             filled_at_ms: 0,
-            weight: u32::try_from(key_bytes + value_bytes + OVERHEAD_BYTES).unwrap_or(u32::MAX),
+            weight: Self::weight_of(value, key_bytes),
             retention: ttl.saturating_mul(RETENTION_FACTOR),
             value: value
                 .map(|entry| -> Arc<dyn Any + Send + Sync> { Arc::<Entry<E>>::clone(entry) }),
@@ -104,6 +99,16 @@ impl Slot {
             held: None,
             absence: None,
         }
+    }
+
+    /// Bytes that a slot of this value counts for.
+    pub(crate) fn weight_of<E: Entity>(value: Option<&Arc<Entry<E>>>, key_bytes: usize) -> u32 {
+        // The value is held twice, encoded and decoded.
+        let value_bytes = value.map_or(0, |entry| {
+            let decoded = E::decoded_bytes(&entry.value, &entry.encoded);
+            entry.encoded.len() + decoded + size_of::<Entry<E>>()
+        });
+        u32::try_from(key_bytes + value_bytes + OVERHEAD_BYTES).unwrap_or(u32::MAX)
     }
 
     /// The value; the inner `None` is a negative entry. The outer `None` cannot happen as long as
@@ -195,13 +200,14 @@ impl Local {
         self.fences.generation(hash)
     }
 
-    /// Whether it is worth while to store the slot of a key that L2 has: there is room for it, or the
-    /// key is wanted again.
-    pub(crate) fn is_worth(&self, hash: u64, slot: &Slot) -> bool {
+    /// Whether it is worth while to store what L2 has of a key, a value of this weight or none: there
+    /// is room for it, or the key is wanted again.
+    pub(crate) fn is_worth(&self, hash: u64, weight: Option<u32>) -> bool {
         let has_seen = self.sightings.has_seen(hash);
-        let weight = u64::from(slot.weight);
-        let has_room = self.entries.weighted_size().saturating_add(weight) <= self.bytes_max;
-        has_seen || has_room || slot.is_negative()
+        let has_room = weight.is_none_or(|weight| {
+            self.entries.weighted_size().saturating_add(u64::from(weight)) <= self.bytes_max
+        });
+        has_seen || has_room
     }
 
     /// Stores a slot unless the key was invalidated since `generation` was noted or a newer

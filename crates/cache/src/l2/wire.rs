@@ -152,15 +152,22 @@ fn hex(stored: &Bytes, at: usize, digits: usize) -> Option<u64> {
 /// needs no table. The last bytes are filled up with zeros, since what is stored tells its length.
 /// Each step can be undone, so a change of any one word changes the sum.
 fn checksum(parts: &[&[u8]]) -> u64 {
-    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
-    for word in parts.iter().flat_map(|part| part.chunks(8)) {
-        let mut bytes = [0; 8];
-        bytes[..word.len()].copy_from_slice(word);
-        sum = (sum ^ u64::from_le_bytes(bytes)).wrapping_mul(0x0000_0100_0000_01b3);
+    let add = |mut sum: u64, word: [u8; 8]| {
+        sum = (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x0000_0100_0000_01b3);
         // A product carries upwards only.
         sum ^= sum >> 32;
-    }
-    sum
+        sum
+    };
+    parts.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, part| {
+        let (words, rest) = part.as_chunks::<8>();
+        let sum = words.iter().fold(sum, |sum, word| add(sum, *word));
+        if rest.is_empty() {
+            return sum;
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        add(sum, last)
+    })
 }
 
 #[cfg(test)]

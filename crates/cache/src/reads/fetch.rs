@@ -45,6 +45,11 @@ impl<E: Entity, L: Loader<E>> Miss<E, L> {
     fn wanted(&self) -> Wanted<E, L> {
         Wanted::new(&self.ticket, &self.entry_key, self.version)
     }
+
+    /// What the key costs in memory.
+    fn key_bytes(&self) -> usize {
+        self.entry_key.len() + size_of::<E::Key>()
+    }
 }
 
 /// What L2 said about a key.
@@ -52,7 +57,6 @@ pub(super) struct Hit<E: Entity> {
     /// Absent if there is no such row.
     entry: Option<Arc<Entry<E>>>,
     version: i64,
-    ttl: Duration,
     filled_at_ms: u64,
 }
 
@@ -194,37 +198,39 @@ pub(super) fn land_hits<E: Entity, L: Loader<E>>(
 ) {
     for (miss, hit) in hits {
         // What L2 holds contains what this process knew to have changed, and no more.
-        let Hit { entry, version, ttl, filled_at_ms } = &hit;
-        let fetched_at = departure.view.caught_up_at;
-        let life = Life { ttl: *ttl, fetched_at, filled_at_ms: *filled_at_ms };
-        let slot = inner.slot(&miss, entry.as_ref(), *version, life, departure);
+        let Hit { entry, version, filled_at_ms } = &hit;
+        let weight = Slot::weight_of(entry.as_ref(), miss.key_bytes());
+        let is_worth = || inner.local.is_worth(miss.ticket.hash, entry.is_some().then_some(weight));
         // What is refreshed has its place already.
-        if miss.ticket.renews.is_some() || inner.local.is_worth(miss.ticket.hash, &slot) {
-            inner.store(&miss.ticket, slot);
+        if miss.ticket.renews.is_some() || is_worth() {
+            let ttl = inner.time_to_live(entry.is_some());
+            let ttl = clock::left(&inner.cache.clock, *filled_at_ms, ttl);
+            let fetched_at = departure.view.caught_up_at;
+            let life = Life { ttl, fetched_at, filled_at_ms: *filled_at_ms };
+            inner.store(&miss.ticket, inner.slot(&miss, entry.as_ref(), *version, life, departure));
         }
         miss.ticket.land(Ok(hit.lookup()));
     }
 }
 
-/// The value of a decodable entry, with the time it has left to live.
+/// The value of a decodable entry.
 fn hit<E: Entity, L: Loader<E>>(inner: &EntityInner<E, L>, stored: Stored) -> Option<Hit<E>> {
     let version = stored.version;
-    let (entry, header, ttl) = match stored.content {
+    let (entry, header) = match stored.content {
         Content::Tombstone => return None,
-        Content::Negative { header } => (None, header, inner.config.negative_ttl),
+        Content::Negative { header } => (None, header),
         Content::Value { body, header } => {
             if header.schema != E::SCHEMA || body.len() > inner.config.value_bytes_max {
                 return None;
             }
             let value = E::decode(body.clone()).ok()?;
-            (Some(Arc::new(Entry { value, encoded: body, version })), header, inner.config.ttl)
+            (Some(Arc::new(Entry { value, encoded: body, version })), header)
         }
     };
     if header.schema != E::SCHEMA {
         return None;
     }
-    let ttl = clock::left(&inner.cache.clock, header.filled_at_ms, inner.shorten(ttl));
-    Some(Hit { entry, version, ttl, filled_at_ms: header.filled_at_ms })
+    Some(Hit { entry, version, filled_at_ms: header.filled_at_ms })
 }
 
 /// Reads from the store, and fills L2 in `epoch` where there is leave to.
@@ -299,8 +305,7 @@ fn land_rows<E: Entity, L: Loader<E>>(
         let version = entry.as_ref().map_or(miss.version, |entry| entry.version);
         let too_large =
             entry.as_ref().is_some_and(|entry| entry.encoded.len() > inner.config.value_bytes_max);
-        let ttl = if entry.is_some() { inner.config.ttl } else { inner.config.negative_ttl };
-        let ttl = inner.shorten(ttl);
+        let ttl = inner.time_to_live(entry.is_some());
         if !too_large {
             let life = Life { ttl, fetched_at: departure.view.at, filled_at_ms };
             let slot = inner.slot(&miss, entry.as_ref(), version, life, departure);
@@ -383,15 +388,10 @@ impl<E: Entity, L: Loader<E>> EntityInner<E, L> {
         life: Life,
         departure: Departure,
     ) -> Slot {
-        let key_bytes = miss.entry_key.len() + size_of::<E::Key>();
         let Life { ttl, fetched_at, filled_at_ms } = life;
         let era = departure.view.era;
-        let mut slot = Slot::new::<E>(entry, version, key_bytes, ttl, fetched_at, era);
+        let mut slot = Slot::new::<E>(entry, version, miss.key_bytes(), ttl, fetched_at, era);
         slot.filled_at_ms = filled_at_ms;
         slot
-    }
-
-    fn shorten(&self, ttl: Duration) -> Duration {
-        self.cache.chance.shorten(ttl, self.cache.config.ttl_jitter)
     }
 }
