@@ -123,7 +123,9 @@ its documentation says, except where the writer is killed. What a side fails at 
 A race is lost by a key that some replica still answers with an old version 1.5 s after the write;
 our bound is 1 s. A read that takes longer than 8 s has hung. In the stampede three replicas have
 2,000 readers each, and the first reader is cancelled; bentocache cannot cancel a read. It is to
-take 2 statements at most, a burst of 1,000 distinct misses 8, and 8 round trips. One begins on a
+take 2 statements at most. The load is held for half a second, ten times as long as ours waits before
+another process may load as well (`cache.lease_wait`), so ours takes one for each process. A burst of
+1,000 distinct misses is to take 8 statements and 8 round trips at most. One of these begins on a
 connection with what is sent after an answer came: what is on its way together shares it.
 While Redis is stopped ten readers ask for cold keys and one for hot ones, 2,000 times a second
 together at most.",

@@ -47,7 +47,7 @@ fn page(old: &str, machine: &str, runs: &[Run]) -> String {
 fn new_section(run: &Run, machine: &str) -> String {
     let (name, about) = (run.bench.name, run.bench.about);
     let (stalls, tables) = (run.stalls.sentence(), tables(&run.lines));
-    format!("## {name}\n\n{about}\n\nOn {machine}. {stalls}\n\n{}", tables.trim_start())
+    format!("## {name}\n\n{about}\n\nOn {machine}.\n{stalls}\n\n{}", tables.trim_start())
 }
 
 /// The section with that name, from its heading to the next one.

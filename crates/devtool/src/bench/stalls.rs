@@ -47,7 +47,7 @@ impl Stalls {
             return "Postgres says that it needed less than 20 ms for every statement.".to_owned();
         }
         format!(
-            "Postgres says that it\nneeded 20 ms or more for {count} of the statements, \
+            "Postgres says that it needed 20 ms or more for {count} of the statements, \
              {longest_ms:.0} ms at most."
         )
     }
