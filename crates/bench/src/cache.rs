@@ -23,6 +23,7 @@ pub mod memory;
 pub mod peers;
 pub mod proxy;
 pub mod races;
+pub mod readers;
 pub mod record;
 pub mod replica;
 pub mod server;

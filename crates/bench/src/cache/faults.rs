@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 
 use crate::cache::peers::Peer;
 use crate::cache::proxy::Proxy;
+use crate::cache::readers::{PAUSE, Seen, reader};
 use crate::cache::record::Key;
 use crate::cache::replica::{Node, Site};
 use crate::cache::server::{Operator, Stopped};
@@ -23,8 +24,6 @@ const LASTS: Duration = Duration::from_millis(1_500);
 const LATE: Duration = Duration::from_millis(50);
 /// Readers of keys that only L2 has, each of which reads a key once.
 const READERS: usize = 10;
-/// Between two reads of one reader.
-const PAUSE: Duration = Duration::from_millis(5);
 /// Keys of a reader: as many as it can read in that time.
 const KEYS: usize = 300;
 /// Keys that L1 has.
@@ -139,13 +138,6 @@ struct Victim {
     keys: Keys,
 }
 
-/// What readers saw, in milliseconds.
-#[derive(Default)]
-struct Seen {
-    times: Vec<f64>,
-    failed: usize,
-}
-
 impl Victim {
     async fn suffer(&self, fault: Fault, redis: &Operator) -> anyhow::Result<[f64; 6]> {
         let over = Arc::new(AtomicBool::new(false));
@@ -224,19 +216,4 @@ impl Victim {
         }
         LOOKED_FOR.as_secs_f64() * 1e3
     }
-}
-
-async fn reader(node: Node, keys: Vec<Key>, over: Arc<AtomicBool>) -> Seen {
-    let mut seen = Seen::default();
-    for key in keys.iter().cycle() {
-        if over.load(Ordering::SeqCst) {
-            break;
-        }
-        let asked = Instant::now();
-        let answer = read(&node, key).await;
-        seen.times.push(ms_since(asked));
-        seen.failed += usize::from(answer.is_err());
-        tokio::time::sleep(PAUSE).await;
-    }
-    seen
 }

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::cache::peers::Peer;
 use crate::cache::races::{operator, read, replicas, rows};
-use crate::cache::record::Key;
-use crate::cache::replica::Node;
+use crate::cache::readers::{Seen, reader};
 use crate::cache::{Stage, fill, ms_since, percentile};
 
 /// How long Redis is stopped.
@@ -17,15 +16,6 @@ const HOT: usize = 200;
 const COLD: usize = 25_000;
 /// Readers of cold keys.
 const READERS: usize = 10;
-/// Between two reads of one reader.
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// What readers saw, in milliseconds.
-#[derive(Default)]
-struct Seen {
-    times: Vec<f64>,
-    errors: usize,
-}
 
 pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
     let site = stage.site(peer, "race-brownout", 20_000);
@@ -50,7 +40,7 @@ pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
     for reader in misses {
         let seen = reader.await?;
         cold.times.extend(seen.times);
-        cold.errors += seen.errors;
+        cold.failed += seen.failed;
     }
     let hot = hits.await?;
     stopped.go_on().await?;
@@ -63,30 +53,15 @@ pub(super) async fn run(stage: &Stage, peer: &Peer) -> anyhow::Result<String> {
     // An error took its time, too.
     let reads = cold.times.len();
     let (_, loads) = site.truth.take_counts();
-    let good = cold.errors == 0 && percentile(&cold.times, 1.0) < 1_000.0;
+    let good = cold.failed == 0 && percentile(&cold.times, 1.0) < 1_000.0;
     let mark = if good { "" } else { "**" };
     Ok(format!(
         "{mark}{reads} misses: p99 {:.1} ms, longest {:.0} ms, {} failed{mark}; hits: p99 {:.2} ms; \
          {loads} loads at once; first read after: {}",
         percentile(&cold.times, 0.99),
         percentile(&cold.times, 1.0),
-        cold.errors,
+        cold.failed,
         percentile(&hot_times, 0.99),
         recovered.map_or_else(|error| format!("{error:#}"), |ms| format!("{ms:.0} ms")),
     ))
-}
-
-async fn reader(node: Node, keys: Vec<Key>, over: Arc<AtomicBool>) -> Seen {
-    let mut seen = Seen::default();
-    for key in keys.iter().cycle() {
-        if over.load(Ordering::SeqCst) {
-            break;
-        }
-        let asked = Instant::now();
-        let answer = read(&node, key).await;
-        seen.times.push(ms_since(asked));
-        seen.errors += usize::from(answer.is_err());
-        tokio::time::sleep(PAUSE).await;
-    }
-    seen
 }
