@@ -1,9 +1,9 @@
 //! Statements for which Postgres itself needed long, by its own log.
 //!
 //! A lookup by key takes the server microseconds of work. If it says that one took 20 ms, its backend
-//! stood still, and whoever had asked waited for that long, through whatever connection pool. Linux
-//! does this where `kernel.sched_autogroup_enabled` is 1: each backend is a session of its own and
-//! so a group of its own for the scheduler, and on few processors a group may come late.
+//! stood still, and whoever had asked waited for that long, through whatever connection pool. It may be
+//! the scheduler: where `kernel.sched_autogroup_enabled` is 1, each backend is a session and so
+//! a group of its own, which on few processors may come late.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
